@@ -1,0 +1,3 @@
+//! The config: the file's mirror, its compilation, and errors with line, column and path.
+
+pub mod model;

@@ -1,0 +1,233 @@
+//! The honest form of a config: everything resolved, every default filled in, nothing left to check.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::UpstreamSpec;
+use crate::engine::retry::RetrySpec;
+use crate::engine::router::RouteMatch;
+
+/// A whole config, compiled.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Runtimes, one a core; `None` is one for each core of the machine.
+    pub workers: Option<usize>,
+    /// In config order; names are unique.
+    pub listeners: Vec<Listener>,
+    /// In config order; names are unique. Routes refer to them by index.
+    pub upstreams: Vec<Upstream>,
+    /// The admin listener; `None` when it is off.
+    pub admin: Option<Admin>,
+    /// The access log; `None` when it is off.
+    pub access_log: Option<AccessLog>,
+    /// How long what runs may take to finish after SIGTERM or SIGINT.
+    pub shutdown_grace: Duration,
+    /// Things that are legal and probably not meant, each one sentence with its place.
+    pub warnings: Vec<String>,
+}
+
+/// A bound address and what is served there.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// Where it binds.
+    pub bind: SocketAddr,
+    /// First match in this order wins.
+    pub routes: Arc<Vec<Route>>,
+    /// Peers whose X-Forwarded-* fields are believed and appended to.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Client-side timeouts.
+    pub timeouts: ClientTimeouts,
+    /// Bounds on what a client may send.
+    pub limits: Limits,
+}
+
+/// Client-side timeouts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientTimeouts {
+    /// From a head's first byte (or the connection's start) to its end.
+    pub header: Duration,
+    /// Between requests on a kept-alive connection.
+    pub idle: Duration,
+    /// Between two pieces of a request body, or of a response that the client reads.
+    pub body: Duration,
+}
+
+/// Bounds on what a client may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request head (431).
+    pub head_bytes: usize,
+    /// Fields of a request head (431).
+    pub head_fields: usize,
+    /// Bytes of a request target (414).
+    pub uri_bytes: usize,
+    /// Bytes of a request body (413); `None` is unlimited.
+    pub body_bytes: Option<u64>,
+    /// Client connections at once on this listener, over all cores.
+    pub connections: usize,
+}
+
+/// A rule that leads somewhere.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its name in logs; unique within the config.
+    pub name: String,
+    /// What it matches.
+    pub matches: RouteMatch,
+    /// Where it leads.
+    pub action: Action,
+    /// Changes to the request's fields.
+    pub request_headers: HeaderRules,
+    /// Changes to the response's fields.
+    pub response_headers: HeaderRules,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Forward to `Config::upstreams[upstream]`.
+    Forward {
+        /// Index into [`Config::upstreams`].
+        upstream: usize,
+        /// How the path changes on its way.
+        rewrite: Rewrite,
+    },
+    /// Answer with a redirect.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// The Location template: `{scheme}`, `{host}`, `{path}`, `{query}` (with its `?`) stand for the request's parts.
+        location: String,
+    },
+    /// Answer at once with this status and text.
+    Respond {
+        /// 200 ..= 599.
+        status: u16,
+        /// The body, as text/plain.
+        body: String,
+    },
+}
+
+/// How a path changes before it is forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// Not at all.
+    Keep,
+    /// The prefix is taken off; what is left begins with `/`.
+    StripPrefix(String),
+    /// The first prefix gives way to the second.
+    ReplacePrefix(String, String),
+}
+
+/// Header changes, applied in this order: remove, set, add.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderRules {
+    /// Names to take out.
+    pub remove: Vec<http::HeaderName>,
+    /// Fields that replace whatever stands there.
+    pub set: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// Fields that are added to whatever stands there.
+    pub add: Vec<(http::HeaderName, http::HeaderValue)>,
+}
+
+/// A named group of backends.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Its name in logs, metrics and scenarios.
+    pub name: String,
+    /// What the engine needs. `spec.backends[i]` is `backends[i]`.
+    pub spec: UpstreamSpec,
+    /// Where the backends are, in config order.
+    pub backends: Vec<Backend>,
+    /// Backend-side timeouts.
+    pub timeouts: BackendTimeouts,
+    /// When to try another backend.
+    pub retry: RetrySpec,
+}
+
+/// One configured entry of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Its name in logs and metrics: `host:port` as written, unless named.
+    pub name: String,
+    /// A name or an IP literal (without brackets).
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Put before every path; empty, or begins with `/` and does not end with one.
+    pub path_prefix: String,
+}
+
+/// Backend-side timeouts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendTimeouts {
+    /// Resolving and dialling, over all addresses.
+    pub connect: Duration,
+    /// From the request's end to the first response byte.
+    pub first_byte: Duration,
+    /// Between two pieces of a response body.
+    pub body_gap: Duration,
+    /// The whole request with queueing and retries; `None` is unlimited.
+    pub request: Option<Duration>,
+    /// How long an idle connection is kept, at most; a backend's `Keep-Alive: timeout` less one second lowers it.
+    pub idle: Duration,
+}
+
+/// The admin listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it binds.
+    pub bind: SocketAddr,
+    /// The config names this address itself. Otherwise, when it is taken, the next free port is used and printed.
+    pub explicit: bool,
+}
+
+/// The access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// A file, or `None` for standard output.
+    pub path: Option<std::path::PathBuf>,
+    /// Its lines' form.
+    pub format: LogFormat,
+}
+
+/// The form of an access log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Apache's combined log format.
+    Combined,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A network in CIDR notation; a bare address is a network of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// Any address of the network.
+    pub addr: IpAddr,
+    /// Leading bits that count.
+    pub prefix: u8,
+}
+
+impl Cidr {
+    /// Is `ip` in it? An IPv4-mapped IPv6 address counts as IPv4.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        fn equal(a: u128, b: u128, width: u32, prefix: u8) -> bool {
+            let shift = width.saturating_sub(u32::from(prefix));
+            shift >= width || (a >> shift) == (b >> shift)
+        }
+        match (self.addr.to_canonical(), ip.to_canonical()) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => equal(
+                u128::from(u32::from(a)),
+                u128::from(u32::from(b)),
+                32,
+                self.prefix,
+            ),
+            (IpAddr::V6(a), IpAddr::V6(b)) => equal(u128::from(a), u128::from(b), 128, self.prefix),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The seam between the proxy and the world: network, clock, entropy and spawning as one bundle, [`Env`].
+//!
+//! The shell is generic over one `E: Env` and is monomorphised for it: [`tokio`] here, turmoil in the simulator. Nothing
+//! outside this room opens a socket, reads a clock, draws entropy or spawns a task.
+
+pub mod tokio;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use ::tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::rng::Rng;
+use crate::time::Tick;
+
+/// Everything that the proxy asks of the world. Cloning is cheap: every core and every task holds one.
+pub trait Env: Clone + Send + Sync + Unpin + 'static {
+    /// Sockets and names.
+    type Net: Net;
+    /// Monotonic and wall time, and sleeping.
+    type Clock: Clock;
+
+    /// Sockets and names.
+    fn net(&self) -> &Self::Net;
+    /// Monotonic and wall time, and sleeping.
+    fn clock(&self) -> &Self::Clock;
+    /// A generator for the consumer called `name`: seeded by entropy in production, by the seed in simulation.
+    fn rng(&self, name: &str, index: u64) -> Rng;
+    /// The only way to start a task. It runs on the caller's core until it ends or is aborted; a panic in it is caught and recorded.
+    fn spawn<F: Future<Output = ()> + Send + 'static>(&self, name: &'static str, future: F)
+    -> Task;
+    /// The core this runs on: 0 .. workers. In simulation, the core loop that the clone of this environment was made for.
+    fn core(&self) -> usize;
+}
+
+/// A spawned task. Dropping the handle lets the task run on; [`Task::abort`] ends it at its next await.
+#[derive(Debug)]
+pub struct Task(pub ::tokio::task::JoinHandle<()>);
+
+impl Task {
+    /// Ends the task at its next await point.
+    pub fn abort(&self) {
+        self.0.abort();
+    }
+
+    /// Waits until the task has ended, by itself or aborted.
+    pub async fn join(self) {
+        // The task's panic was recorded where it was caught; an abort is what the caller asked for.
+        let _ = self.0.await;
+    }
+}
+
+/// Name resolution, dialling and listening.
+pub trait Net: Send + Sync + 'static {
+    /// A connected byte stream.
+    type Stream: Stream;
+    /// A bound listener.
+    type Listener: Listener<Stream = Self::Stream>;
+
+    /// The addresses of `host` (a name or an IP literal) with `port`, in the order to try them.
+    fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
+    /// Opens a connection. The caller bounds the time.
+    fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// Binds `addr`; several cores may bind the same one and share its connections. Port 0 picks a free port.
+    fn listen(&self, addr: SocketAddr) -> io::Result<Self::Listener>;
+}
+
+/// A bound listener.
+pub trait Listener: Send + Sync + 'static {
+    /// What it accepts.
+    type Stream: Stream;
+    /// The next connection and its peer. Cancel safe.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+    /// The bound address, with the real port.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// A connected byte stream, such as TCP.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
+    /// The other side's address.
+    fn peer_addr(&self) -> io::Result<SocketAddr>;
+    /// This side's address.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+    /// Ready once a read would not wait (data, end of stream or an error), without reading.
+    fn poll_readable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Makes the drop that follows reset the connection (RST) instead of closing it in order.
+    fn set_abort(&self);
+}
+
+/// Monotonic and wall time.
+pub trait Clock: Send + Sync + 'static {
+    /// Time since the environment's origin.
+    fn now(&self) -> Tick;
+    /// The date, for HTTP date fields and logs only.
+    fn wall(&self) -> SystemTime;
+    /// A sleep that [`Clock::sleep_until`] returns.
+    type Sleep: Future<Output = ()> + Send + Sync + 'static;
+    /// Completes at `deadline`, or at once if that has passed.
+    fn sleep_until(&self, deadline: Tick) -> Self::Sleep;
+
+    /// Runs `future` for at most `limit`; `None` when it did not complete in time.
+    fn timeout<F: Future + Send>(
+        &self,
+        limit: Duration,
+        future: F,
+    ) -> impl Future<Output = Option<F::Output>> + Send
+    where
+        Self: Sized,
+        F::Output: Send,
+    {
+        let sleep = self.sleep_until(self.now() + limit);
+        async move {
+            ::tokio::select! {
+                biased;
+                out = future => Some(out),
+                () = sleep => None,
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The environment that serves: tokio's sockets and timers on one current-thread runtime a core.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this file is where the real world is"
+)]
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Clock, Env, Listener, Net, Stream, Task};
+use crate::rng::Rng;
+use crate::time::Tick;
+
+/// The environment of one core. Clones for other cores come from [`TokioEnv::for_core`].
+#[derive(Clone, Debug)]
+pub struct TokioEnv {
+    core: usize,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    net: TokioNet,
+    clock: TokioClock,
+    seed: u64,
+}
+
+impl TokioEnv {
+    /// An environment whose time begins now and whose generators are seeded by the operating system.
+    ///
+    /// # Errors
+    /// When the operating system has no entropy to give.
+    pub fn new() -> io::Result<Self> {
+        let seed = getrandom::u64().map_err(io::Error::other)?;
+        let clock = TokioClock {
+            origin: Instant::now(),
+        };
+        Ok(TokioEnv {
+            core: 0,
+            shared: Arc::new(Shared {
+                net: TokioNet,
+                clock,
+                seed,
+            }),
+        })
+    }
+
+    /// The same world seen from core `core`.
+    pub fn for_core(&self, core: usize) -> Self {
+        TokioEnv {
+            core,
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl Env for TokioEnv {
+    type Net = TokioNet;
+    type Clock = TokioClock;
+
+    fn net(&self) -> &TokioNet {
+        &self.shared.net
+    }
+
+    fn clock(&self) -> &TokioClock {
+        &self.shared.clock
+    }
+
+    fn rng(&self, name: &str, index: u64) -> Rng {
+        Rng::new(self.shared.seed).stream(name, index)
+    }
+
+    fn spawn<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &'static str,
+        future: F,
+    ) -> Task {
+        let inner = tokio::spawn(future);
+        let watcher = inner.abort_handle();
+        // Tokio keeps a task's panic in its handle, where nobody would look: report it by name.
+        Task(tokio::spawn(async move {
+            let _guard = AbortOnDrop(watcher);
+            if let Err(error) = inner.await
+                && error.is_panic()
+            {
+                tracing::error!(task = name, "a task panicked");
+            }
+        }))
+    }
+
+    fn core(&self) -> usize {
+        self.core
+    }
+}
+
+/// Ends the inner task when the watching one is aborted; after a normal end it has nothing to end.
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Sockets of the operating system.
+#[derive(Clone, Copy, Debug)]
+pub struct TokioNet;
+
+impl Net for TokioNet {
+    type Stream = TcpStream;
+    type Listener = TcpListener;
+
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(addr).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn listen(&self, addr: SocketAddr) -> io::Result<TcpListener> {
+        use socket2::{Domain, Protocol, Socket, Type};
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        if addr.is_ipv6() {
+            // `[::]` serves IPv4 as well, whatever the machine's default is.
+            socket.set_only_v6(false)?;
+        }
+        socket.set_nonblocking(true)?;
+        // Accepted sockets inherit it on Linux, which saves a call a connection.
+        socket.set_tcp_nodelay(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(4096)?;
+        TcpListener::from_std(socket.into())
+    }
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        TcpListener::accept(self).await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        TcpListener::local_addr(self)
+    }
+}
+
+impl Stream for TcpStream {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        TcpStream::peer_addr(self)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        TcpStream::local_addr(self)
+    }
+
+    fn poll_readable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+
+    fn set_abort(&self) {
+        // A socket that is gone already needs no reset.
+        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// The machine's monotonic clock and its date.
+#[derive(Clone, Copy, Debug)]
+pub struct TokioClock {
+    origin: Instant,
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Tick {
+        Tick::from_nanos(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    type Sleep = tokio::time::Sleep;
+
+    fn sleep_until(&self, deadline: Tick) -> tokio::time::Sleep {
+        // Tokio itself clamps a deadline that its clock cannot hold.
+        tokio::time::sleep_until(
+            self.origin
+                .checked_add(Duration::from_nanos(deadline.as_nanos()))
+                .unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400 * 365))
+                .into(),
+        )
+    }
+}

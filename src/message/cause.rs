@@ -1,0 +1,126 @@
+//! Why a request was not answered by a backend: the one error taxonomy. It knows sides, not status codes.
+
+use std::fmt;
+
+/// Whose doing it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The client sent something that cannot be served, or went away.
+    Client,
+    /// The backend refused, died, stalled or broke the protocol.
+    Backend,
+    /// The proxy itself: its bounds, its config, a defect.
+    Internal,
+}
+
+/// Why a request ended without a backend's whole response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The request breaks RFC 9110 or 9112 (its head, its Host, its target).
+    BadRequest,
+    /// The request's body breaks its framing, or ended early.
+    BadRequestBody,
+    /// The target is longer than the limit.
+    UriTooLong,
+    /// The head is larger than the limit, or has too many fields.
+    HeadTooLarge,
+    /// The body is larger than the limit.
+    BodyTooLarge,
+    /// The client was too slow with its head or its body.
+    ClientTimeout,
+    /// The client went away.
+    ClientGone,
+    /// The method is not served here (CONNECT without a tunnel).
+    MethodNotAllowed,
+    /// No route matches.
+    NoRoute,
+    /// The queue was full.
+    QueueFull,
+    /// It waited too long for a backend.
+    QueueTimeout,
+    /// The upstream has no backend that could take it.
+    NoBackend,
+    /// The request's own deadline passed.
+    Deadline,
+    /// The name of the backend did not resolve.
+    Dns,
+    /// The backend refused the connection.
+    ConnectRefused,
+    /// The connection to the backend was not made in time.
+    ConnectTimeout,
+    /// The connection to the backend failed otherwise (unreachable, reset, out of descriptors).
+    ConnectFailed,
+    /// The backend closed the connection before its response began.
+    BackendClosed,
+    /// The backend sent no response in time.
+    FirstByteTimeout,
+    /// The backend's response is not HTTP, or not framed in one certain way.
+    BadResponse,
+    /// The backend's head is larger than the limit.
+    ResponseHeadTooLarge,
+    /// The backend broke off within its response body.
+    ResponseIncomplete,
+    /// The backend stalled within its response body.
+    BodyTimeout,
+    /// A panic, caught: a defect of the proxy.
+    Panic,
+    /// The proxy is stopping.
+    ShuttingDown,
+}
+
+impl Cause {
+    /// Whose doing it was.
+    pub fn side(self) -> Side {
+        use Cause::*;
+        match self {
+            BadRequest | BadRequestBody | UriTooLong | HeadTooLarge | BodyTooLarge
+            | ClientTimeout | ClientGone | MethodNotAllowed => Side::Client,
+            Dns | ConnectRefused | ConnectTimeout | ConnectFailed | BackendClosed
+            | FirstByteTimeout | BadResponse | ResponseHeadTooLarge | ResponseIncomplete
+            | BodyTimeout => Side::Backend,
+            NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline | Panic | ShuttingDown => {
+                Side::Internal
+            }
+        }
+    }
+
+    /// Its name in logs and metrics: `connect_refused`.
+    pub fn name(self) -> &'static str {
+        use Cause::*;
+        match self {
+            BadRequest => "bad_request",
+            BadRequestBody => "bad_request_body",
+            UriTooLong => "uri_too_long",
+            HeadTooLarge => "head_too_large",
+            BodyTooLarge => "body_too_large",
+            ClientTimeout => "client_timeout",
+            ClientGone => "client_gone",
+            MethodNotAllowed => "method_not_allowed",
+            NoRoute => "no_route",
+            QueueFull => "queue_full",
+            QueueTimeout => "queue_timeout",
+            NoBackend => "no_backend",
+            Deadline => "deadline",
+            Dns => "dns",
+            ConnectRefused => "connect_refused",
+            ConnectTimeout => "connect_timeout",
+            ConnectFailed => "connect_failed",
+            BackendClosed => "backend_closed",
+            FirstByteTimeout => "first_byte_timeout",
+            BadResponse => "bad_response",
+            ResponseHeadTooLarge => "response_head_too_large",
+            ResponseIncomplete => "response_incomplete",
+            BodyTimeout => "body_timeout",
+            Panic => "panic",
+            ShuttingDown => "shutting_down",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::error::Error for Cause {}

@@ -1,0 +1,10 @@
+//! Everything but the simulations: one binary, so that it links once.
+
+mod abuse;
+mod cli;
+mod codec;
+mod config;
+mod engine;
+mod loopback;
+mod support;
+mod tidy;
