@@ -1,6 +1,7 @@
 //! Weirkeeper's deterministic simulator: the real proxy between modelled clients and backends, in simulated time.
 
 pub mod env;
+pub mod scenario;
 pub mod trace;
 
 use std::time::{Duration, SystemTime};
