@@ -1,6 +1,9 @@
 //! Weirkeeper's deterministic simulator: the real proxy between modelled clients and backends, in simulated time.
 
 pub mod env;
+pub mod ledger;
+pub mod model;
+pub mod plan;
 pub mod scenario;
 pub mod trace;
 

@@ -32,6 +32,11 @@ impl Link {
     pub fn dialler_left(&self) -> bool {
         self.left.load(Ordering::Relaxed)
     }
+
+    /// Whoever drops its end next resets the connection.
+    pub fn reset(&self) {
+        self.reset.store(true, Ordering::Relaxed);
+    }
 }
 
 /// One end of a simulated connection.
