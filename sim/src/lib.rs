@@ -6,6 +6,7 @@ pub mod model;
 pub mod plan;
 pub mod scenario;
 pub mod trace;
+pub mod world;
 
 use std::time::{Duration, SystemTime};
 

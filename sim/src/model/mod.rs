@@ -4,5 +4,6 @@
 
 pub mod backend;
 pub mod client;
+pub mod faults;
 pub mod message;
 pub mod pattern;
