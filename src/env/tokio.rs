@@ -124,21 +124,36 @@ impl Net for TokioNet {
     }
 
     fn listen(&self, addr: SocketAddr) -> io::Result<TcpListener> {
-        use socket2::{Domain, Protocol, Socket, Type};
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        if addr.is_ipv6() {
-            // `[::]` serves IPv4 as well, whatever the machine's default is.
-            socket.set_only_v6(false)?;
-        }
-        socket.set_nonblocking(true)?;
-        // Accepted sockets inherit it on Linux, which saves a call a connection.
-        socket.set_tcp_nodelay(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(4096)?;
-        TcpListener::from_std(socket.into())
+        listen(addr, true)
     }
+}
+
+impl TokioNet {
+    /// Binds `addr` for this listener alone: an error when anybody listens there already, be it another `weir`, whose
+    /// shared port a second one would otherwise join in silence.
+    ///
+    /// # Errors
+    /// As the operating system says; `AddrInUse` when the address is taken.
+    pub fn listen_alone(&self, addr: SocketAddr) -> io::Result<TcpListener> {
+        listen(addr, false)
+    }
+}
+
+fn listen(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    if addr.is_ipv6() {
+        // `[::]` serves IPv4 as well, whatever the machine's default is.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit it on Linux, which saves a call a connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(4096)?;
+    TcpListener::from_std(socket.into())
 }
 
 impl Listener for TcpListener {
