@@ -213,7 +213,7 @@ async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>) -> (StreamOf<E>
             told = true;
             Pin::new(&mut hyper).graceful_shutdown();
         }
-        if let Poll::Ready(result) = hyper.poll_without_shutdown(cx) {
+        if let Poll::Ready(result) = Pin::new(&mut hyper).poll(cx) {
             return Poll::Ready(End::Done(result));
         }
         match conn.due() {
@@ -273,7 +273,9 @@ async fn refuse<E: Env>(conn: &Conn<E>, mut stream: StreamOf<E>, cause: Cause) {
 /// Closes in order; where unread bytes may come, reads and drops some of them first.
 async fn close<E: Env>(mut stream: StreamOf<E>, conn: &Conn<E>) {
     let lingering = async {
-        if stream.shutdown().await.is_err() || !conn.line.linger.load(Ordering::Relaxed) {
+        // hyper may have shut it down already, which is an error to do twice and otherwise nothing.
+        let _ = stream.shutdown().await;
+        if !conn.line.linger.load(Ordering::Relaxed) {
             return;
         }
         let mut scrap = [0; 4096];

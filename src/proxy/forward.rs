@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http_body::{Body, Frame};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
@@ -20,7 +20,7 @@ use super::watch::Phase;
 use crate::config::model::BackendTimeouts;
 use crate::engine::Outcome;
 use crate::engine::retry::Progress;
-use crate::env::{Clock, Env};
+use crate::env::Env;
 use crate::h1::{self, BodyFraming, DecodeError, Piece, ResponseDecoder, ResponseHead};
 use crate::message::cause::{Cause, Side};
 
