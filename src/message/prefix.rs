@@ -4,7 +4,10 @@
 /// of an emptied path is `/`. `None` when `path` does not begin with `from`.
 pub fn replaced<'a>(path: &'a str, from: &str, to: &'a str) -> Option<[&'a str; 3]> {
     let rest = path.strip_prefix(from)?;
-    let (head, tail) = (to.trim_end_matches('/'), rest.strip_prefix('/').unwrap_or(rest));
+    let (head, tail) = (
+        to.trim_end_matches('/'),
+        rest.strip_prefix('/').unwrap_or(rest),
+    );
     let bare = tail.is_empty() && !rest.starts_with('/') && !to.ends_with('/') && !head.is_empty();
     Some([head, if bare { "" } else { "/" }, tail])
 }
@@ -29,7 +32,11 @@ mod tests {
             ("/a/x", "/a/", "/b", "/b/x"),
             ("/x", "/", "/b", "/b/x"),
         ] {
-            assert_eq!(put(path, from, to).as_deref(), Some(want), "{path} {from} {to}");
+            assert_eq!(
+                put(path, from, to).as_deref(),
+                Some(want),
+                "{path} {from} {to}"
+            );
         }
         assert_eq!(put("/other", "/api", ""), None);
     }

@@ -34,7 +34,7 @@ const LINGER_BYTES: usize = 1 << 20;
 
 /// What the stream has seen, for the task that drives it.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub struct Line {
     /// Bytes of the current head so far.
     head: AtomicUsize,
     /// The current head's first line has ended.
@@ -44,7 +44,7 @@ pub(super) struct Line {
     /// The last write did not go through: hyper still holds bytes.
     blocked: AtomicBool,
     /// Unread bytes may be on their way: close only after draining them.
-    pub(super) linger: AtomicBool,
+    pub linger: AtomicBool,
 }
 
 /// hyper's view of a client's stream. It counts the bytes of a head, because hyper tells a long target from a large head only
@@ -75,7 +75,9 @@ impl<E: Env> Io<E> {
         }
         let before = line.head.fetch_add(bytes.len(), Ordering::Relaxed);
         // A method, two spaces and a version fit beside the longest target.
-        if line.first_line.load(Ordering::Relaxed) || before + bytes.len() <= model.limits.uri_bytes + 64 {
+        if line.first_line.load(Ordering::Relaxed)
+            || before + bytes.len() <= model.limits.uri_bytes + 64
+        {
             return true;
         }
         line.overflow.store(true, Ordering::Relaxed);
@@ -84,7 +86,11 @@ impl<E: Env> Io<E> {
 }
 
 impl<E: Env> AsyncRead for Io<E> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let new = &buf.filled()[before..];
@@ -98,13 +104,20 @@ impl<E: Env> AsyncRead for Io<E> {
 
 impl<E: Env> Io<E> {
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.conn.line.blocked.store(result.is_pending(), Ordering::Relaxed);
+        self.conn
+            .line
+            .blocked
+            .store(result.is_pending(), Ordering::Relaxed);
         result
     }
 }
 
 impl<E: Env> AsyncWrite for Io<E> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.wrote(result)
     }
@@ -142,7 +155,7 @@ enum End {
 }
 
 /// Serves one client connection until it ends.
-pub(super) async fn run<E: Env>(conn: Arc<Conn<E>>, mut stream: StreamOf<E>) {
+pub async fn run<E: Env>(conn: Arc<Conn<E>>, mut stream: StreamOf<E>) {
     // The first head must come within the header timeout; a later one may be waited for as long as a client may idle.
     let mut patience = conn.model().timeouts.header;
     loop {
@@ -179,7 +192,9 @@ async fn parked<E: Env>(conn: &Conn<E>, stream: &mut StreamOf<E>, patience: Dura
         if conn.watch.is_closing() || conn.due().is_some() {
             return Poll::Ready(Parked::Over);
         }
-        Pin::new(&mut *stream).poll_readable(cx).map(|_| Parked::Readable)
+        Pin::new(&mut *stream)
+            .poll_readable(cx)
+            .map(|_| Parked::Readable)
     })
     .await
 }
@@ -194,7 +209,10 @@ async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>) -> (StreamOf<E>
             async move { Ok::<_, Infallible>(http::walk(conn, request).await) }
         })
     };
-    let io = TokioIo::new(Io { stream, conn: Arc::clone(conn) });
+    let io = TokioIo::new(Io {
+        stream,
+        conn: Arc::clone(conn),
+    });
     let mut hyper = http1::Builder::new()
         .auto_date_header(false)
         .half_close(false)
@@ -217,7 +235,9 @@ async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>) -> (StreamOf<E>
             return Poll::Ready(End::Done(result));
         }
         match conn.due() {
-            Some(Phase::Idle) if conn.line.blocked.load(Ordering::Relaxed) => Poll::Ready(End::Late(Phase::ClientWrite)),
+            Some(Phase::Idle) if conn.line.blocked.load(Ordering::Relaxed) => {
+                Poll::Ready(End::Late(Phase::ClientWrite))
+            }
             Some(Phase::Idle) => Poll::Ready(End::Park),
             Some(phase @ (Phase::Head | Phase::ClientWrite)) => Poll::Ready(End::Late(phase)),
             _ => Poll::Pending,
@@ -232,13 +252,18 @@ async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>) -> (StreamOf<E>
 }
 
 /// Arms the wait for the next request of a connection whose response has ended.
-pub(super) fn arm_idle<E: Env>(conn: &Conn<E>, now: Tick) {
-    conn.watch.arm(Phase::Idle, now + PARK_AFTER.min(conn.model().timeouts.idle));
+pub fn arm_idle<E: Env>(conn: &Conn<E>, now: Tick) {
+    conn.watch.arm(
+        Phase::Idle,
+        now + PARK_AFTER.min(conn.model().timeouts.idle),
+    );
 }
 
 /// hyper has ended: count what it refused by itself, answer what it could not, and close.
 async fn finish<E: Env>(conn: &Conn<E>, stream: StreamOf<E>, result: Result<(), hyper::Error>) {
-    let Err(error) = result else { return close(stream, conn).await };
+    let Err(error) = result else {
+        return close(stream, conn).await;
+    };
     if conn.line.overflow.load(Ordering::Relaxed) {
         return refuse(conn, stream, Cause::UriTooLong).await;
     }
@@ -250,20 +275,29 @@ async fn finish<E: Env>(conn: &Conn<E>, stream: StreamOf<E>, result: Result<(), 
         tracing::trace!(%error, peer = %conn.peer, "a client connection ended");
         return;
     };
-    conn.core.telemetry().refused(conn.core(), conn.listener, cause);
+    conn.core
+        .telemetry()
+        .refused(conn.core(), conn.listener, cause);
     conn.line.linger.store(true, Ordering::Relaxed);
     close(stream, conn).await;
 }
 
 /// Answers where hyper cannot: in the middle of a head.
 async fn refuse<E: Env>(conn: &Conn<E>, mut stream: StreamOf<E>, cause: Cause) {
-    conn.core.telemetry().refused(conn.core(), conn.listener, cause);
+    conn.core
+        .telemetry()
+        .refused(conn.core(), conn.listener, cause);
     if conn.line.head.load(Ordering::Relaxed) == 0 && cause == Cause::ClientTimeout {
         // Not one byte: there is no request to answer.
         return;
     }
     let answer = respond::raw(cause, &conn.core.date());
-    let write = conn.core.env.clock().timeout(LINGER, stream.write_all(&answer)).await;
+    let write = conn
+        .core
+        .env
+        .clock()
+        .timeout(LINGER, stream.write_all(&answer))
+        .await;
     if matches!(write, Some(Ok(()))) {
         conn.line.linger.store(true, Ordering::Relaxed);
         close(stream, conn).await;

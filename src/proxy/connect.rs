@@ -87,8 +87,18 @@ impl<E: Env> Backend<E> {
         max_in_flight: Option<u32>,
         timeouts: model::BackendTimeouts,
     ) -> Self {
-        let pool = Mutex::new(Pool { open: 0, idle: VecDeque::new() });
-        Backend { index, model, max_in_flight, timeouts, pool, resolved: Mutex::new(None) }
+        let pool = Mutex::new(Pool {
+            open: 0,
+            idle: VecDeque::new(),
+        });
+        Backend {
+            index,
+            model,
+            max_in_flight,
+            timeouts,
+            pool,
+            resolved: Mutex::new(None),
+        }
     }
 
     /// Connections that are open now, busy and idle.
@@ -106,8 +116,19 @@ impl<E: Env> Backend<E> {
             };
             let permit = Permit(Some(Arc::clone(self)));
             if idle.until > now && stands(&mut idle.stream) {
-                let Idle { stream, read, write, .. } = idle;
-                return Some(Link { stream, read, write, reused: true, permit });
+                let Idle {
+                    stream,
+                    read,
+                    write,
+                    ..
+                } = idle;
+                return Some(Link {
+                    stream,
+                    read,
+                    write,
+                    reused: true,
+                    permit,
+                });
             }
             // Closed before its permit goes, as a Link is.
             drop(idle);
@@ -136,18 +157,39 @@ impl<E: Env> Backend<E> {
     }
 
     /// Keeps a connection for the next request. `keep_alive` is what the backend said of its own patience.
-    pub fn keep(self: &Arc<Self>, core: usize, now: Tick, link: Link<E>, keep_alive: Option<Duration>) {
+    pub fn keep(
+        self: &Arc<Self>,
+        core: usize,
+        now: Tick,
+        link: Link<E>,
+        keep_alive: Option<Duration>,
+    ) {
         let patience = match keep_alive {
             // A second less than the backend waits, so that it seldom closes first.
-            Some(theirs) => self.timeouts.idle.min(theirs.saturating_sub(Duration::from_secs(1))),
+            Some(theirs) => self
+                .timeouts
+                .idle
+                .min(theirs.saturating_sub(Duration::from_secs(1))),
             None => self.timeouts.idle,
         };
         if patience.is_zero() {
             return;
         }
-        let Link { stream, read, write, mut permit, .. } = link;
+        let Link {
+            stream,
+            read,
+            write,
+            mut permit,
+            ..
+        } = link;
         let mut pool = self.lock();
-        pool.idle.push_back(Idle { core, until: now + patience, stream, read, write });
+        pool.idle.push_back(Idle {
+            core,
+            until: now + patience,
+            stream,
+            read,
+            write,
+        });
         // The idle connection stays counted; whoever takes it makes its permit anew.
         permit.0 = None;
     }
@@ -203,11 +245,16 @@ impl<E: Env> Backend<E> {
         let mut last = Cause::Dns;
         for (i, addr) in addresses.iter().enumerate() {
             // A silent address may not use up the time of those behind it.
-            let left = self.timeouts.connect.saturating_sub(env.clock().now().since(started));
+            let left = self
+                .timeouts
+                .connect
+                .saturating_sub(env.clock().now().since(started));
             let share = left / u32::try_from(addresses.len() - i).unwrap_or(1).max(1);
             last = match env.clock().timeout(share, env.net().connect(*addr)).await {
                 Some(Ok(stream)) => return Ok(stream),
-                Some(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => Cause::ConnectRefused,
+                Some(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                    Cause::ConnectRefused
+                }
                 Some(Err(e)) => {
                     tracing::debug!(backend = %self.model.name, %addr, error = %e, "connect failed");
                     Cause::ConnectFailed
@@ -222,18 +269,20 @@ impl<E: Env> Backend<E> {
 
     async fn addresses(&self, env: &E) -> Result<Arc<[SocketAddr]>, Cause> {
         let now = env.clock().now();
-        if let Some((until, addresses)) = &*self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
+        if let Some((until, addresses)) =
+            &*self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
             && *until > now
         {
             return Ok(Arc::clone(addresses));
         }
-        let found: Arc<[SocketAddr]> = match env.net().resolve(&self.model.host, self.model.port).await {
-            Ok(found) => found.into(),
-            Err(error) => {
-                tracing::debug!(backend = %self.model.name, %error, "the name did not resolve");
-                return Err(Cause::Dns);
-            }
-        };
+        let found: Arc<[SocketAddr]> =
+            match env.net().resolve(&self.model.host, self.model.port).await {
+                Ok(found) => found.into(),
+                Err(error) => {
+                    tracing::debug!(backend = %self.model.name, %error, "the name did not resolve");
+                    return Err(Cause::Dns);
+                }
+            };
         *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((now + RESOLVED_FOR, Arc::clone(&found)));
         Ok(found)
@@ -248,5 +297,8 @@ impl<E: Env> Backend<E> {
 fn stands<S: AsyncRead + Unpin>(stream: &mut S) -> bool {
     let mut byte = [0];
     let mut cx = Context::from_waker(Waker::noop());
-    matches!(Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)), Poll::Pending)
+    matches!(
+        Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)),
+        Poll::Pending
+    )
 }

@@ -58,13 +58,27 @@ impl Sending {
     /// A request whose head stands in the link's write buffer.
     pub fn new(framing: BodyFraming, first_byte: Duration) -> Self {
         let ended = framing == BodyFraming::None;
-        Sending { framing, first_byte, pending: Bytes::new(), ended, broken: false, wrote: false, consumed: false }
+        Sending {
+            framing,
+            first_byte,
+            pending: Bytes::new(),
+            ended,
+            broken: false,
+            wrote: false,
+            consumed: false,
+        }
     }
 
     /// What the retry rule needs to know.
     pub fn progress(&self) -> Progress {
         // Body bytes that were taken cannot be sent again, whether they went out or not.
-        if self.wrote || self.consumed { Progress::Sent { replayable: !self.consumed } } else { Progress::NeverSent }
+        if self.wrote || self.consumed {
+            Progress::Sent {
+                replayable: !self.consumed,
+            }
+        } else {
+            Progress::NeverSent
+        }
     }
 
     /// Was everything sent?
@@ -73,7 +87,13 @@ impl Sending {
     }
 
     /// Sends as much as both sides allow. Ready when nothing is left to do; `Err` when the client's body failed.
-    fn poll<E: Env, B>(&mut self, cx: &mut Context<'_>, conn: &Conn<E>, link: &mut Link<E>, body: &mut B) -> Poll<Result<(), Cause>>
+    fn poll<E: Env, B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: &Conn<E>,
+        link: &mut Link<E>,
+        body: &mut B,
+    ) -> Poll<Result<(), Cause>>
     where
         B: Body<Data = Bytes, Error = Cause> + Unpin,
     {
@@ -190,7 +210,9 @@ where
             }
         }
         match conn.due() {
-            Some(Phase::RequestBody) => Poll::Ready(Err(client_failed(Cause::ClientTimeout, sending))),
+            Some(Phase::RequestBody) => {
+                Poll::Ready(Err(client_failed(Cause::ClientTimeout, sending)))
+            }
             Some(_) => Poll::Ready(Err(Failure {
                 cause: Cause::FirstByteTimeout,
                 progress: Progress::Sent { replayable: false },
@@ -204,7 +226,11 @@ where
 
 /// The client's body failed: nothing that the backend could be blamed for.
 fn client_failed(cause: Cause, sending: &Sending) -> Failure {
-    Failure { cause, progress: sending.progress(), outcome: Outcome::Cancelled }
+    Failure {
+        cause,
+        progress: sending.progress(),
+        outcome: Outcome::Cancelled,
+    }
 }
 
 fn malformed(error: &DecodeError) -> Failure {
@@ -213,16 +239,32 @@ fn malformed(error: &DecodeError) -> Failure {
         DecodeError::HeadTooLarge => Cause::ResponseHeadTooLarge,
         _ => Cause::BadResponse,
     };
-    Failure { cause, progress: Progress::Answered, outcome: Outcome::Broken }
+    Failure {
+        cause,
+        progress: Progress::Answered,
+        outcome: Outcome::Broken,
+    }
 }
 
 /// The backend closed before a whole head.
 fn closed<E: Env>(link: &Link<E>, sending: &Sending, answered: bool) -> Failure {
     if answered || !link.read.is_empty() {
-        return Failure { cause: Cause::BadResponse, progress: Progress::Answered, outcome: Outcome::Broken };
+        return Failure {
+            cause: Cause::BadResponse,
+            progress: Progress::Answered,
+            outcome: Outcome::Broken,
+        };
     }
-    let outcome = if link.reused { Outcome::ReuseRace } else { Outcome::Died };
-    Failure { cause: Cause::BackendClosed, progress: sending.progress(), outcome }
+    let outcome = if link.reused {
+        Outcome::ReuseRace
+    } else {
+        Outcome::Died
+    };
+    Failure {
+        cause: Cause::BackendClosed,
+        progress: sending.progress(),
+        outcome,
+    }
 }
 
 /// Reads more into the link's buffer; 0 is the end of the stream.
@@ -268,8 +310,20 @@ where
     B: Body<Data = Bytes, Error = Cause> + Unpin,
 {
     /// Takes over an attempt whose head has been read.
-    pub fn new(conn: &Arc<Conn<E>>, attempt: Attempt<E>, timeouts: BackendTimeouts, head: &ResponseHead, body: B) -> Self {
-        let Attempt { link, lease, backend, decoder, sending } = attempt;
+    pub fn new(
+        conn: &Arc<Conn<E>>,
+        attempt: Attempt<E>,
+        timeouts: BackendTimeouts,
+        head: &ResponseHead,
+        body: B,
+    ) -> Self {
+        let Attempt {
+            link,
+            lease,
+            backend,
+            decoder,
+            sending,
+        } = attempt;
         let body = (!sending.is_complete(&link)).then_some(body);
         Fetch {
             link: Some(link),
@@ -295,7 +349,9 @@ where
             },
             _ => return None,
         };
-        if !self.decoder.is_done() && !matches!(self.decoder.body(&mut link.read), Ok(Piece::End(None))) {
+        if !self.decoder.is_done()
+            && !matches!(self.decoder.body(&mut link.read), Ok(Piece::End(None)))
+        {
             return None;
         }
         self.settle();
@@ -308,10 +364,15 @@ where
     }
 
     /// The next piece of the body, or its trailers; `None` at its end.
-    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+    pub fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
         self.push_request(cx);
         loop {
-            let Some(link) = self.link.as_mut() else { return Poll::Ready(None) };
+            let Some(link) = self.link.as_mut() else {
+                return Poll::Ready(None);
+            };
             match self.decoder.body(&mut link.read) {
                 Ok(Piece::Data(data)) => {
                     if self.decoder.is_done() {
@@ -332,7 +393,9 @@ where
             match poll_fill(link, cx) {
                 Poll::Ready(Ok(n)) if n > 0 => {}
                 Poll::Ready(Ok(_)) if self.decoder.eof().is_ok() => {}
-                Poll::Ready(_) => return Poll::Ready(Some(Err(self.fail(Cause::ResponseIncomplete)))),
+                Poll::Ready(_) => {
+                    return Poll::Ready(Some(Err(self.fail(Cause::ResponseIncomplete))));
+                }
                 Poll::Pending if self.conn.due() == Some(Phase::BodyGap) => {
                     return Poll::Ready(Some(Err(self.fail(Cause::BodyTimeout))));
                 }
@@ -367,7 +430,8 @@ where
     fn settle(&mut self) {
         if let Some(link) = self.link.take() {
             if self.sending.is_complete(&link) && self.decoder.reusable(&link.read) {
-                self.backend.keep(self.conn.core(), self.conn.now(), link, self.keep_alive);
+                self.backend
+                    .keep(self.conn.core(), self.conn.now(), link, self.keep_alive);
             } else {
                 drop(link);
             }
@@ -380,7 +444,11 @@ where
     fn fail(&mut self, cause: Cause) -> Cause {
         self.link = None;
         if let Some(lease) = self.lease.take() {
-            lease.finish(if cause.side() == Side::Backend { Outcome::Broken } else { Outcome::Cancelled });
+            lease.finish(if cause.side() == Side::Backend {
+                Outcome::Broken
+            } else {
+                Outcome::Cancelled
+            });
         }
         cause
     }

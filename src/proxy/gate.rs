@@ -67,7 +67,11 @@ impl<E: Env> Gate<E> {
             armed: Tick::MAX,
             observer: Tap(None),
         };
-        Arc::new(Gate { env: env.clone(), state: Mutex::new(state), earlier: Notify::new() })
+        Arc::new(Gate {
+            env: env.clone(),
+            state: Mutex::new(state),
+            earlier: Notify::new(),
+        })
     }
 
     /// Lets `observer` see every decision from now on.
@@ -99,7 +103,12 @@ impl<E: Env> Gate<E> {
             Offer::Admit(slot) => Ok(Lease::new(self, slot)),
             Offer::Shed(reason) => Err(reason),
             Offer::Wait(id) => {
-                let slot = Waiting { gate: self, id, done: false }.await?;
+                let slot = Waiting {
+                    gate: self,
+                    id,
+                    done: false,
+                }
+                .await?;
                 Ok(Lease::new(self, slot))
             }
         }
@@ -152,7 +161,9 @@ impl<E: Env> Gate<E> {
                     // Its future is gone, though the engine had not heard of it: the slot goes on to the next.
                     None => {
                         if let Ok(slot) = grant.verdict {
-                            let State { engine, observer, .. } = &mut *state;
+                            let State {
+                                engine, observer, ..
+                            } = &mut *state;
                             engine.finish(now, slot, Outcome::Cancelled, observer);
                         }
                     }
@@ -221,7 +232,9 @@ impl<E: Env> Future for Waiting<'_, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.gate.lock();
         let Some(waiter) = state.waiters.get_mut(&self.id) else {
-            unreachable!("a waiter's entry stays until its verdict is taken, and a future is not polled after that");
+            unreachable!(
+                "a waiter's entry stays until its verdict is taken, and a future is not polled after that"
+            );
         };
         match waiter.verdict.take() {
             Some(verdict) => {
@@ -231,7 +244,11 @@ impl<E: Env> Future for Waiting<'_, E> {
                 Poll::Ready(verdict)
             }
             None => {
-                if !waiter.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                if !waiter
+                    .waker
+                    .as_ref()
+                    .is_some_and(|w| w.will_wake(cx.waker()))
+                {
                     waiter.waker = Some(cx.waker().clone());
                 }
                 Poll::Pending
@@ -245,12 +262,18 @@ impl<E: Env> Drop for Waiting<'_, E> {
         if self.done {
             return;
         }
-        self.gate.decide(|state, now| match state.waiters.remove(&self.id).and_then(|w| w.verdict) {
-            // Granted, and gone before it ran.
-            Some(Ok(slot)) => state.engine.finish(now, slot, Outcome::Cancelled, &mut state.observer),
-            Some(Err(_)) => {}
-            None => {
-                state.engine.cancel(now, self.id, &mut state.observer);
+        self.gate.decide(|state, now| {
+            match state.waiters.remove(&self.id).and_then(|w| w.verdict) {
+                // Granted, and gone before it ran.
+                Some(Ok(slot)) => {
+                    state
+                        .engine
+                        .finish(now, slot, Outcome::Cancelled, &mut state.observer)
+                }
+                Some(Err(_)) => {}
+                None => {
+                    state.engine.cancel(now, self.id, &mut state.observer);
+                }
             }
         });
     }
@@ -266,7 +289,11 @@ pub struct Lease<E: Env> {
 
 impl<E: Env> Lease<E> {
     fn new(gate: &Arc<Gate<E>>, slot: Slot) -> Self {
-        Lease { gate: Arc::clone(gate), backend: slot.backend, slot: Some(slot) }
+        Lease {
+            gate: Arc::clone(gate),
+            backend: slot.backend,
+            slot: Some(slot),
+        }
     }
 
     /// Where the request goes.
@@ -281,7 +308,8 @@ impl<E: Env> Lease<E> {
 
     fn give_back(&mut self, outcome: Outcome) {
         if let Some(slot) = self.slot.take() {
-            self.gate.decide(|state, now| state.engine.finish(now, slot, outcome, &mut state.observer));
+            self.gate
+                .decide(|state, now| state.engine.finish(now, slot, outcome, &mut state.observer));
         }
     }
 }

@@ -28,19 +28,24 @@ use crate::message::cause::{Cause, Side};
 use crate::message::{fields, target};
 
 /// Bounds on a backend's response head.
-const RESPONSE_LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: 256 };
+const RESPONSE_LIMITS: HeadLimits = HeadLimits {
+    bytes: 64 * 1024,
+    fields: 256,
+};
 
 /// Serves one request, from its head to the head of its response. It cannot fail: what goes wrong becomes an answer.
-pub(super) async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Response<Reply<E>> {
+pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Response<Reply<E>> {
     conn.watch.disarm();
     let (parts, body) = request.into_parts();
     let mut record = Record::begin(&conn, &parts);
     let upload = Upload::new(&conn, body, &record.received);
     let answer = {
         let mut answering = pin!(answer(&conn, parts, upload, &mut record));
-        std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
-            Ok(poll) => poll,
-            Err(_) => Poll::Ready(Err(Cause::Panic)),
+        std::future::poll_fn(|cx| {
+            match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
+                Ok(poll) => poll,
+                Err(_) => Poll::Ready(Err(Cause::Panic)),
+            }
         })
         .await
     };
@@ -99,27 +104,48 @@ async fn answer<E: Env>(
     record: &mut Record<E>,
 ) -> Result<Answer<E>, Cause> {
     let limits = &conn.model().limits;
-    if parts.uri.path_and_query().is_some_and(|p| p.as_str().len() > limits.uri_bytes) {
+    if parts
+        .uri
+        .path_and_query()
+        .is_some_and(|p| p.as_str().len() > limits.uri_bytes)
+    {
         return Err(Cause::UriTooLong);
     }
     let target = target::parse(&parts.method, &parts.uri, &parts.headers, parts.version)?;
-    if limits.body_bytes.is_some_and(|limit| http_body::Body::size_hint(&upload).lower() > limit) {
+    if limits
+        .body_bytes
+        .is_some_and(|limit| http_body::Body::size_hint(&upload).lower() > limit)
+    {
         return Err(Cause::BodyTooLarge);
     }
     let routes = &conn.model().routes;
     let (index, route) = routes
         .iter()
         .enumerate()
-        .find(|(_, r)| r.matches.matches(target.host(), target.path(), &parts.method, &parts.headers))
+        .find(|(_, r)| {
+            r.matches
+                .matches(target.host(), target.path(), &parts.method, &parts.headers)
+        })
         .ok_or(Cause::NoRoute)?;
     record.route = Some(index);
     let framing = framing_of(&parts.headers, &upload);
-    let inbound =
-        Inbound { method: parts.method, target, version: parts.version, headers: parts.headers, framing };
+    let inbound = Inbound {
+        method: parts.method,
+        target,
+        version: parts.version,
+        headers: parts.headers,
+        framing,
+    };
     match &route.action {
         Action::Forward { upstream, rewrite } => {
             let upstream = &conn.core.proxy.upstreams[*upstream];
-            let run = Run { conn, upstream, route, rewrite, inbound: &inbound };
+            let run = Run {
+                conn,
+                upstream,
+                route,
+                rewrite,
+                inbound: &inbound,
+            };
             match upstream.model.timeouts.request {
                 None => run.attempts(upload, record).await,
                 Some(limit) => conn
@@ -131,7 +157,9 @@ async fn answer<E: Env>(
                     .unwrap_or(Err(Cause::Deadline)),
             }
         }
-        Action::Redirect { status, location } => redirect(*status, location, &inbound, &route.response_headers),
+        Action::Redirect { status, location } => {
+            redirect(*status, location, &inbound, &route.response_headers)
+        }
         Action::Respond { status, body } => own(*status, body.clone(), &route.response_headers),
     }
 }
@@ -141,7 +169,9 @@ fn framing_of(headers: &HeaderMap, body: &impl http_body::Body) -> BodyFraming {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         BodyFraming::Chunked
     } else if headers.contains_key(header::CONTENT_LENGTH) {
-        body.size_hint().exact().map_or(BodyFraming::Chunked, BodyFraming::Length)
+        body.size_hint()
+            .exact()
+            .map_or(BodyFraming::Chunked, BodyFraming::Length)
     } else {
         BodyFraming::None
     }
@@ -158,24 +188,36 @@ struct Run<'a, E: Env> {
 
 impl<E: Env> Run<'_, E> {
     /// Steps 5 to 9: admit, attempt, and, where the retry rule and the budget agree, attempt again elsewhere.
-    async fn attempts(&self, mut upload: Upload<E>, record: &mut Record<E>) -> Result<Answer<E>, Cause> {
+    async fn attempts(
+        &self,
+        mut upload: Upload<E>,
+        record: &mut Record<E>,
+    ) -> Result<Answer<E>, Cause> {
         let (conn, upstream) = (self.conn, self.upstream);
         record.upstream = Some(upstream.index);
         let mut meta = Meta::first(record.started);
-        meta.deadline = upstream.model.timeouts.request.map(|limit| record.started + limit);
+        meta.deadline = upstream
+            .model
+            .timeouts
+            .request
+            .map(|limit| record.started + limit);
         let mut failed: Option<Failure> = None;
         loop {
             let offered = conn.now();
             let lease = match upstream.gate.acquire(&meta).await {
                 Ok(lease) => lease,
                 // A retry that finds no other backend says what went wrong on the first.
-                Err(ShedReason::NoBackend) if let Some(failure) = failed => return Err(failure.cause),
+                Err(ShedReason::NoBackend) if let Some(failure) = failed => {
+                    return Err(failure.cause);
+                }
                 Err(reason) => return Err(shed(reason)),
             };
             record.queue_wait += conn.now().since(offered);
             record.attempts += 1;
             let id = lease.backend();
-            let Some(backend) = upstream.backends.get(&id) else { return Err(Cause::NoBackend) };
+            let Some(backend) = upstream.backends.get(&id) else {
+                return Err(Cause::NoBackend);
+            };
             record.backend = Some(backend.index);
             let failure = match self.attempt(lease, backend, &mut upload, record.id).await {
                 Ok((attempt, head)) => {
@@ -216,7 +258,11 @@ impl<E: Env> Run<'_, E> {
                     Ok(link) => link,
                     Err(cause) => {
                         lease.finish(Outcome::Refused);
-                        return Err(Failure { cause, progress: Progress::NeverSent, outcome: Outcome::Refused });
+                        return Err(Failure {
+                            cause,
+                            progress: Progress::NeverSent,
+                            outcome: Outcome::Refused,
+                        });
                     }
                 },
             };
@@ -229,16 +275,30 @@ impl<E: Env> Run<'_, E> {
                 id,
             );
             let mut decoder = ResponseDecoder::new(&self.inbound.method, RESPONSE_LIMITS);
-            let mut sending = Sending::new(self.inbound.framing, self.upstream.model.timeouts.first_byte);
+            let mut sending = Sending::new(
+                self.inbound.framing,
+                self.upstream.model.timeouts.first_byte,
+            );
             match exchange(conn, &mut link, &mut sending, upload, &mut decoder).await {
                 Ok(head) => {
                     let backend = Arc::clone(backend);
-                    return Ok((Attempt { link, lease, backend, decoder, sending }, head));
+                    return Ok((
+                        Attempt {
+                            link,
+                            lease,
+                            backend,
+                            decoder,
+                            sending,
+                        },
+                        head,
+                    ));
                 }
                 Err(failure) => {
                     // Closed before its place in flight is free, so that open connections stay within the backend's bound.
                     drop(link);
-                    if failure.outcome == Outcome::ReuseRace && may_retry(&self.inbound.method, failure.progress) {
+                    if failure.outcome == Outcome::ReuseRace
+                        && may_retry(&self.inbound.method, failure.progress)
+                    {
                         continue;
                     }
                     lease.finish(failure.outcome);
@@ -252,7 +312,8 @@ impl<E: Env> Run<'_, E> {
     fn response(&self, head: ResponseHead) -> http::response::Parts {
         let mut headers = head.headers;
         fields::strip_hop_by_hop(&mut headers);
-        let bodiless = self.inbound.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
+        let bodiless =
+            self.inbound.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
         if !bodiless {
             // The length is the body's to tell: a field would override it.
             headers.remove(header::CONTENT_LENGTH);
@@ -294,7 +355,10 @@ fn own<E: Env>(status: u16, body: String, rules: &HeaderRules) -> Result<Answer<
     // The config allows valid status codes only.
     *response.status_mut() = StatusCode::from_u16(status).map_err(|_| Cause::NoRoute)?;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     apply(rules, headers);
     Ok(Answer::Own(response))
 }
@@ -314,7 +378,8 @@ fn redirect<E: Env>(
         .replace("{query}", &format!("{mark}{query}"));
     // Every part was read as a valid target or host, and the template was checked with the config.
     let location = HeaderValue::try_from(location).map_err(|_| Cause::BadRequest)?;
-    let Answer::Own(mut response) = own::<E>(status, String::new(), &HeaderRules::default())? else {
+    let Answer::Own(mut response) = own::<E>(status, String::new(), &HeaderRules::default())?
+    else {
         return Err(Cause::NoRoute);
     };
     response.headers_mut().remove(header::CONTENT_TYPE);

@@ -64,11 +64,24 @@ impl<E: Env> Upstream<E> {
             .zip(&model.backends)
             .enumerate()
             .map(|(i, (spec, backend))| {
-                (spec.id, Arc::new(Backend::new(i, backend.clone(), spec.max_in_flight, model.timeouts)))
+                (
+                    spec.id,
+                    Arc::new(Backend::new(
+                        i,
+                        backend.clone(),
+                        spec.max_in_flight,
+                        model.timeouts,
+                    )),
+                )
             })
             .collect();
         let gate = Gate::new(env, &model.name, model.spec.clone(), model.retry);
-        Arc::new(Upstream { index, model: model.clone(), gate, backends })
+        Arc::new(Upstream {
+            index,
+            model: model.clone(),
+            gate,
+            backends,
+        })
     }
 
     fn status(&self) -> UpstreamStatus {
@@ -96,8 +109,17 @@ impl<E: Env> Upstream<E> {
 impl<E: Env> Proxy<E> {
     /// A proxy for `config`. `telemetry` has the config's names in its layout.
     pub fn new(env: &E, config: Arc<Config>, telemetry: Arc<Telemetry>) -> Arc<Self> {
-        let upstreams = config.upstreams.iter().enumerate().map(|(i, u)| Upstream::new(env, i, u)).collect();
-        let permits = config.listeners.iter().map(|l| Arc::new(Semaphore::new(l.limits.connections))).collect();
+        let upstreams = config
+            .upstreams
+            .iter()
+            .enumerate()
+            .map(|(i, u)| Upstream::new(env, i, u))
+            .collect();
+        let permits = config
+            .listeners
+            .iter()
+            .map(|l| Arc::new(Semaphore::new(l.limits.connections)))
+            .collect();
         Arc::new(Proxy {
             bound: Mutex::new(vec![None; config.listeners.len()]),
             config,
@@ -120,7 +142,10 @@ impl<E: Env> Proxy<E> {
         for (listener, address) in self.config.listeners.iter().zip(addresses.iter_mut()) {
             let wanted = address.unwrap_or(listener.bind);
             let named = |e: io::Error| {
-                io::Error::new(e.kind(), format!("listener {:?}: cannot bind {wanted}: {e}", listener.name))
+                io::Error::new(
+                    e.kind(),
+                    format!("listener {:?}: cannot bind {wanted}: {e}", listener.name),
+                )
             };
             let bound = env.net().listen(wanted).map_err(named)?;
             *address = Some(bound.local_addr().map_err(named)?);
@@ -131,7 +156,10 @@ impl<E: Env> Proxy<E> {
 
     /// The address of each listener as it was bound, in config order.
     pub fn addresses(&self) -> Vec<Option<SocketAddr>> {
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.bound
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Begins to drain: no new connection, what runs may finish within the config's grace.
@@ -170,7 +198,9 @@ impl<E: Env> Proxy<E> {
     {
         for (i, upstream) in self.upstreams.iter().enumerate() {
             let mut observer = observer.clone();
-            upstream.gate.observe(Box::new(move |now, event| observer(i, now, event)));
+            upstream
+                .gate
+                .observe(Box::new(move |now, event| observer(i, now, event)));
         }
     }
 }

@@ -23,30 +23,33 @@ use crate::telemetry::Exchange;
 use crate::time::Tick;
 
 /// The body of a response.
-pub(super) enum Reply<E: Env> {
+pub enum Reply<E: Env> {
     /// All of it is here.
     Whole {
         data: Option<Bytes>,
-        /// Held until the body is gone.
-        record: Record<E>,
+        /// Held until the body is gone; its drop is what writes it.
+        _record: Record<E>,
     },
     /// It comes from a backend.
     Stream(Box<Stream<E>>),
 }
 
 /// A body that is read from a backend as the client takes it.
-pub(super) struct Stream<E: Env> {
+pub struct Stream<E: Env> {
     fetch: Fetch<E, Upload<E>>,
     record: Record<E>,
 }
 
 impl<E: Env> Reply<E> {
-    pub(super) fn whole(data: Bytes, mut record: Record<E>) -> Self {
+    pub fn whole(data: Bytes, mut record: Record<E>) -> Self {
         record.sent = data.len() as u64;
-        Reply::Whole { data: (!data.is_empty()).then_some(data), record }
+        Reply::Whole {
+            data: (!data.is_empty()).then_some(data),
+            _record: record,
+        }
     }
 
-    pub(super) fn stream(fetch: Fetch<E, Upload<E>>, record: Record<E>) -> Self {
+    pub fn stream(fetch: Fetch<E, Upload<E>>, record: Record<E>) -> Self {
         Reply::Stream(Box::new(Stream { fetch, record }))
     }
 }
@@ -55,7 +58,10 @@ impl<E: Env> Body for Reply<E> {
     type Data = Bytes;
     type Error = Cause;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
         match &mut *self {
             Reply::Whole { data, .. } => Poll::Ready(data.take().map(|data| Ok(Frame::data(data)))),
             Reply::Stream(stream) => stream.poll(cx),
@@ -68,8 +74,13 @@ impl<E: Env> Body for Reply<E> {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Reply::Whole { data, .. } => SizeHint::with_exact(data.as_ref().map_or(0, |d| d.len() as u64)),
-            Reply::Stream(stream) => stream.fetch.remaining().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Reply::Whole { data, .. } => {
+                SizeHint::with_exact(data.as_ref().map_or(0, |d| d.len() as u64))
+            }
+            Reply::Stream(stream) => stream
+                .fetch
+                .remaining()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }
@@ -81,7 +92,11 @@ impl<E: Env> Stream<E> {
         let frame = match polled {
             Ok(poll) => ready!(poll),
             Err(_) => {
-                self.record.conn.core.telemetry().panicked(self.record.conn.core());
+                self.record
+                    .conn
+                    .core
+                    .telemetry()
+                    .panicked(self.record.conn.core());
                 Some(Err(Cause::Panic))
             }
         };
@@ -99,21 +114,21 @@ impl<E: Env> Stream<E> {
 }
 
 /// Everything that metrics and the access log will say of one exchange. Written by its drop, when nothing more can happen.
-pub(super) struct Record<E: Env> {
-    pub(super) conn: Arc<Conn<E>>,
-    pub(super) method: Method,
-    pub(super) version: Version,
-    pub(super) started: Tick,
-    pub(super) status: u16,
-    pub(super) cause: Option<Cause>,
+pub struct Record<E: Env> {
+    pub conn: Arc<Conn<E>>,
+    pub method: Method,
+    pub version: Version,
+    pub started: Tick,
+    pub status: u16,
+    pub cause: Option<Cause>,
     /// Index of the route among the listener's.
-    pub(super) route: Option<usize>,
-    pub(super) upstream: Option<usize>,
-    pub(super) backend: Option<usize>,
-    pub(super) queue_wait: Duration,
-    pub(super) attempts: u8,
-    pub(super) id: (u64, u64),
-    pub(super) received: Arc<AtomicU64>,
+    pub route: Option<usize>,
+    pub upstream: Option<usize>,
+    pub backend: Option<usize>,
+    pub queue_wait: Duration,
+    pub attempts: u8,
+    pub id: (u64, u64),
+    pub received: Arc<AtomicU64>,
     sent: u64,
     /// Its body ended as it should.
     complete: bool,
@@ -132,8 +147,13 @@ static LOGGED: [HeaderName; 3] = [header::HOST, header::USER_AGENT, header::REFE
 
 impl<E: Env> Record<E> {
     /// A record of a request whose head has just been read.
-    pub(super) fn begin(conn: &Arc<Conn<E>>, parts: &http::request::Parts) -> Self {
-        let log = conn.core.config().access_log.is_some().then(|| Box::new(LogFacts::of(conn, parts)));
+    pub fn begin(conn: &Arc<Conn<E>>, parts: &http::request::Parts) -> Self {
+        let log = conn
+            .core
+            .config()
+            .access_log
+            .is_some()
+            .then(|| Box::new(LogFacts::of(conn, parts)));
         Record {
             started: conn.now(),
             method: parts.method.clone(),
@@ -155,7 +175,7 @@ impl<E: Env> Record<E> {
     }
 
     /// From here on only a whole body is a complete answer.
-    pub(super) fn expect_body(&mut self) {
+    pub fn expect_body(&mut self) {
         self.complete = false;
     }
 }
@@ -168,7 +188,11 @@ impl LogFacts {
                 headers.insert(name, value.clone());
             }
         }
-        LogFacts { uri: parts.uri.clone(), headers, client: client_address(conn, &parts.headers) }
+        LogFacts {
+            uri: parts.uri.clone(),
+            headers,
+            client: client_address(conn, &parts.headers),
+        }
     }
 }
 
@@ -179,9 +203,15 @@ fn client_address<E: Env>(conn: &Conn<E>, headers: &HeaderMap) -> IpAddr {
         return client;
     }
     let trusted = &conn.model().trusted_proxies;
-    let said: Vec<&str> = headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok()).collect();
+    let said: Vec<&str> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .collect();
     for item in said.iter().rev().flat_map(|line| line.rsplit(',')) {
-        let Ok(address) = item.trim().parse::<IpAddr>() else { return client };
+        let Ok(address) = item.trim().parse::<IpAddr>() else {
+            return client;
+        };
         client = address.to_canonical();
         if !trusted.iter().any(|net| net.contains(client)) {
             return client;
@@ -198,7 +228,12 @@ impl<E: Env> Drop for Record<E> {
         if !self.complete && self.cause.is_none() {
             self.cause = Some(Cause::ClientGone);
         }
-        let field = |name: &HeaderName| self.log.as_ref().and_then(|l| l.headers.get(name)).map(|v| v.as_bytes());
+        let field = |name: &HeaderName| {
+            self.log
+                .as_ref()
+                .and_then(|l| l.headers.get(name))
+                .map(|v| v.as_bytes())
+        };
         let id = self.log.is_some().then(|| hex_id(self.id));
         let target = self.log.as_ref().map(|l| l.uri.to_string());
         conn.core.telemetry().record(
@@ -212,7 +247,9 @@ impl<E: Env> Drop for Record<E> {
                 method: &self.method,
                 target: target.as_deref().unwrap_or(""),
                 version: self.version,
-                host: field(&header::HOST).and_then(|h| std::str::from_utf8(h).ok()).unwrap_or(""),
+                host: field(&header::HOST)
+                    .and_then(|h| std::str::from_utf8(h).ok())
+                    .unwrap_or(""),
                 user_agent: field(&header::USER_AGENT),
                 referer: field(&header::REFERER),
                 status: self.status,
@@ -223,8 +260,14 @@ impl<E: Env> Drop for Record<E> {
                 queue_wait: self.queue_wait,
                 attempts: self.attempts,
                 cause: self.cause,
-                request_id: id.as_ref().and_then(|id| std::str::from_utf8(id).ok()).unwrap_or(""),
-                wall: self.log.as_ref().map_or(std::time::UNIX_EPOCH, |_| conn.core.env.clock().wall()),
+                request_id: id
+                    .as_ref()
+                    .and_then(|id| std::str::from_utf8(id).ok())
+                    .unwrap_or(""),
+                wall: self
+                    .log
+                    .as_ref()
+                    .map_or(std::time::UNIX_EPOCH, |_| conn.core.env.clock().wall()),
             },
         );
     }

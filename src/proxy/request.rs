@@ -27,20 +27,20 @@ static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host"
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// This proxy's name in Via and Proxy-Status.
-pub(super) const PSEUDONYM: &str = "weir";
+pub const PSEUDONYM: &str = "weir";
 
 /// A request whose head has been read and found good.
-pub(super) struct Inbound {
-    pub(super) method: Method,
-    pub(super) target: Target,
-    pub(super) version: Version,
-    pub(super) headers: HeaderMap,
-    pub(super) framing: BodyFraming,
+pub struct Inbound {
+    pub method: Method,
+    pub target: Target,
+    pub version: Version,
+    pub headers: HeaderMap,
+    pub framing: BodyFraming,
 }
 
 impl Inbound {
     /// Appends the head as the backend at `prefix` is to see it: hop-by-hop fields gone, forwarding fields true, rules applied.
-    pub(super) fn encode<E: Env>(
+    pub fn encode<E: Env>(
         &self,
         out: &mut BytesMut,
         conn: &Conn<E>,
@@ -60,7 +60,11 @@ impl Inbound {
         let ruled = |name: &HeaderName| rules_say(rules, name);
         // HTTP/1.1 asks for a Host even where an HTTP/1.0 client had none to give (RFC 9112 section 3.2).
         if !ruled(&header::HOST) {
-            h1::field(out, b"host", self.target.authority().map_or(b"", |v| v.as_bytes()));
+            h1::field(
+                out,
+                b"host",
+                self.target.authority().map_or(b"", |v| v.as_bytes()),
+            );
         }
         for (name, value) in &self.headers {
             if passes(name, conn.trusted) && !tokens.nominates(name) && !ruled(name) {
@@ -76,7 +80,11 @@ impl Inbound {
         if !known && !ruled(&X_REQUEST_ID) {
             h1::field(out, X_REQUEST_ID.as_str().as_bytes(), &hex_id(id));
         }
-        let via: &[u8] = if self.version == Version::HTTP_10 { b"1.0 weir" } else { b"1.1 weir" };
+        let via: &[u8] = if self.version == Version::HTTP_10 {
+            b"1.0 weir"
+        } else {
+            b"1.1 weir"
+        };
         h1::field(out, b"via", via);
         for (name, value) in rules.set.iter().chain(&rules.add) {
             h1::field(out, name.as_str().as_bytes(), value.as_bytes());
@@ -90,10 +98,17 @@ impl Inbound {
         let said = |name: &HeaderName| rules_say(rules, name);
         if !said(&X_FORWARDED_FOR) {
             out.extend_from_slice(b"x-forwarded-for: ");
-            fields::forwarded_for(out, self.headers.get_all(&X_FORWARDED_FOR), conn.peer, conn.trusted);
+            fields::forwarded_for(
+                out,
+                self.headers.get_all(&X_FORWARDED_FOR),
+                conn.peer,
+                conn.trusted,
+            );
             out.extend_from_slice(b"\r\n");
         }
-        if !said(&X_FORWARDED_PROTO) && !(conn.trusted && self.headers.contains_key(&X_FORWARDED_PROTO)) {
+        if !said(&X_FORWARDED_PROTO)
+            && !(conn.trusted && self.headers.contains_key(&X_FORWARDED_PROTO))
+        {
             h1::field(out, X_FORWARDED_PROTO.as_str().as_bytes(), b"http");
         }
         if !said(&X_FORWARDED_HOST)
@@ -138,14 +153,14 @@ fn rules_say(rules: &HeaderRules, name: &HeaderName) -> bool {
 }
 
 /// 128 bits in hexadecimal.
-pub(super) fn hex_id((high, low): (u64, u64)) -> [u8; 32] {
+pub fn hex_id((high, low): (u64, u64)) -> [u8; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let value = u128::from(high) << 64 | u128::from(low);
     std::array::from_fn(|i| DIGITS[(value >> (124 - 4 * i)) as usize & 15])
 }
 
 /// A request's body with its bound, its pace and its errors told apart.
-pub(super) struct Upload<E: Env> {
+pub struct Upload<E: Env> {
     body: Incoming,
     limit: u64,
     received: Arc<AtomicU64>,
@@ -153,9 +168,14 @@ pub(super) struct Upload<E: Env> {
 }
 
 impl<E: Env> Upload<E> {
-    pub(super) fn new(conn: &Arc<Conn<E>>, body: Incoming, received: &Arc<AtomicU64>) -> Self {
+    pub fn new(conn: &Arc<Conn<E>>, body: Incoming, received: &Arc<AtomicU64>) -> Self {
         let limit = conn.model().limits.body_bytes.unwrap_or(u64::MAX);
-        Upload { body, limit, received: Arc::clone(received), conn: Arc::clone(conn) }
+        Upload {
+            body,
+            limit,
+            received: Arc::clone(received),
+            conn: Arc::clone(conn),
+        }
     }
 }
 
@@ -163,20 +183,26 @@ impl<E: Env> Body for Upload<E> {
     type Data = Bytes;
     type Error = Cause;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
         let frame = match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => frame,
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(broken(&error)))),
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Pending => {
                 if self.conn.phase() != Phase::RequestBody {
-                    self.conn.arm_in(Phase::RequestBody, self.conn.model().timeouts.body);
+                    self.conn
+                        .arm_in(Phase::RequestBody, self.conn.model().timeouts.body);
                 }
                 return Poll::Pending;
             }
         };
         if let Some(data) = frame.data_ref() {
-            let before = self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+            let before = self
+                .received
+                .fetch_add(data.len() as u64, Ordering::Relaxed);
             if before + data.len() as u64 > self.limit {
                 return Poll::Ready(Some(Err(Cause::BodyTooLarge)));
             }

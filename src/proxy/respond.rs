@@ -21,43 +21,143 @@ struct Row {
 }
 
 const fn row(status: StatusCode, error: &'static str, says: &'static str) -> Row {
-    Row { status, error, says }
+    Row {
+        status,
+        error,
+        says,
+    }
 }
 
 fn table(cause: Cause) -> Row {
     use Cause::*;
     use StatusCode as S;
     match cause {
-        BadRequest => row(S::BAD_REQUEST, "http_request_error", "the request is malformed"),
-        BadRequestBody => row(S::BAD_REQUEST, "http_request_error", "the request's body is malformed"),
-        UriTooLong => row(S::URI_TOO_LONG, "http_request_error", "the request's target is too long"),
-        HeadTooLarge => {
-            row(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error", "the request's head is too large")
-        }
-        BodyTooLarge => row(S::PAYLOAD_TOO_LARGE, "http_request_error", "the request's body is too large"),
-        ClientTimeout => row(S::REQUEST_TIMEOUT, "http_request_error", "the request did not come in time"),
+        BadRequest => row(
+            S::BAD_REQUEST,
+            "http_request_error",
+            "the request is malformed",
+        ),
+        BadRequestBody => row(
+            S::BAD_REQUEST,
+            "http_request_error",
+            "the request's body is malformed",
+        ),
+        UriTooLong => row(
+            S::URI_TOO_LONG,
+            "http_request_error",
+            "the request's target is too long",
+        ),
+        HeadTooLarge => row(
+            S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "http_request_error",
+            "the request's head is too large",
+        ),
+        BodyTooLarge => row(
+            S::PAYLOAD_TOO_LARGE,
+            "http_request_error",
+            "the request's body is too large",
+        ),
+        ClientTimeout => row(
+            S::REQUEST_TIMEOUT,
+            "http_request_error",
+            "the request did not come in time",
+        ),
         // nginx's code for the log; nobody is there to read it.
-        ClientGone => row(CLIENT_CLOSED_REQUEST, "http_request_error", "the client went away"),
-        MethodNotAllowed => row(S::METHOD_NOT_ALLOWED, "http_request_denied", "the method is not served here"),
-        NoRoute => row(S::NOT_FOUND, "destination_not_found", "no route matches the request"),
-        QueueFull => row(S::SERVICE_UNAVAILABLE, "connection_limit_reached", "the queue is full"),
-        QueueTimeout => row(S::SERVICE_UNAVAILABLE, "connection_limit_reached", "no backend was free in time"),
-        NoBackend => row(S::SERVICE_UNAVAILABLE, "destination_unavailable", "there is no backend to take the request"),
-        Deadline => row(S::GATEWAY_TIMEOUT, "http_response_timeout", "the request's time is over"),
-        Dns => row(S::BAD_GATEWAY, "dns_error", "the backend's name does not resolve"),
-        ConnectRefused => row(S::BAD_GATEWAY, "connection_refused", "the backend refused the connection"),
-        ConnectTimeout => row(S::GATEWAY_TIMEOUT, "connection_timeout", "the backend did not accept in time"),
-        ConnectFailed => row(S::BAD_GATEWAY, "destination_ip_unroutable", "the backend cannot be reached"),
-        BackendClosed => row(S::BAD_GATEWAY, "connection_terminated", "the backend closed before it answered"),
-        FirstByteTimeout => row(S::GATEWAY_TIMEOUT, "http_response_timeout", "the backend did not answer in time"),
-        BadResponse => row(S::BAD_GATEWAY, "http_protocol_error", "the backend's answer is malformed"),
-        ResponseHeadTooLarge => {
-            row(S::BAD_GATEWAY, "http_response_header_section_size", "the backend's head is too large")
-        }
-        ResponseIncomplete => row(S::BAD_GATEWAY, "http_response_incomplete", "the backend broke off"),
-        BodyTimeout => row(S::GATEWAY_TIMEOUT, "http_response_timeout", "the backend stalled"),
-        Panic => row(S::INTERNAL_SERVER_ERROR, "proxy_internal_error", "the proxy failed on this request"),
-        ShuttingDown => row(S::SERVICE_UNAVAILABLE, "destination_unavailable", "the proxy is stopping"),
+        ClientGone => row(
+            CLIENT_CLOSED_REQUEST,
+            "http_request_error",
+            "the client went away",
+        ),
+        MethodNotAllowed => row(
+            S::METHOD_NOT_ALLOWED,
+            "http_request_denied",
+            "the method is not served here",
+        ),
+        NoRoute => row(
+            S::NOT_FOUND,
+            "destination_not_found",
+            "no route matches the request",
+        ),
+        QueueFull => row(
+            S::SERVICE_UNAVAILABLE,
+            "connection_limit_reached",
+            "the queue is full",
+        ),
+        QueueTimeout => row(
+            S::SERVICE_UNAVAILABLE,
+            "connection_limit_reached",
+            "no backend was free in time",
+        ),
+        NoBackend => row(
+            S::SERVICE_UNAVAILABLE,
+            "destination_unavailable",
+            "there is no backend to take the request",
+        ),
+        Deadline => row(
+            S::GATEWAY_TIMEOUT,
+            "http_response_timeout",
+            "the request's time is over",
+        ),
+        Dns => row(
+            S::BAD_GATEWAY,
+            "dns_error",
+            "the backend's name does not resolve",
+        ),
+        ConnectRefused => row(
+            S::BAD_GATEWAY,
+            "connection_refused",
+            "the backend refused the connection",
+        ),
+        ConnectTimeout => row(
+            S::GATEWAY_TIMEOUT,
+            "connection_timeout",
+            "the backend did not accept in time",
+        ),
+        ConnectFailed => row(
+            S::BAD_GATEWAY,
+            "destination_ip_unroutable",
+            "the backend cannot be reached",
+        ),
+        BackendClosed => row(
+            S::BAD_GATEWAY,
+            "connection_terminated",
+            "the backend closed before it answered",
+        ),
+        FirstByteTimeout => row(
+            S::GATEWAY_TIMEOUT,
+            "http_response_timeout",
+            "the backend did not answer in time",
+        ),
+        BadResponse => row(
+            S::BAD_GATEWAY,
+            "http_protocol_error",
+            "the backend's answer is malformed",
+        ),
+        ResponseHeadTooLarge => row(
+            S::BAD_GATEWAY,
+            "http_response_header_section_size",
+            "the backend's head is too large",
+        ),
+        ResponseIncomplete => row(
+            S::BAD_GATEWAY,
+            "http_response_incomplete",
+            "the backend broke off",
+        ),
+        BodyTimeout => row(
+            S::GATEWAY_TIMEOUT,
+            "http_response_timeout",
+            "the backend stalled",
+        ),
+        Panic => row(
+            S::INTERNAL_SERVER_ERROR,
+            "proxy_internal_error",
+            "the proxy failed on this request",
+        ),
+        ShuttingDown => row(
+            S::SERVICE_UNAVAILABLE,
+            "destination_unavailable",
+            "the proxy is stopping",
+        ),
     }
 }
 
@@ -67,18 +167,16 @@ const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
     Err(_) => StatusCode::BAD_REQUEST,
 };
 
-/// The status that stands for a cause, for the log and the metrics.
-pub(super) fn status(cause: Cause) -> StatusCode {
-    table(cause).status
-}
-
 /// The answer for a request that failed for `cause`. Date and body framing are the caller's.
-pub(super) fn refusal(cause: Cause) -> Response<Bytes> {
+pub fn refusal(cause: Cause) -> Response<Bytes> {
     let row = table(cause);
     let mut response = Response::new(Bytes::from(body(&row)));
     *response.status_mut() = row.status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     if let Ok(value) = HeaderValue::try_from(proxy_status(cause, &row)) {
         headers.insert(&PROXY_STATUS, value);
     }
@@ -87,7 +185,10 @@ pub(super) fn refusal(cause: Cause) -> Response<Bytes> {
     }
     if cause == Cause::MethodNotAllowed {
         // RFC 9110 section 15.5.6 asks for the list; CONNECT is the one method that is never served.
-        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS, TRACE"));
+        headers.insert(
+            header::ALLOW,
+            HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS, TRACE"),
+        );
     }
     if closes(cause) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -96,14 +197,18 @@ pub(super) fn refusal(cause: Cause) -> Response<Bytes> {
 }
 
 /// The same as bytes, for a connection that hyper gave up. The connection closes behind it.
-pub(super) fn raw(cause: Cause, date: &HeaderValue) -> Vec<u8> {
+pub fn raw(cause: Cause, date: &HeaderValue) -> Vec<u8> {
     let mut response = refusal(cause);
     let headers: &mut HeaderMap = response.headers_mut();
     headers.insert(header::DATE, date.clone());
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let status = response.status();
-    let mut out =
-        format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("")).into_bytes();
+    let mut out = format!(
+        "HTTP/1.1 {} {}\r\n",
+        status.as_str(),
+        status.canonical_reason().unwrap_or("")
+    )
+    .into_bytes();
     for (name, value) in response.headers() {
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
@@ -117,15 +222,31 @@ pub(super) fn raw(cause: Cause, date: &HeaderValue) -> Vec<u8> {
 
 /// After these, what follows on the connection cannot be trusted or is not wanted.
 fn closes(cause: Cause) -> bool {
-    matches!(cause, Cause::BadRequest | Cause::BadRequestBody | Cause::BodyTooLarge | Cause::ClientTimeout | Cause::UriTooLong)
+    matches!(
+        cause,
+        Cause::BadRequest
+            | Cause::BadRequestBody
+            | Cause::BodyTooLarge
+            | Cause::ClientTimeout
+            | Cause::UriTooLong
+    )
 }
 
 fn body(row: &Row) -> String {
-    format!("{} {}: {}\n", row.status.as_str(), row.status.canonical_reason().unwrap_or(""), row.says)
+    format!(
+        "{} {}: {}\n",
+        row.status.as_str(),
+        row.status.canonical_reason().unwrap_or(""),
+        row.says
+    )
 }
 
 fn proxy_status(cause: Cause, row: &Row) -> String {
-    format!("{PSEUDONYM}; error={}; details=\"{}\"", row.error, cause.name())
+    format!(
+        "{PSEUDONYM}; error={}; details=\"{}\"",
+        row.error,
+        cause.name()
+    )
 }
 
 #[cfg(test)]
@@ -145,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_raw_answer_is_framed_and_closes() {
-        let raw = String::from_utf8(raw(Cause::UriTooLong, &HeaderValue::from_static("now"))).unwrap();
+        let raw =
+            String::from_utf8(raw(Cause::UriTooLong, &HeaderValue::from_static("now"))).unwrap();
         let (head, body) = raw.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 414 URI Too Long\r\n"));
         assert!(head.contains("\r\nconnection: close\r\n"));

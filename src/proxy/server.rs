@@ -26,7 +26,7 @@ const REAP_EVERY: u64 = 10;
 
 /// The listeners of one core.
 pub struct Bound<E: Env> {
-    pub(super) listeners: Vec<<E::Net as Net>::Listener>,
+    pub listeners: Vec<<E::Net as Net>::Listener>,
 }
 
 /// How a core ended.
@@ -37,9 +37,9 @@ pub struct Drained {
 }
 
 /// One core's part of the proxy.
-pub(super) struct Core<E: Env> {
-    pub(super) env: E,
-    pub(super) proxy: Arc<Proxy<E>>,
+pub struct Core<E: Env> {
+    pub env: E,
+    pub proxy: Arc<Proxy<E>>,
     connections: Mutex<BTreeMap<u64, Arc<Conn<E>>>>,
     next_connection: AtomicU64,
     /// Request ids are this and a counter.
@@ -51,12 +51,15 @@ pub(super) struct Core<E: Env> {
 
 impl<E: Env> Core<E> {
     /// The two halves of a new request's id.
-    pub(super) fn request_id(&self) -> (u64, u64) {
-        (self.id_prefix, self.next_request.fetch_add(1, Ordering::Relaxed))
+    pub fn request_id(&self) -> (u64, u64) {
+        (
+            self.id_prefix,
+            self.next_request.fetch_add(1, Ordering::Relaxed),
+        )
     }
 
     /// Now, as an HTTP date (RFC 9110 section 5.6.7).
-    pub(super) fn date(&self) -> HeaderValue {
+    pub fn date(&self) -> HeaderValue {
         let wall = self.env.clock().wall();
         let second = wall.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let mut cached = self.date.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,52 +72,54 @@ impl<E: Env> Core<E> {
         cached.1.clone()
     }
 
-    pub(super) fn telemetry(&self) -> &Telemetry {
+    pub fn telemetry(&self) -> &Telemetry {
         &self.proxy.telemetry
     }
 
-    pub(super) fn config(&self) -> &Config {
+    pub fn config(&self) -> &Config {
         &self.proxy.config
     }
 
     fn registry(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Conn<E>>>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One client connection, as everything that works for it sees it.
-pub(super) struct Conn<E: Env> {
-    pub(super) core: Arc<Core<E>>,
-    pub(super) listener: usize,
-    pub(super) peer: IpAddr,
+pub struct Conn<E: Env> {
+    pub core: Arc<Core<E>>,
+    pub listener: usize,
+    pub peer: IpAddr,
     /// Does the peer belong to the listener's trusted proxies?
-    pub(super) trusted: bool,
-    pub(super) watch: Watch,
-    pub(super) line: client::Line,
+    pub trusted: bool,
+    pub watch: Watch,
+    pub line: client::Line,
 }
 
 impl<E: Env> Conn<E> {
-    pub(super) fn model(&self) -> &model::Listener {
+    pub fn model(&self) -> &model::Listener {
         &self.core.config().listeners[self.listener]
     }
 
-    pub(super) fn core(&self) -> usize {
+    pub fn core(&self) -> usize {
         self.core.env.core()
     }
 
-    pub(super) fn now(&self) -> Tick {
+    pub fn now(&self) -> Tick {
         self.core.env.clock().now()
     }
 
-    pub(super) fn arm_in(&self, phase: Phase, patience: Duration) {
+    pub fn arm_in(&self, phase: Phase, patience: Duration) {
         self.watch.arm(phase, self.now() + patience);
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub fn phase(&self) -> Phase {
         self.watch.phase()
     }
 
-    pub(super) fn due(&self) -> Option<Phase> {
+    pub fn due(&self) -> Option<Phase> {
         self.watch.due()
     }
 }
@@ -143,14 +148,20 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
         .enumerate()
         .map(|(i, listener)| env.spawn("accept", accept(Arc::clone(&core), i, listener)))
         .collect();
-    proxy.ready.store(true, std::sync::atomic::Ordering::Release);
+    proxy
+        .ready
+        .store(true, std::sync::atomic::Ordering::Release);
     proxy.drained().await;
     for task in accepting {
         task.join().await;
     }
     let cut = drain(&core).await;
     if env.core() == 0 {
-        proxy.upstreams.iter().flat_map(|u| u.backends.values()).for_each(|b| b.close_idle());
+        proxy
+            .upstreams
+            .iter()
+            .flat_map(|u| u.backends.values())
+            .for_each(|b| b.close_idle());
     }
     tasks.iter().for_each(Task::abort);
     Drained { cut }
@@ -180,7 +191,10 @@ async fn accept<E: Env>(core: Arc<Core<E>>, listener: usize, socket: <E::Net as 
 
 async fn rest_after<E: Env>(core: &Core<E>, listener: usize, error: &io::Error) {
     // The peer gave up before it was accepted: nothing is wrong here.
-    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+    if !matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    ) {
         let name = &core.config().listeners[listener].name;
         tracing::warn!(listener = %name, %error, "accept failed");
         let clock = core.env.clock();
@@ -196,7 +210,10 @@ fn admit<E: Env>(
     peer: IpAddr,
 ) {
     let peer = peer.to_canonical();
-    let trusted = core.config().listeners[listener].trusted_proxies.iter().any(|net| net.contains(peer));
+    let trusted = core.config().listeners[listener]
+        .trusted_proxies
+        .iter()
+        .any(|net| net.contains(peer));
     let conn = Arc::new(Conn {
         core: Arc::clone(core),
         listener,
@@ -207,11 +224,17 @@ fn admit<E: Env>(
     });
     let id = core.next_connection.fetch_add(1, Ordering::Relaxed);
     core.registry().insert(id, Arc::clone(&conn));
-    core.telemetry().connection_opened(core.env.core(), listener);
+    core.telemetry()
+        .connection_opened(core.env.core(), listener);
     let core = Arc::clone(core);
     let env = core.env.clone();
     env.spawn("client", async move {
-        let _entry = Entry { core, id, listener, _permit: permit };
+        let _entry = Entry {
+            core,
+            id,
+            listener,
+            _permit: permit,
+        };
         client::run(conn, stream).await;
     });
 }
@@ -227,7 +250,9 @@ struct Entry<E: Env> {
 impl<E: Env> Drop for Entry<E> {
     fn drop(&mut self) {
         self.core.registry().remove(&self.id);
-        self.core.telemetry().connection_closed(self.core.env.core(), self.listener);
+        self.core
+            .telemetry()
+            .connection_closed(self.core.env.core(), self.listener);
     }
 }
 
@@ -237,9 +262,15 @@ async fn sweep<E: Env>(core: Arc<Core<E>>) {
     for round in 1_u64.. {
         clock.sleep_until(clock.now() + SWEEP).await;
         let now = clock.now();
-        core.registry().values().for_each(|conn| conn.watch.sweep(now));
+        core.registry()
+            .values()
+            .for_each(|conn| conn.watch.sweep(now));
         if core.env.core() == 0 && round.is_multiple_of(REAP_EVERY) {
-            core.proxy.upstreams.iter().flat_map(|u| u.backends.values()).for_each(|b| b.reap(now));
+            core.proxy
+                .upstreams
+                .iter()
+                .flat_map(|u| u.backends.values())
+                .for_each(|b| b.reap(now));
         }
     }
 }
@@ -254,6 +285,8 @@ async fn drain<E: Env>(core: &Core<E>) -> usize {
         if left == 0 || clock.now() >= deadline {
             return left;
         }
-        clock.sleep_until((clock.now() + Duration::from_millis(20)).min(deadline)).await;
+        clock
+            .sleep_until((clock.now() + Duration::from_millis(20)).min(deadline))
+            .await;
     }
 }

@@ -62,7 +62,10 @@ pub struct Watch {
 impl Watch {
     /// Waits for `phase` until `deadline` from now on.
     pub fn arm(&self, phase: Phase, deadline: Tick) {
-        self.armed.store((deadline.as_nanos() & !PHASE_MASK) | phase as u64, Ordering::Relaxed);
+        self.armed.store(
+            (deadline.as_nanos() & !PHASE_MASK) | phase as u64,
+            Ordering::Relaxed,
+        );
         if self.due.load(Ordering::Relaxed) {
             self.due.store(false, Ordering::Relaxed);
         }
@@ -112,7 +115,11 @@ impl Watch {
     }
 
     fn wake(&self) {
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let waker = self
+            .waker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if let Some(waker) = waker {
             waker.wake();
         }
