@@ -3,4 +3,6 @@
 
 pub mod cause;
 pub mod fields;
+mod host;
+mod path;
 pub mod target;
