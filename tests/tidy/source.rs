@@ -33,8 +33,9 @@ impl Source {
         self.code
             .match_indices(word)
             .filter(|(at, _)| {
-                !joined(self.code[..*at].chars().next_back())
-                    && !(ends_open && joined(self.code[at + word.len()..].chars().next()))
+                let joined_before = joined(self.code[..*at].chars().next_back());
+                let joined_after = joined(self.code[at + word.len()..].chars().next());
+                !joined_before && !(ends_open && joined_after)
             })
             .map(|(at, _)| at)
             .collect()
