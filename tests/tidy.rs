@@ -46,6 +46,17 @@ fn the_house_is_tidy() {
     );
 }
 
+#[test]
+fn the_readme_shows_the_fixture_that_it_names() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name| std::fs::read_to_string(root.join(name)).expect("the file is readable");
+    let tour = read("fixtures/configs/good/tour.json");
+    assert!(
+        read("README.md").contains(tour.trim_end()),
+        "the README's tour is not fixtures/configs/good/tour.json"
+    );
+}
+
 /// Collects the `.rs` files below `folder`, leaving out build output.
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("the folder is readable") {

@@ -35,7 +35,8 @@ impl Source {
             .filter(|(at, _)| {
                 let joined_before = joined(self.code[..*at].chars().next_back());
                 let joined_after = joined(self.code[at + word.len()..].chars().next());
-                !joined_before && !(ends_open && joined_after)
+                let joins = joined_before || (ends_open && joined_after);
+                !joins
             })
             .map(|(at, _)| at)
             .collect()
