@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args as Section, Parser, Subcommand, ValueHint};
 use http::Method;
 
-use crate::config::units::{parse_duration, parse_size};
+use crate::config::{parse_duration, parse_size};
 
 /// A reverse proxy and load balancer whose serving code also runs in a deterministic simulator.
 #[derive(Debug, Parser)]
@@ -145,7 +145,11 @@ pub(super) struct DemoArgs {
 #[derive(Debug, Section)]
 pub(super) struct RehearseArgs {
     /// Arguments of weir-rehearse; --help lists them
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGS"
+    )]
     pub(super) arguments: Vec<OsString>,
 }
 
@@ -223,17 +227,28 @@ mod tests {
 
     #[test]
     fn urls_read_as_people_write_them() {
-        let url = |text: &str| {
-            parse_url(text).map(|u| (u.authority, u.host, u.port, u.target))
-        };
+        let url = |text: &str| parse_url(text).map(|u| (u.authority, u.host, u.port, u.target));
         let expected = |a: &str, h: &str, p, t: &str| Ok((a.into(), h.into(), p, t.into()));
         assert_eq!(
             url("http://localhost:8080"),
             expected("localhost:8080", "localhost", 8080, "/")
         );
-        assert_eq!(url("example.com/a?b=c"), expected("example.com", "example.com", 80, "/a?b=c"));
-        assert_eq!(url("http://[::1]:81/x"), expected("[::1]:81", "::1", 81, "/x"));
-        for bad in ["https://x", "http://", "http://a@b/", "http://x:99999/", "http://x y/", "http://x:/"] {
+        assert_eq!(
+            url("example.com/a?b=c"),
+            expected("example.com", "example.com", 80, "/a?b=c")
+        );
+        assert_eq!(
+            url("http://[::1]:81/x"),
+            expected("[::1]:81", "::1", 81, "/x")
+        );
+        for bad in [
+            "https://x",
+            "http://",
+            "http://a@b/",
+            "http://x:99999/",
+            "http://x y/",
+            "http://x:/",
+        ] {
             assert!(url(bad).is_err(), "{bad}");
         }
     }

@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
 use self::answer::{Answer, Reply};
+pub(super) use self::answer::{PEAK, PORT};
 use super::args::{Delay, EchoArgs};
 use super::signals::Signals;
 use super::{FINE, raise_descriptor_limit, runtime};
@@ -109,7 +110,10 @@ impl Dummy {
             self.served.load(Ordering::Relaxed),
             self.peak.load(Ordering::Relaxed),
         );
-        format!("port {}: served {served}, at most {peak} at once", self.port)
+        format!(
+            "port {}: served {served}, at most {peak} at once",
+            self.port
+        )
     }
 
     fn draw<T>(&self, f: impl FnOnce(&mut Rng) -> T) -> T {
@@ -208,9 +212,9 @@ fn bind(env: &TokioEnv, port: u16) -> io::Result<(u16, Vec<TcpListener>)> {
 }
 
 fn listen(env: &TokioEnv, addr: SocketAddr) -> io::Result<TcpListener> {
-    env.net().listen_alone(addr).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"))
-    })
+    env.net()
+        .listen_alone(addr)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}")))
 }
 
 async fn accept(env: TokioEnv, listener: TcpListener, dummy: Arc<Dummy>) {
