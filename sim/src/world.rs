@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use weirkeeper::env::{Clock, Env};
+use weirkeeper::telemetry::UpstreamStatus;
 use weirkeeper::time::Tick;
 
-use crate::env::{Fabric, Open, SimEnv, lock};
+use crate::env::{Fabric, Open, SimEnv};
 use crate::ledger::{Book, Ledger, PROBE};
 use crate::model::backend::Backend;
 use crate::model::client::Group;
@@ -25,6 +27,9 @@ use crate::scenario::ClientModel;
 pub trait Subject: 'static {
     /// Serves until the world ends. An error fails the run.
     fn serve(&self, env: SimEnv, plan: &Plan, ledger: Ledger) -> Serving;
+
+    /// What it says of its upstreams; empty if it has no such thing.
+    fn status(&self) -> Vec<UpstreamStatus>;
 }
 
 /// A subject at work.
@@ -49,6 +54,8 @@ pub struct Run {
     pub peaks: Vec<u32>,
     /// Panics within tasks.
     pub panics: Vec<String>,
+    /// What the subject said of its upstreams at the end.
+    pub status: Vec<UpstreamStatus>,
     /// Why the world came to a stop before its end.
     pub stopped: Option<String>,
 }
@@ -81,23 +88,31 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
         let (plan, backends) = (plan.clone(), backends.clone());
         let (ledger, held) = (ledger.clone(), Arc::clone(&held));
         sim.host(zone_name(zone), move || {
-            for (b, backend) in plan.backends.iter().zip(&backends) {
-                if b.zone == zone {
-                    backend.open();
+            let (env, plan, backends) = (env.clone(), plan.clone(), backends.clone());
+            let (ledger, held) = (ledger.clone(), Arc::clone(&held));
+            async move {
+                let here = plan
+                    .backends
+                    .iter()
+                    .zip(&backends)
+                    .filter(|(b, _)| b.zone == zone);
+                here.for_each(|(_, backend)| backend.open());
+                for striking in strikes(&plan, &backends, zone) {
+                    let work = striking.run(env.clone(), ledger.clone(), Arc::clone(&held));
+                    env.spawn("fault", work);
                 }
+                std::future::pending().await
             }
-            for striking in strikes(&plan, &backends, zone) {
-                let work = striking.run(env.clone(), ledger.clone(), Arc::clone(&held));
-                env.spawn("fault", work);
-            }
-            std::future::pending()
         });
     }
     let env = SimEnv::new(&fabric, PROXY);
     let (served, book) = (plan.clone(), ledger.clone());
+    let subject = Rc::new(subject);
+    let status = Rc::clone(&subject);
     sim.host(PROXY, move || {
-        let serving = subject.serve(env.clone(), &served, book.clone());
-        async move { serving.await.map_err(Into::into) }
+        let (subject, env) = (Rc::clone(&subject), env.clone());
+        let (plan, book) = (served.clone(), book.clone());
+        async move { subject.serve(env, &plan, book).await.map_err(Into::into) }
     });
     let env = SimEnv::new(&fabric, "clients");
     sim.client(
@@ -106,6 +121,8 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
     );
     let stopped = sim.run().err().map(|error| error.to_string());
     ledger.close();
+    // Before the world is dropped, and with it what still runs.
+    let status = status.status();
     drop(sim);
     Run {
         plan: plan.clone(),
@@ -117,6 +134,7 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
             .collect(),
         peaks: backends.iter().map(|b| b.peak()).collect(),
         panics: fabric.take_panics(),
+        status,
         stopped,
     }
 }
@@ -193,20 +211,4 @@ async fn drive(
         .sleep_until(clock.now() + Duration::from_millis(20))
         .await;
     Ok(())
-}
-
-/// A value that several parts of a world write and its end reads.
-#[derive(Clone, Debug, Default)]
-pub struct Shared<T>(Arc<Mutex<T>>);
-
-impl<T: Clone> Shared<T> {
-    /// Puts a value in.
-    pub fn set(&self, value: T) {
-        *lock(&self.0) = value;
-    }
-
-    /// The value.
-    pub fn get(&self) -> T {
-        lock(&self.0).clone()
-    }
 }
