@@ -9,6 +9,7 @@ pub mod report;
 pub mod scenario;
 pub mod seeds;
 pub mod shrink;
+pub mod sometimes;
 pub mod subject;
 pub mod swarm;
 pub mod trace;

@@ -11,12 +11,14 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use weirkeeper::engine::BackendSpec;
+use weirkeeper::engine::trace::Event;
 use weirkeeper::env::{Clock, Env};
 use weirkeeper::telemetry::UpstreamStatus;
 use weirkeeper::time::Tick;
 
 use crate::env::{Fabric, Open, SimEnv};
-use crate::ledger::{Book, Ledger, PROBE};
+use crate::ledger::{Book, End, Ledger, PROBE};
 use crate::model::backend::Backend;
 use crate::model::client::Group;
 use crate::model::faults::{Held, PROXY, Striking, zone_name};
@@ -124,9 +126,11 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
     // Before the world is dropped, and with it what still runs.
     let status = status.status();
     drop(sim);
+    let mut book = ledger.take();
+    reach(&mut book, plan);
     Run {
         plan: plan.clone(),
-        book: ledger.take(),
+        book,
         open: plan
             .backends
             .iter()
@@ -137,6 +141,47 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
         status,
         stopped,
     }
+}
+
+/// Notes the rare states that only the whole book shows.
+fn reach(book: &mut Book, plan: &Plan) {
+    let mut attempts: BTreeMap<u64, u32> = BTreeMap::new();
+    for execution in &book.executions {
+        *attempts.entry(execution.request).or_default() += 1;
+    }
+    let mut notes = Vec::new();
+    for (id, request) in (0_u64..).zip(&book.requests) {
+        let attempts = attempts.get(&id).copied().unwrap_or(0);
+        match request.end {
+            Some((_, End::Answered { status: 200 })) if attempts > 1 => {
+                notes.push("retried and answered");
+            }
+            Some((_, End::Refused { status: 502 })) if attempts == 1 && !request.idempotent => {
+                notes.push("not idempotent, and not made up for");
+            }
+            _ => {}
+        }
+    }
+    let mut over: BTreeMap<(usize, u32), Tick> = BTreeMap::new();
+    for (upstream, at, event) in &book.engine {
+        match event {
+            Event::BackedOff(id, until) => {
+                over.insert((*upstream, id.0), *until);
+            }
+            Event::Picked { .. } => {
+                let spec = &plan.config.upstreams[*upstream].spec;
+                let passed = |b: &BackendSpec| {
+                    over.get(&(*upstream, b.id.0))
+                        .is_some_and(|until| until > at)
+                };
+                if spec.backends.iter().all(passed) {
+                    notes.push("fail open");
+                }
+            }
+            _ => {}
+        }
+    }
+    notes.into_iter().for_each(|note| book.reach(note));
 }
 
 fn strikes(plan: &Plan, backends: &[Arc<Backend>], zone: usize) -> Vec<Striking> {

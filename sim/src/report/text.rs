@@ -64,7 +64,10 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
             .collect();
         writeln!(out, "\nFaults: {}", list.join(", "))?;
     }
-    writeln!(out, "\nNot modelled: {}.", report.not_modelled.join("; "))?;
+    writeln!(out, "\nNot modelled:")?;
+    for what in &report.not_modelled {
+        writeln!(out, "  {what}")?;
+    }
     writeln!(
         out,
         "\n{} events, trace hash {}",
