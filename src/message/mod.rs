@@ -5,4 +5,5 @@ pub mod cause;
 pub mod fields;
 mod host;
 mod path;
+pub mod prefix;
 pub mod target;
