@@ -130,7 +130,7 @@ fn guide(
     }
     if wanted != port && wanted != 0 {
         text.push_str(&format!(
-            "\n    (port {wanted} is taken by somebody else)\n"
+            "\n    (port {wanted} is taken by another program)\n"
         ));
     }
     text.push_str(&format!("\n{bold}Its config{plain}\n\n{dim}"));
@@ -156,7 +156,7 @@ fn guide(
     ];
     if let Some(admin) = admin {
         tries.push((
-            format!("curl -s http://{admin}/metrics | grep -v '^#'"),
+            format!("curl -s http://{admin}/metrics | grep -v -e '^#' -e _bucket"),
             "what the proxy counted",
         ));
     }
