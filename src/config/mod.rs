@@ -1,3 +1,63 @@
-//! The config: the file's mirror, its compilation, and errors with line, column and path.
+//! The config: reading the file, compiling it, and errors with line, column and path.
+//!
+//! A text goes through three forms. [`json`] gives values that know their places. The readers ([`compile`] and its parts)
+//! turn them into the honest [`model`], with every default filled in, and gather all errors on the way. [`raw`] mirrors the
+//! file as it may be written: the JSON Schema comes from it, and [`expand`] renders a model back into it. A test keeps the
+//! readers and the mirror in step. Absent: watching the file, and the difference between two configs.
 
+mod address;
+mod compile;
+mod error;
+mod flat;
+//mod footprint;
+mod interpolate;
+mod json;
+mod lint;
+mod listener;
 pub mod model;
+//mod raw;
+mod reader;
+//mod render;
+mod route;
+mod settings;
+pub mod units;
+mod upstream;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use error::{ConfigError, Errors, Pos};
+//pub use footprint::{Footprint, Item, footprint};
+pub use model::Config;
+pub use units::{format_duration, format_size, parse_duration, parse_size};
+
+/// Reads and compiles the file at `path`, with this process's environment for `${VAR}`. A file that cannot be read is an error
+/// like any other, without line and column.
+pub fn load(path: &Path) -> Result<Arc<Config>, Errors> {
+    let name = path.display().to_string();
+    let text = read(path)?;
+    load_str(&name, &text, &process_env).map(Arc::new)
+}
+
+/// Compiles `text`; `file` is how errors name it, and `env` answers for `${VAR}`.
+pub fn load_str(
+    file: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Errors> {
+    compile::compile(file, text, env).map(|plan| plan.config)
+}
+
+//HOLD
+/// The text of the file at `path`, or the error that says why there is none.
+pub fn read(path: &Path) -> Result<String, Errors> {
+    std::fs::read_to_string(path).map_err(|e| {
+        let file = path.display().to_string();
+        Errors::single(&file, None, format!("cannot be read: {e}"))
+    })
+}
+
+/// `${VAR}` from this process's environment; a value that is not Unicode counts as not set.
+pub fn process_env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -8,6 +8,9 @@ use crate::engine::UpstreamSpec;
 use crate::engine::retry::RetrySpec;
 use crate::engine::router::RouteMatch;
 
+/// A timeout that is switched off: a hundred years, so that adding a few of them to anything cannot overflow.
+pub const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// A whole config, compiled.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -1,0 +1,230 @@
+//! From a text to a [`Plan`]: what stands at the top of a file, in the flat form and in the full form.
+
+use std::sync::Arc;
+
+use super::error::Errors;
+use super::flat;
+use super::json;
+use super::lint;
+use super::listener;
+use super::model::{
+    AccessLog, Action, Admin, Config, Listener, LogFormat, Rewrite, Route, Upstream,
+};
+use super::reader::{Node, Object, Run};
+use super::route;
+use super::settings::{Defaults, NOT_BUILT};
+use super::upstream;
+
+/// A compiled config, and what the model no longer shows: which routes, in file order, belong to which listeners.
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    pub(crate) routes: Vec<PlannedRoute>,
+}
+
+/// A route and the indices of its listeners.
+pub(crate) struct PlannedRoute {
+    pub(crate) listeners: Vec<usize>,
+    pub(crate) route: Route,
+}
+
+/// What both forms give: listeners without routes, upstreams, and routes in file order.
+pub(crate) struct Body {
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) routes: Vec<PlannedRoute>,
+}
+
+/// Compiles `text`, or gives all its errors in file order.
+pub(crate) fn compile(
+    file: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Plan, Errors> {
+    let value = json::parse(text).map_err(|(pos, what)| Errors::single(file, Some(pos), what))?;
+    let run = Run::new(file, env);
+    let plan = run.root(&value).object().map(top);
+    let warnings = run.finish()?;
+    let mut plan = plan.expect("a text that is not an object has given an error");
+    plan.config.warnings = warnings;
+    Ok(plan)
+}
+
+fn top(file: Object<'_>) -> Plan {
+    let flat = file.has("servers") || file.has("port");
+    if let Some(schema) = file.get("$schema") {
+        schema.string();
+    }
+    for key in NOT_BUILT {
+        file.refuse(key, &format!("\"{key}\" is not built yet"));
+    }
+    let defaults = Defaults::read(&file, flat);
+    let workers = file.get("workers").and_then(|n| workers(&n));
+    let admin = admin(file.get("admin"));
+    let access_log = file.get("access_log").and_then(|n| access_log(&n));
+    let shutdown_grace = file
+        .get("shutdown_grace")
+        .and_then(|n| n.duration_or_zero())
+        .unwrap_or(Defaults::SHUTDOWN_GRACE);
+    let body = if flat {
+        flat::read(&file, &defaults)
+    } else {
+        full(&file, &defaults)
+    };
+    if let (Some(admin), Some(node)) = (&admin, file.get("admin"))
+        && let Some(l) = body
+            .listeners
+            .iter()
+            .find(|l| l.bind == admin.bind && l.bind.port() != 0)
+        && admin.explicit
+    {
+        node.error(format!(
+            "the listener \"{}\" binds this address as well",
+            l.name
+        ));
+    }
+    file.finish();
+    assemble(
+        body,
+        Config {
+            workers,
+            listeners: Vec::new(),
+            upstreams: Vec::new(),
+            admin,
+            access_log,
+            shutdown_grace,
+            warnings: Vec::new(),
+        },
+    )
+}
+
+/// Gives every listener its routes.
+fn assemble(body: Body, mut config: Config) -> Plan {
+    let Body {
+        mut listeners,
+        upstreams,
+        routes,
+    } = body;
+    for (i, listener) in listeners.iter_mut().enumerate() {
+        let own = routes.iter().filter(|r| r.listeners.contains(&i));
+        listener.routes = Arc::new(own.map(|r| r.route.clone()).collect());
+    }
+    config.listeners = listeners;
+    config.upstreams = upstreams;
+    Plan { config, routes }
+}
+
+fn full(file: &Object<'_>, defaults: &Defaults) -> Body {
+    for key in flat::ONLY_FLAT {
+        file.refuse(
+            key,
+            &format!("\"{key}\" belongs to the flat form, beside \"port\" and \"servers\""),
+        );
+    }
+    let listeners = listener::read_all(file, defaults);
+    let upstreams = upstream::read_all(file, defaults);
+    let listener_names: Vec<&str> = listeners.iter().map(|l| l.name.as_str()).collect();
+    let upstream_names: Vec<&str> = upstreams.iter().map(|u| u.upstream.name.as_str()).collect();
+    let routes = match file.get("routes") {
+        Some(node) => {
+            let routes = route::read_all(&node, &listener_names, &upstream_names);
+            lint::routes(&routes);
+            lint::unused(file, &upstreams, &routes, &listeners);
+            routes.into_iter().map(|(_, route)| route).collect()
+        }
+        None => {
+            if upstreams.len() > 1 {
+                file.node.error("\"routes\" is missing: with several upstreams it says which request goes where");
+            }
+            let all = (0..listeners.len()).collect();
+            upstreams
+                .first()
+                .map(|_| default_route(all))
+                .into_iter()
+                .collect()
+        }
+    };
+    Body {
+        listeners,
+        upstreams: upstreams.into_iter().map(|u| u.upstream).collect(),
+        routes,
+    }
+}
+
+/// Everything goes to the only upstream.
+pub(crate) fn default_route(listeners: Vec<usize>) -> PlannedRoute {
+    PlannedRoute {
+        listeners,
+        route: Route {
+            name: "default".into(),
+            matches: Default::default(),
+            action: Action::Forward {
+                upstream: 0,
+                rewrite: Rewrite::Keep,
+            },
+            request_headers: Default::default(),
+            response_headers: Default::default(),
+        },
+    }
+}
+
+fn workers(node: &Node<'_>) -> Option<usize> {
+    if node.is_string() {
+        return node.word(&[("auto", None)]).flatten();
+    }
+    usize::try_from(node.integer(1..=1024)?).ok()
+}
+
+fn admin(node: Option<Node<'_>>) -> Option<Admin> {
+    let default = Admin {
+        bind: Defaults::ADMIN,
+        explicit: false,
+    };
+    let Some(node) = node else {
+        return Some(default);
+    };
+    if node.is_off() {
+        return None;
+    }
+    if !node.is_object() {
+        node.error("expected an object such as {\"bind\": \"127.0.0.1:9900\"}, or \"off\"");
+        return None;
+    }
+    let object = node.object()?;
+    let bind = object.get("bind").and_then(|n| listener::bind(&n));
+    let fallback = object.get("fallback").and_then(|n| n.boolean());
+    object.finish();
+    Some(match bind {
+        Some(bind) => Admin {
+            bind,
+            explicit: !fallback.unwrap_or(false),
+        },
+        None => Admin {
+            explicit: fallback == Some(false),
+            ..default
+        },
+    })
+}
+
+fn access_log(node: &Node<'_>) -> Option<AccessLog> {
+    if node.is_off() {
+        return None;
+    }
+    if !node.is_object() {
+        node.error("expected an object such as {\"path\": \"access.log\", \"format\": \"combined\"}, or false");
+        return None;
+    }
+    let object = node.object()?;
+    let path = object.get("path").and_then(|n| {
+        let path = n.string()?;
+        if path.is_empty() || path.contains('\0') {
+            n.error("an empty path; \"-\" is standard output");
+        }
+        (path != "-").then(|| path.into())
+    });
+    let format = object
+        .get("format")
+        .and_then(|n| n.word(&[("combined", LogFormat::Combined), ("json", LogFormat::Json)]))
+        .unwrap_or(LogFormat::Combined);
+    object.finish();
+    Some(AccessLog { path, format })
+}

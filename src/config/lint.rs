@@ -1,0 +1,118 @@
+//! Warnings over a whole config: routes that never run, upstreams and listeners that nothing uses.
+
+use super::compile::PlannedRoute;
+use super::model::{Action, Listener};
+use super::reader::{Node, Object};
+use super::upstream::Named;
+use crate::engine::router::{PathMatch, RouteMatch};
+
+/// Warns of routes that one route before them wholly covers. Simple cases only: what it says is true, what it leaves unsaid may
+/// still be covered.
+pub(crate) fn routes(routes: &[(Node<'_>, PlannedRoute)]) {
+    for (i, (node, later)) in routes.iter().enumerate() {
+        let covers = |(_, earlier): &&(Node<'_>, PlannedRoute)| {
+            later
+                .listeners
+                .iter()
+                .all(|l| earlier.listeners.contains(l))
+                && covers(&earlier.route.matches, &later.route.matches)
+        };
+        if let Some((_, earlier)) = routes[..i].iter().find(covers) {
+            node.warn(format_args!(
+                "the route \"{}\" never runs, since \"{}\" before it takes all its requests",
+                later.route.name, earlier.route.name
+            ));
+        }
+    }
+}
+
+/// Warns of upstreams that no route leads to and of listeners that no route serves.
+pub(crate) fn unused(
+    file: &Object<'_>,
+    upstreams: &[Named<'_>],
+    routes: &[(Node<'_>, PlannedRoute)],
+    listeners: &[Listener],
+) {
+    for (i, named) in upstreams.iter().enumerate() {
+        let leads = |r: &PlannedRoute| matches!(r.route.action, Action::Forward { upstream, .. } if upstream == i);
+        if !routes.iter().any(|(_, r)| leads(r)) {
+            named.node.warn(format_args!(
+                "no route leads to the upstream \"{}\"",
+                named.upstream.name
+            ));
+        }
+    }
+    for entry in file
+        .get("listeners")
+        .and_then(|n| n.entries())
+        .unwrap_or_default()
+    {
+        let Some(i) = listeners.iter().position(|l| l.name == entry.key) else {
+            continue;
+        };
+        if !routes.iter().any(|(_, r)| r.listeners.contains(&i)) {
+            entry.node.warn(format_args!(
+                "the listener \"{}\" has no route, so it answers 404 to everything",
+                entry.key
+            ));
+        }
+    }
+}
+
+/// Does `a` match whatever `b` matches?
+fn covers(a: &RouteMatch, b: &RouteMatch) -> bool {
+    let hosts = a.hosts.is_empty()
+        || (!b.hosts.is_empty()
+            && b.hosts
+                .iter()
+                .all(|h| a.hosts.iter().any(|w| host_covers(w, h))));
+    let methods = a.methods.is_empty()
+        || (!b.methods.is_empty() && b.methods.iter().all(|m| a.methods.contains(m)));
+    let headers = a.headers.iter().all(|h| {
+        b.headers
+            .iter()
+            .any(|other| other.name == h.name && (h.value.is_none() || h.value == other.value))
+    });
+    hosts && methods && headers && path_covers(&a.path, &b.path)
+}
+
+fn host_covers(a: &str, b: &str) -> bool {
+    a == b
+        || a.strip_prefix('*')
+            .is_some_and(|parent| b.ends_with(parent))
+}
+
+fn path_covers(a: &PathMatch, b: &PathMatch) -> bool {
+    let below = |prefix: &str, path: &str| {
+        path.strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/'))
+    };
+    match (a, b) {
+        (PathMatch::Any, _) => true,
+        (PathMatch::Prefix(root), _) if root == "/" => true,
+        (PathMatch::Exact(a), PathMatch::Exact(b)) => a == b,
+        (PathMatch::Prefix(a), PathMatch::Exact(b) | PathMatch::Prefix(b)) => below(a, b),
+        (PathMatch::Regex(a), PathMatch::Exact(b)) => a.is_match(b),
+        (PathMatch::Regex(a), PathMatch::Regex(b)) => a.as_str() == b.as_str(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_wholly_covered_counts() {
+        let prefix = |p: &str| PathMatch::Prefix(p.into());
+        let exact = |p: &str| PathMatch::Exact(p.into());
+        assert!(path_covers(&prefix("/a"), &prefix("/a/b")));
+        assert!(path_covers(&prefix("/"), &exact("/x")));
+        assert!(!path_covers(&prefix("/a"), &prefix("/ab")));
+        assert!(!path_covers(&prefix("/a/"), &prefix("/a")));
+        assert!(!path_covers(&exact("/a"), &prefix("/a")));
+        assert!(
+            host_covers("*.a.example", "b.a.example") && !host_covers("*.a.example", "a.example")
+        );
+    }
+}

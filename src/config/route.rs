@@ -1,0 +1,455 @@
+//! `routes` of the full form.
+
+use http::{HeaderName, HeaderValue, Method};
+
+use super::address;
+use super::compile::PlannedRoute;
+use super::error::nearest;
+use super::listener::plain_name;
+use super::model::{Action, HeaderRules, Rewrite, Route};
+use super::reader::{Node, Object};
+use super::settings::NOT_BUILT;
+use crate::engine::router::{HeaderMatch, PathMatch, RouteMatch};
+
+/// Every route that could be read, with its place, in file order.
+pub(crate) fn read_all<'a>(
+    node: &Node<'a>,
+    listeners: &[&str],
+    upstreams: &[&str],
+) -> Vec<(Node<'a>, PlannedRoute)> {
+    let mut routes: Vec<(Node<'a>, PlannedRoute)> = Vec::new();
+    for (i, item) in node.items().unwrap_or_default().into_iter().enumerate() {
+        let Some(o) = item.object() else {
+            continue;
+        };
+        let name_node = o.get("name");
+        let name = name_node
+            .as_ref()
+            .and_then(Node::string)
+            .unwrap_or_else(|| format!("route-{}", i + 1));
+        let blame = name_node.as_ref().unwrap_or(&item);
+        if let Err(what) = plain_name(&name) {
+            blame.error(what);
+        }
+        if routes.iter().any(|(_, r)| r.route.name == name) {
+            blame.error(format!("a route before it is named \"{name}\" as well"));
+        }
+        let route = read(&o, name, listeners, upstreams);
+        o.finish();
+        routes.extend(route.map(|r| (item, r)));
+    }
+    routes
+}
+
+fn read(
+    o: &Object<'_>,
+    name: String,
+    listeners: &[&str],
+    upstreams: &[&str],
+) -> Option<PlannedRoute> {
+    for key in NOT_BUILT {
+        o.refuse(key, &format!("\"{key}\" is not built yet"));
+    }
+    let on = match o.get("listeners") {
+        None => Some((0..listeners.len()).collect()),
+        Some(node) => listener_indices(&node, listeners),
+    };
+    let matches = o
+        .get("match")
+        .map_or(Some(RouteMatch::default()), |n| matches(&n));
+    let action = action(o, upstreams);
+    let request = o
+        .get("request_headers")
+        .map(|n| header_rules(&n, true))
+        .unwrap_or_default();
+    let response = o
+        .get("response_headers")
+        .map(|n| header_rules(&n, false))
+        .unwrap_or_default();
+    Some(PlannedRoute {
+        listeners: on?,
+        route: Route {
+            name,
+            matches: matches?,
+            action: action?,
+            request_headers: request,
+            response_headers: response,
+        },
+    })
+}
+
+fn listener_indices(node: &Node<'_>, listeners: &[&str]) -> Option<Vec<usize>> {
+    let items = node.items()?;
+    if items.is_empty() {
+        node.error("a route for no listener at all; leave \"listeners\" out for all of them");
+    }
+    let mut found = Vec::new();
+    for item in items {
+        let Some(i) = item
+            .string()
+            .and_then(|name| index(&item, "listener", &name, listeners))
+        else {
+            continue;
+        };
+        if found.contains(&i) {
+            item.error(format!(
+                "the listener \"{}\" stands here twice",
+                listeners[i]
+            ));
+        }
+        found.push(i);
+    }
+    // The order has no meaning, so there is one.
+    found.sort_unstable();
+    Some(found)
+}
+
+/// The index of `name`, or an error with the nearest one.
+fn index(node: &Node<'_>, what: &str, name: &str, names: &[&str]) -> Option<usize> {
+    let found = names.iter().position(|n| *n == name);
+    if found.is_none() {
+        let hint = nearest(name, names.iter().copied());
+        let known = match hint {
+            None if !names.is_empty() => format!(", known are: {}", names.join(", ")),
+            _ => String::new(),
+        };
+        node.error_hint(format!("there is no {what} \"{name}\"{known}"), hint);
+    }
+    found
+}
+
+fn matches(node: &Node<'_>) -> Option<RouteMatch> {
+    let o = node.object()?;
+    let hosts = o
+        .get("host")
+        .and_then(|n| n.one_or_many())
+        .unwrap_or_default();
+    let path = o.get("path").map_or(Some(PathMatch::Any), |n| path(&n));
+    let methods = o
+        .get("methods")
+        .and_then(|n| n.one_or_many())
+        .unwrap_or_default();
+    let headers = o
+        .get("headers")
+        .and_then(|n| n.entries())
+        .unwrap_or_default();
+    let header = |entry: &super::reader::Entry<'_>| {
+        let name = header_name(entry.key)
+            .map_err(|what| entry.key_error(what, None))
+            .ok()?;
+        let value = if entry.node.is_true() {
+            None
+        } else if entry.node.is_string() {
+            Some(entry.node.string()?)
+        } else {
+            entry
+                .node
+                .error("expected the field's value, or true for any value");
+            return None;
+        };
+        Some(HeaderMatch { name, value })
+    };
+    let found = RouteMatch {
+        hosts: hosts.iter().filter_map(host).collect(),
+        methods: methods.iter().filter_map(method).collect(),
+        headers: headers.iter().filter_map(header).collect(),
+        path: path.unwrap_or_default(),
+    };
+    o.finish();
+    Some(found)
+}
+
+fn host(node: &Node<'_>) -> Option<String> {
+    match address::parse_host(&node.string()?) {
+        Ok(host) => Some(host),
+        Err((what, hint)) => {
+            node.error_hint(what, hint.as_deref());
+            None
+        }
+    }
+}
+
+fn method(node: &Node<'_>) -> Option<Method> {
+    let text = node.string()?;
+    let upper = text.to_ascii_uppercase();
+    match Method::from_bytes(text.as_bytes()) {
+        // Methods are case-sensitive (RFC 9110 section 9.1), so a small letter is a slip.
+        Ok(method) if text == upper => Some(method),
+        Ok(_) => {
+            node.error_hint(
+                format!("\"{text}\" would never match, methods are case-sensitive"),
+                Some(&upper),
+            );
+            None
+        }
+        Err(_) => {
+            node.error(format!("\"{text}\" is not a method"));
+            None
+        }
+    }
+}
+
+fn path(node: &Node<'_>) -> Option<PathMatch> {
+    if node.is_string() {
+        return plain_path(node).map(PathMatch::Exact);
+    }
+    if !node.is_object() {
+        node.error("expected an exact path, or an object with \"exact\", \"prefix\" or \"regex\"");
+        return None;
+    }
+    let o = node.object()?;
+    let (exact, prefix, regex) = (o.get("exact"), o.get("prefix"), o.get("regex"));
+    let given = [&exact, &prefix, &regex].into_iter().flatten().count();
+    if given != 1 {
+        node.error("exactly one of \"exact\", \"prefix\" and \"regex\" must be given");
+    }
+    o.finish();
+    if let Some(n) = exact {
+        plain_path(&n).map(PathMatch::Exact)
+    } else if let Some(n) = prefix {
+        plain_path(&n).map(PathMatch::Prefix)
+    } else {
+        regex.and_then(|n| compiled(&n)).map(PathMatch::Regex)
+    }
+}
+
+fn compiled(node: &Node<'_>) -> Option<regex::Regex> {
+    match regex::Regex::new(&node.string()?) {
+        Ok(regex) => Some(regex),
+        Err(e) => {
+            // The last line says what is wrong; those before it draw the expression.
+            let e = e.to_string();
+            let last = e.lines().last().unwrap_or(&e);
+            node.error(format!(
+                "not a regular expression: {}",
+                last.trim_start_matches("error: ")
+            ));
+            None
+        }
+    }
+}
+
+/// A path that begins with `/`.
+fn plain_path(node: &Node<'_>) -> Option<String> {
+    let path = node.string()?;
+    if !path.starts_with('/') {
+        node.error_hint(
+            format!("the path \"{path}\" does not begin with /"),
+            Some(&format!("/{path}")),
+        );
+        return None;
+    }
+    match address::check_path(&path) {
+        Ok(()) => Some(path),
+        Err(what) => {
+            node.error(what);
+            None
+        }
+    }
+}
+
+fn action(o: &Object<'_>, upstreams: &[&str]) -> Option<Action> {
+    let (upstream, redirect, respond) = (o.get("upstream"), o.get("redirect"), o.get("respond"));
+    let (strip, replace) = (o.get("strip_prefix"), o.get("replace_prefix"));
+    if [&upstream, &redirect, &respond]
+        .into_iter()
+        .flatten()
+        .count()
+        != 1
+    {
+        o.node
+            .error("a route needs exactly one of \"upstream\", \"redirect\" and \"respond\"");
+    }
+    if let (Some(_), Some(node)) = (&strip, &replace) {
+        node.error("\"strip_prefix\" and \"replace_prefix\" cannot stand together");
+    }
+    if upstream.is_none() {
+        for node in [&strip, &replace].into_iter().flatten() {
+            node.error("only a route with an \"upstream\" can change the path");
+        }
+    }
+    let strip = strip.and_then(|n| prefix(&n)).map(Rewrite::StripPrefix);
+    let rewrite = strip
+        .or(replace.and_then(|n| replacement(&n)))
+        .unwrap_or(Rewrite::Keep);
+    let redirect = redirect.and_then(|n| self::redirect(&n));
+    let respond = respond.and_then(|n| self::respond(&n));
+    match upstream {
+        Some(node) => {
+            let name = node.string()?;
+            let upstream = index(&node, "upstream", &name, upstreams)?;
+            Some(Action::Forward { upstream, rewrite })
+        }
+        None => redirect.or(respond),
+    }
+}
+
+/// A prefix to take off or put on: `/api/` and `/api` are the same, `/` alone is none.
+fn prefix(node: &Node<'_>) -> Option<String> {
+    let path = plain_path(node)?;
+    Some(path.trim_end_matches('/').to_owned())
+        .filter(|p| !p.is_empty())
+        .or_else(|| {
+            node.error("the prefix \"/\" is no prefix at all");
+            None
+        })
+}
+
+fn replacement(node: &Node<'_>) -> Option<Rewrite> {
+    let o = node.object()?;
+    let example = "\"replace_prefix\": {\"from\": \"/a\", \"to\": \"/b\"}";
+    let from = o.require("from", example).and_then(|n| prefix(&n));
+    let to = o.require("to", example).and_then(|n| plain_path(&n));
+    o.finish();
+    Some(Rewrite::ReplacePrefix(
+        from?,
+        to?.trim_end_matches('/').to_owned(),
+    ))
+}
+
+fn redirect(node: &Node<'_>) -> Option<Action> {
+    let o = node.object()?;
+    let to = o.require("to", "\"to\": \"https://{host}{path}{query}\"");
+    let status = o.get("status").map_or(Some(308), |n| redirect_status(&n));
+    o.finish();
+    let to = to?;
+    let location = to.string()?;
+    if let Err((what, hint)) = check_template(&location) {
+        to.error_hint(what, hint);
+        return None;
+    }
+    Some(Action::Redirect {
+        status: status?,
+        location,
+    })
+}
+
+fn redirect_status(node: &Node<'_>) -> Option<u16> {
+    let status = node.integer(300..=399)?;
+    if ![301, 302, 303, 307, 308].contains(&status) {
+        node.error(format!("{status} is not one of 301, 302, 303, 307, 308"));
+    }
+    u16::try_from(status).ok()
+}
+
+/// A Location template: it names its host or begins with one slash, and holds nothing that could end a field's line.
+fn check_template(text: &str) -> Result<(), (String, Option<&'static str>)> {
+    const PARTS: [&str; 4] = ["scheme", "host", "path", "query"];
+    if let Some(c) = text.chars().find(|c| !c.is_ascii_graphic()) {
+        return Err((format!("{c:?} cannot stand in a Location"), None));
+    }
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        let part = rest[at..].strip_prefix('{').and_then(|r| r.split_once('}'));
+        let Some((part, tail)) = part else {
+            return Err(("a brace without its other half".into(), None));
+        };
+        if !PARTS.contains(&part) {
+            let what =
+                format!("\"{{{part}}}\" is not one of {{scheme}}, {{host}}, {{path}}, {{query}}");
+            return Err((what, nearest(part, PARTS)));
+        }
+        rest = tail;
+    }
+    let begins = |start: &str| text.starts_with(start);
+    let absolute = begins("http://") || begins("https://") || begins("{scheme}://");
+    // `/{path}` and `//x` would let a request's path name the host that the client is sent to.
+    let local = begins("/") && !begins("//") && !begins("/{");
+    if absolute || local {
+        return Ok(());
+    }
+    let what =
+        format!("\"{text}\" must begin with http://, https://, {{scheme}}:// or a path of its own");
+    Err((what, None))
+}
+
+fn respond(node: &Node<'_>) -> Option<Action> {
+    let o = node.object()?;
+    let status = o.get("status").map_or(Some(200), |n| n.integer(200..=599));
+    let body_node = o.get("body");
+    let body = body_node.as_ref().map_or(Some(String::new()), Node::string);
+    o.finish();
+    let (status, body) = (status?, body?);
+    if let (204 | 304, false, Some(node)) = (status, body.is_empty(), &body_node) {
+        node.error(format!("a response with status {status} has no body"));
+    }
+    let status = u16::try_from(status).ok()?;
+    Some(Action::Respond { status, body })
+}
+
+fn header_rules(node: &Node<'_>, request: bool) -> HeaderRules {
+    let mut rules = HeaderRules::default();
+    let Some(o) = node.object() else {
+        return rules;
+    };
+    for (key, list) in [("set", &mut rules.set), ("add", &mut rules.add)] {
+        let host_too = request && key == "set";
+        for entry in o.get(key).and_then(|n| n.entries()).unwrap_or_default() {
+            let name = match header_name(entry.key).and_then(|n| changeable(n, host_too)) {
+                Ok(name) => name,
+                Err(what) => {
+                    entry.key_error(what, None);
+                    continue;
+                }
+            };
+            if list.iter().any(|(n, _)| *n == name) {
+                entry.key_error(format!("\"{name}\" stands here twice"), None);
+            }
+            if let Some(value) = header_value(&entry.node) {
+                list.push((name, value));
+            }
+        }
+    }
+    for item in o.get("remove").and_then(|n| n.items()).unwrap_or_default() {
+        let Some(text) = item.string() else {
+            continue;
+        };
+        match header_name(&text).and_then(|n| changeable(n, false)) {
+            Ok(name) => rules.remove.push(name),
+            Err(what) => item.error(what),
+        }
+    }
+    o.finish();
+    rules
+}
+
+fn header_name(text: &str) -> Result<HeaderName, String> {
+    HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is not a field name"))
+}
+
+/// Framing and connection fields are the proxy's own: a rule that touched them could split messages.
+fn changeable(name: HeaderName, host_too: bool) -> Result<HeaderName, String> {
+    const OWN: [&str; 9] = [
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+    ];
+    if OWN.contains(&name.as_str()) {
+        return Err(format!(
+            "the field \"{name}\" is the proxy's own and cannot be changed by a rule"
+        ));
+    }
+    if name == http::header::HOST && !host_too {
+        return Err("the field \"host\" can only be set, and only on requests".into());
+    }
+    Ok(name)
+}
+
+fn header_value(node: &Node<'_>) -> Option<HeaderValue> {
+    let text = node.string()?;
+    match HeaderValue::from_str(&text) {
+        Ok(value) if text.trim_matches([' ', '\t']) == text => Some(value),
+        _ => {
+            node.error(format!(
+                "{text:?} is not a field value: visible ASCII, no line breaks, no space at its ends"
+            ));
+            None
+        }
+    }
+}

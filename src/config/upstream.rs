@@ -1,0 +1,253 @@
+//! `upstreams` of the full form, and what the flat form shares with it.
+
+use super::address::{self, BackendUrl};
+use super::listener::check_name;
+use super::model::{Backend, Upstream};
+use super::reader::{Node, Object};
+use super::settings::{Defaults, NOT_BUILT};
+use crate::engine::{BackendId, BackendSpec, Strategy, UpstreamSpec};
+
+/// Every strategy by its name.
+pub(crate) const STRATEGIES: [(&str, Strategy); 5] = [
+    ("round-robin", Strategy::RoundRobin),
+    ("weighted-round-robin", Strategy::WeightedRoundRobin),
+    (
+        "smooth-weighted-round-robin",
+        Strategy::SmoothWeightedRoundRobin,
+    ),
+    ("least-request", Strategy::LeastRequest),
+    ("power-of-two", Strategy::PowerOfTwo),
+];
+
+/// An upstream and the key that names it.
+pub(crate) struct Named<'a> {
+    pub(crate) node: Node<'a>,
+    pub(crate) upstream: Upstream,
+}
+
+/// Every upstream of the file that could be read. Backend ids count through all of them.
+pub(crate) fn read_all<'a>(file: &Object<'a>, defaults: &Defaults) -> Vec<Named<'a>> {
+    let Some(node) = file.get("upstreams") else {
+        if !file.has("routes") {
+            let example = "\"upstreams\": {\"web\": {\"backends\": [\"http://127.0.0.1:8081\"]}}";
+            file.node
+                .error(format!("\"upstreams\" is missing, for example {example}"));
+        }
+        return Vec::new();
+    };
+    let mut next_id = 0;
+    let mut upstreams = Vec::new();
+    for entry in node.entries().unwrap_or_default() {
+        check_name(&entry);
+        let Some(object) = entry.node.object() else {
+            continue;
+        };
+        let upstream = read(entry.key, &object, defaults, &mut next_id);
+        object.finish();
+        upstreams.push(Named {
+            node: entry.node,
+            upstream,
+        });
+    }
+    upstreams
+}
+
+fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> Upstream {
+    for key in NOT_BUILT {
+        o.refuse(key, &format!("\"{key}\" is not built yet"));
+    }
+    let strategy = o.get("strategy").and_then(|n| n.word(&STRATEGIES));
+    let max_in_flight = o
+        .get("max_in_flight")
+        .and_then(|n| n.count_or_off())
+        .flatten();
+    let d = defaults.for_upstream(o);
+    let mut group = Group::default();
+    if let Some(node) = o.require("backends", "\"backends\": [\"http://127.0.0.1:8081\"]") {
+        let items = node.items();
+        if items.as_ref().is_some_and(Vec::is_empty) {
+            node.error("there is no backend, for example \"http://127.0.0.1:8081\"");
+        }
+        for item in items.unwrap_or_default() {
+            backend(&item, &mut group);
+        }
+    }
+    let upstream = group.into_upstream(
+        name,
+        strategy.unwrap_or(Strategy::RoundRobin),
+        max_in_flight,
+        &d,
+        next_id,
+    );
+    if let Some(node) = o.get("max_in_flight") {
+        warn_if_below_capacity(&node, &upstream.spec);
+    }
+    upstream
+}
+
+fn backend(node: &Node<'_>, group: &mut Group) {
+    if node.is_string() {
+        group.add(node, node, None, 1, None);
+        return;
+    }
+    if !node.is_object() {
+        node.error("expected a URL such as \"http://127.0.0.1:8081\", or an object with \"url\"");
+        return;
+    }
+    let Some(o) = node.object() else {
+        return;
+    };
+    let url = o.require("url", "\"url\": \"http://127.0.0.1:8081\"");
+    let name = o.get("name");
+    let weight = o.get("weight").and_then(|n| n.integer(1..=65_535));
+    let weight = weight.and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
+    let max_in_flight = o
+        .get("max_in_flight")
+        .and_then(|n| n.count_or_off())
+        .flatten();
+    if let Some(url) = url {
+        group.add(
+            &url,
+            name.as_ref().unwrap_or(&url),
+            name.as_ref(),
+            weight,
+            max_in_flight,
+        );
+    }
+    o.finish();
+}
+
+/// The backends of an upstream while they are read.
+#[derive(Default)]
+pub(crate) struct Group {
+    urls: Vec<BackendUrl>,
+    backends: Vec<Backend>,
+    specs: Vec<(u32, Option<u32>)>,
+}
+
+impl Group {
+    /// Adds the backend whose URL is the string `url`; `blame` is where an error of its name belongs.
+    fn add(
+        &mut self,
+        url: &Node<'_>,
+        blame: &Node<'_>,
+        name: Option<&Node<'_>>,
+        weight: u32,
+        max_in_flight: Option<u32>,
+    ) {
+        let Some(text) = url.string() else {
+            return;
+        };
+        let explicit = match name {
+            Some(node) => match node.string() {
+                Some(name) => Some(name),
+                None => return,
+            },
+            None => None,
+        };
+        if let Err(fault) = self.add_text(&text, explicit, weight, max_in_flight) {
+            match fault {
+                AddFault::Url((what, hint)) => url.error_hint(what, hint.as_deref()),
+                AddFault::Name(what) => blame.error(what),
+            }
+        }
+    }
+
+    /// Adds a backend. Its name is `host:port` unless it is given, or taken by a backend with another prefix.
+    pub(crate) fn add_text(
+        &mut self,
+        text: &str,
+        name: Option<String>,
+        weight: u32,
+        max_in_flight: Option<u32>,
+    ) -> Result<(), AddFault> {
+        let url = address::parse_url(text).map_err(AddFault::Url)?;
+        if let Some(i) = self.urls.iter().position(|u| *u == url) {
+            let what = format!(
+                "\"{text}\" is the same backend as \"{}\" before it",
+                self.backends[i].name
+            );
+            return Err(AddFault::Url((what, None)));
+        }
+        let taken = |name: &str| self.backends.iter().any(|b| b.name == name);
+        let name = match name {
+            Some(name) => {
+                let letter = |c: char| c.is_ascii_alphanumeric() || "-_.:[]/".contains(c);
+                if name.is_empty() || name.len() > 128 || !name.chars().all(letter) {
+                    let what =
+                        format!("the name {name:?} must be 1 to 128 letters, digits or -_.:[]/");
+                    return Err(AddFault::Name(what));
+                }
+                name
+            }
+            None if taken(&url.authority()) => format!("{}{}", url.authority(), url.path_prefix),
+            None => url.authority(),
+        };
+        if taken(&name) {
+            return Err(AddFault::Name(format!(
+                "a backend before it is named \"{name}\" as well"
+            )));
+        }
+        self.backends.push(Backend {
+            name,
+            host: url.host.clone(),
+            port: url.port,
+            path_prefix: url.path_prefix.clone(),
+        });
+        self.urls.push(url);
+        self.specs.push((weight, max_in_flight));
+        Ok(())
+    }
+
+    /// The finished upstream.
+    pub(crate) fn into_upstream(
+        self,
+        name: &str,
+        strategy: Strategy,
+        max_in_flight: Option<u32>,
+        d: &Defaults,
+        next_id: &mut u32,
+    ) -> Upstream {
+        let spec = |(weight, max_in_flight): (u32, Option<u32>)| {
+            let id = BackendId(*next_id);
+            *next_id += 1;
+            BackendSpec {
+                id,
+                weight,
+                max_in_flight,
+            }
+        };
+        Upstream {
+            name: name.to_owned(),
+            spec: UpstreamSpec {
+                strategy,
+                max_in_flight,
+                queue: d.queue,
+                backends: self.specs.into_iter().map(spec).collect(),
+                back_off: d.back_off,
+                phase: d.phase,
+            },
+            backends: self.backends,
+            timeouts: d.backend,
+            retry: d.retry,
+        }
+    }
+}
+
+/// Why a backend cannot be added.
+pub(crate) enum AddFault {
+    Url(address::Fault),
+    Name(String),
+}
+
+/// A bound on all requests below what the backends take together leaves some of them idle for ever.
+pub(crate) fn warn_if_below_capacity(node: &Node<'_>, spec: &UpstreamSpec) {
+    let sum: Option<u32> = spec.backends.iter().map(|b| b.max_in_flight).sum();
+    if let (Some(max), Some(sum)) = (spec.max_in_flight, sum)
+        && max < sum
+    {
+        node.warn(format_args!(
+            "{max} requests in flight at most, though the backends take {sum} together"
+        ));
+    }
+}
