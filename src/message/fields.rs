@@ -222,6 +222,17 @@ fn item_end(list: &[u8]) -> usize {
     list.len()
 }
 
+/// Is there no Transfer-Encoding, or `chunked` alone? Any other coding is one that this proxy does not decode, and a body whose
+/// coding is not understood has no certain end (RFC 9112, section 6.1).
+pub fn is_plainly_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(only), None) => only.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    }
+}
+
 /// Does the sender take trailers (`TE: trailers`, RFC 9110, section 10.1.4)?
 pub fn te_trailers(headers: &HeaderMap) -> bool {
     headers.get_all(header::TE).iter().any(|value| {
