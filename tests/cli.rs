@@ -102,7 +102,7 @@ fn wrong_usage_exits_2_and_says_what_is_wrong() {
         (vec!["echo", "0", "--status", "99"], "200..=599"),
         (vec!["load", "https://x"], "only http"),
         (vec!["load", "http://x", "-c", "0"], "-c"),
-        (vec!["load", "http://x", "--rate", "-5"], "--rate"),
+        (vec!["load", "http://x", "--rate", "0"], "--rate"),
         (vec!["load", "http://x", "--method", "CONNECT"], "tunnel"),
         (vec!["run", "--port", "1"], "--port"),
     ] {
