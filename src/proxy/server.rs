@@ -26,6 +26,7 @@ const REAP_EVERY: u64 = 10;
 
 /// The listeners of one core.
 pub struct Bound<E: Env> {
+    /// In config order.
     pub listeners: Vec<<E::Net as Net>::Listener>,
 }
 
