@@ -11,7 +11,7 @@ use crate::engine::router::{PathMatch, RouteMatch};
 
 /// Checks the file at `path`. With `expand`, `out` gets the file in full form and nothing else; without, a summary. Errors go
 /// to `err`, one a line. Gives the exit code: 0 fine, 1 not.
-pub fn run(
+pub(super) fn run(
     path: &Path,
     expand: bool,
     out: &mut impl Write,

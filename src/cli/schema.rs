@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 /// Prints the schema. Gives the exit code, 0.
-pub fn run(out: &mut impl Write) -> io::Result<u8> {
+pub(super) fn run(out: &mut impl Write) -> io::Result<u8> {
     out.write_all(crate::config::schema().as_bytes())?;
     out.flush()?;
     Ok(0)

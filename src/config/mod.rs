@@ -1,8 +1,8 @@
 //! The config: reading the file, compiling it, and errors with line, column and path.
 //!
-//! A text goes through three forms. [`json`] gives values that know their places. The readers ([`compile`] and its parts)
-//! turn them into the honest [`model`], with every default filled in, and gather all errors on the way. [`raw`] mirrors the
-//! file as it may be written: the JSON Schema comes from it, and [`expand`] renders a model back into it. A test keeps the
+//! A text goes through three forms. `json` gives values that know their places. The readers (`compile` and its parts)
+//! turn them into the honest `model`, with every default filled in, and gather all errors on the way. `raw` mirrors the
+//! file as it may be written: the JSON Schema comes from it, and `expand` renders a model back into it. A test keeps the
 //! readers and the mirror in step. Absent: watching the file, and the difference between two configs.
 
 mod address;
