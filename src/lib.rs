@@ -1,4 +1,75 @@
 //! Weirkeeper: a reverse proxy and load balancer whose serving code also runs in a deterministic simulator.
+//!
+//! This page is the map. It says which room owns what, who may call whom, and what holds everywhere, also of what is absent.
+//!
+//! # The rooms
+//!
+//! | rung | room | owns |
+//! |---|---|---|
+//! | 0 | [`time`] | [`time::Tick`], nanoseconds since the start; reads no clock |
+//! | 0 | [`rng`] | seeded generators with named substreams; draws no entropy |
+//! | 1 | [`message`] | what both sides must agree on about a message: target, fields, hop-by-hop, framing, causes |
+//! | 2 | [`engine`] | admission, queueing, scheduling, routing and retry rules, as state machines |
+//! | 2 | [`h1`] | the HTTP/1.1 codec of the backend side: bytes in, heads and body pieces out |
+//! | 2 | [`env`](mod@env) | the seam: network, clock, entropy, spawning; the only place that touches the world |
+//! | 3 | [`telemetry`] | counters, histograms, the access log |
+//! | 4 | [`config`] | the file, its compilation, and errors with line, column and path |
+//! | 5 | [`proxy`] | the shell: sockets and tasks around the pure rooms, generic over one `E: Env` |
+//! | 6 | [`admin`] | health, readiness and metrics, on a listener of their own |
+//! | 7 | [`cli`] | one file a subcommand |
+//! | 8 | `main` | arguments to a runtime to an exit code |
+//!
+//! **The ladder.** A room imports only from lower rungs, and rooms on one rung never import each other. A test reads the
+//! `use` lines and paths and fails on a step up or across; re-exports by a parent module or by this root are no way around
+//! it. The simulator is a crate of its own and stands outside: it calls us, and we do not know it.
+//!
+//! **Pure rooms.** `message`, `engine` and `h1` have no async, no I/O, no clock, no entropy and no logging. Time and
+//! randomness are arguments. So a test runs millions of their events a second, and the simulator runs the very code that
+//! serves.
+//!
+//! **The shell.** `proxy` locks the engine, decides, unlocks, and only then awaits. It names no tokio type: sockets, sleeps
+//! and tasks come from [`env::Env`]. In the product that is [`env::tokio`], one current-thread runtime a core; in the
+//! simulator it is a network and a clock made of data.
+//!
+//! # The life of a request
+//!
+//! One function in `proxy` reads like this list. It calls down and is never called back; there is no middleware tower.
+//!
+//! 1. Accept: first a permit, then the socket.
+//! 2. Parse the head, refuse what RFC 9110 and RFC 9112 refuse, normalise the target once (`message`).
+//! 3. Route on a snapshot of the config, so that a change of it is invisible to a request under way (`engine::router`).
+//! 4. Offer to the upstream (`engine::upstream`): admitted, waiting, or shed with a reason. Admission and the choice of the
+//!    backend happen under one lock, so no slot is lost between them.
+//! 5. Connect, or reuse an idle connection.
+//! 6. Forward: rewrite, send, read the response's head (`h1`).
+//! 7. Record the outcome. On failure the retry rule says again (another backend, each once) or give up.
+//! 8. Respond: stream, or synthesise an answer from the cause. Only `proxy::respond` knows status codes.
+//!
+//! # What holds everywhere
+//!
+//! - **One answer.** Every offer ends in exactly one of finished, shed or cancelled. Dropping a lease reports it as cancelled,
+//!   so a client that leaves never leaks a slot.
+//! - **Capacity is exact.** One engine serves every core. No backend has more than its `max_in_flight` requests at once, and
+//!   no more open connections than that either, busy and idle together. After an abort a backend may go on working on a
+//!   request that nobody waits for; such orphans are not ours to count.
+//! - **Work-conserving.** If a backend may take a request, no request for which it is eligible waits.
+//! - **Everything has a bound**: queue, heads, connections, retries. A refusal names its reason.
+//! - **At most once.** A request whose method is not idempotent is never sent again once a byte of it may have arrived.
+//! - **Back-pressure.** A body is held in pieces, never whole: a slow reader slows the writer.
+//! - **One framing.** What leaves us has exactly one certain length; what comes in with two readings is refused.
+//! - **Determinism.** With the same seed, config and scenario, two simulated runs make the same decisions in the same order.
+//!   Hence: no unordered maps, no clock and no spawning outside the seam, `biased` selects, no state in threads.
+//! - **Errors are values.** Each room has a closed enum; [`message::cause::Cause`] says whose doing it was. A panic is
+//!   caught per request, and a poisoned lock is recovered and its invariants checked.
+//!
+//! # What is absent
+//!
+//! - No middleware or plug-in interface: the walk is one function, and a new step is a change to it.
+//! - No pooled HTTP client: idle connections are ours, because they count against a backend's capacity.
+//! - No scheduler per core: fairness and capacity would then hold per core only.
+//! - No global state: no statics that change, no thread-locals, since simulated hosts share one thread.
+//! - No `unsafe` in this crate or in the simulator.
+//! - Not built yet: the cache, L4 (TCP and UDP), TLS, HTTP/2, upgraded connections, active health checks, reload.
 
 pub mod admin;
 pub mod cli;

@@ -21,7 +21,7 @@ mod reader;
 mod render;
 mod route;
 mod settings;
-mod units;
+pub mod units;
 mod upstream;
 
 use std::path::Path;

@@ -4,11 +4,12 @@
 //! [`upstream::Upstream`] is the aggregate that the shell holds behind one short lock. It answers every
 //! [`offer`](upstream::Upstream::offer) with one of three outcomes and reports later decisions as [`Grant`]s.
 
-pub mod backend;
-pub mod queue;
+mod backend;
+mod pool;
+mod queue;
 pub mod retry;
 pub mod router;
-pub mod scheduler;
+mod scheduler;
 pub mod trace;
 pub mod upstream;
 
@@ -101,7 +102,7 @@ pub struct BackOffSpec {
 pub struct Meta {
     /// When its first attempt was offered; a retry keeps it, and with it its place in the queue.
     pub arrived: Tick,
-    /// Shed rather than start after this; `None` leaves the queue's timeout alone in force.
+    /// Shed rather than start from this instant on; `None` leaves the queue's timeout alone in force.
     pub deadline: Option<Tick>,
     /// 0 is the most urgent. Kept for a later discipline; fifo ignores it.
     pub priority: u8,
@@ -127,15 +128,15 @@ impl Meta {
     }
 }
 
-/// A small set of backends to leave out. Holds what a bounded number of retries can fill without allocating.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A small set of backends to leave out, sorted, so that equal sets compare equal. An empty one does not allocate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Exclude(Vec<BackendId>);
 
 impl Exclude {
     /// Adds `id`.
     pub fn insert(&mut self, id: BackendId) {
-        if !self.contains(id) {
-            self.0.push(id);
+        if let Err(place) = self.0.binary_search(&id) {
+            self.0.insert(place, id);
         }
     }
 
@@ -148,6 +149,11 @@ impl Exclude {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// What is left out, in the order of ids.
+    pub fn iter(&self) -> impl Iterator<Item = BackendId> + '_ {
+        self.0.iter().copied()
+    }
 }
 
 /// One place in flight on one backend. Not `Clone`: it goes back through [`finish`](upstream::Upstream::finish) exactly once.
@@ -158,6 +164,12 @@ pub struct Slot {
     pub backend: BackendId,
     /// When it was granted.
     pub granted: Tick,
+    /// The backend's place in the upstream's list, valid while `layout` is the upstream's.
+    index: u32,
+    /// Counts the lists that the upstream has had: a reload makes a new one.
+    layout: u32,
+    /// Failures of the backend that were known when this was granted.
+    failures: u32,
 }
 
 /// The answer to an offer.

@@ -1,4 +1,5 @@
-//! When an attempt may be made again: a pure rule over method and progress, and a budget that keeps retries from becoming the load.
+//! When an attempt may be made again: a pure rule over method and progress, and a budget that keeps retries from becoming
+//! the load.
 
 use std::time::Duration;
 

@@ -30,7 +30,8 @@ pub trait Env: Clone + Send + Sync + Unpin + 'static {
     fn clock(&self) -> &Self::Clock;
     /// A generator for the consumer called `name`: seeded by entropy in production, by the seed in simulation.
     fn rng(&self, name: &str, index: u64) -> Rng;
-    /// The only way to start a task. It runs on the caller's core until it ends or is aborted; a panic in it is caught and recorded.
+    /// The only way to start a task. It runs on the caller's core until it ends or is aborted; a panic in it is caught and
+    /// recorded.
     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, name: &'static str, future: F)
     -> Task;
     /// The core this runs on: 0 .. workers. In simulation, the core loop that the clone of this environment was made for.

@@ -8,6 +8,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -83,30 +84,24 @@ impl Env for TokioEnv {
         name: &'static str,
         future: F,
     ) -> Task {
-        let inner = tokio::spawn(future);
-        let watcher = inner.abort_handle();
-        // Tokio keeps a task's panic in its handle, where nobody would look: report it by name.
+        // Tokio would keep a panic in the task's handle, where nobody looks: report it by name.
         Task(tokio::spawn(async move {
-            let _guard = AbortOnDrop(watcher);
-            if let Err(error) = inner.await
-                && error.is_panic()
-            {
-                tracing::error!(task = name, "a task panicked");
-            }
+            let mut future = std::pin::pin!(future);
+            std::future::poll_fn(|cx| {
+                match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+                    Ok(poll) => poll,
+                    Err(_) => {
+                        tracing::error!(task = name, "a task panicked");
+                        Poll::Ready(())
+                    }
+                }
+            })
+            .await;
         }))
     }
 
     fn core(&self) -> usize {
         self.core
-    }
-}
-
-/// Ends the inner task when the watching one is aborted; after a normal end it has nothing to end.
-struct AbortOnDrop(tokio::task::AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
@@ -129,21 +124,36 @@ impl Net for TokioNet {
     }
 
     fn listen(&self, addr: SocketAddr) -> io::Result<TcpListener> {
-        use socket2::{Domain, Protocol, Socket, Type};
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        if addr.is_ipv6() {
-            // `[::]` serves IPv4 as well, whatever the machine's default is.
-            socket.set_only_v6(false)?;
-        }
-        socket.set_nonblocking(true)?;
-        // Accepted sockets inherit it on Linux, which saves a call a connection.
-        socket.set_tcp_nodelay(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(4096)?;
-        TcpListener::from_std(socket.into())
+        listen(addr, true)
     }
+}
+
+impl TokioNet {
+    /// Binds `addr` for this listener alone: an error when anybody listens there already, be it another `weir`, whose
+    /// shared port a second one would otherwise join in silence.
+    ///
+    /// # Errors
+    /// As the operating system says; `AddrInUse` when the address is taken.
+    pub fn listen_alone(&self, addr: SocketAddr) -> io::Result<TcpListener> {
+        listen(addr, false)
+    }
+}
+
+fn listen(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    if addr.is_ipv6() {
+        // `[::]` serves IPv4 as well, whatever the machine's default is.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit it on Linux, which saves a call a connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(4096)?;
+    TcpListener::from_std(socket.into())
 }
 
 impl Listener for TcpListener {

@@ -1,1 +1,250 @@
-//! Placeholder.
+//! Field lists and the fields that belong to one connection alone (RFC 9110, sections 5.6.1, 6.5.1 and 7.6.1).
+//! Absent: what a proxy adds (it knows its config) and framing (each codec's own).
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use bytes::{BufMut, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// What the Connection fields of one message say. Costs no allocation unless they nominate fields.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionTokens {
+    /// Sorted by name, each once.
+    nominated: Vec<HeaderName>,
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+}
+
+impl ConnectionTokens {
+    /// Reads the Connection fields. A token that is no field name nominates nothing.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut tokens = ConnectionTokens::default();
+        for value in headers.get_all(header::CONNECTION) {
+            for item in list_items(value.as_bytes()) {
+                tokens.add(item);
+            }
+        }
+        if tokens.nominated.len() > 1 {
+            tokens
+                .nominated
+                .sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+            tokens.nominated.dedup();
+        }
+        tokens
+    }
+
+    fn add(&mut self, item: &[u8]) {
+        if item.eq_ignore_ascii_case(b"keep-alive") {
+            self.keep_alive = true;
+        } else if item.eq_ignore_ascii_case(b"close") {
+            self.close = true;
+        } else if item.eq_ignore_ascii_case(b"upgrade") {
+            self.upgrade = true;
+        } else if let Ok(name) = HeaderName::from_bytes(item)
+            && !is_hop_by_hop(&name)
+            && !cannot_be_nominated(&name)
+        {
+            self.nominated.push(name);
+        }
+    }
+
+    /// Must this field go because the sender nominated it? False for `is_hop_by_hop` fields, which go anyway, and for
+    /// fields whose loss would mislead the receiver, whoever nominates them.
+    pub fn nominates(&self, name: &HeaderName) -> bool {
+        !self.nominated.is_empty()
+            && self
+                .nominated
+                .binary_search_by(|nominated| nominated.as_str().cmp(name.as_str()))
+                .is_ok()
+    }
+
+    /// `close`: the sender ends the connection after this message.
+    pub fn close(&self) -> bool {
+        self.close
+    }
+
+    /// `keep-alive`: an HTTP/1.0 sender keeps the connection.
+    pub fn keep_alive(&self) -> bool {
+        self.keep_alive
+    }
+
+    /// `upgrade`: the Upgrade field is meant for this hop.
+    pub fn upgrade(&self) -> bool {
+        self.upgrade
+    }
+}
+
+/// Does this field always end at the next hop? Trailer is not among them: it goes with the trailers that it announces.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    // Most names differ in their length from all of these, which is quicker to see than a comparison of each.
+    match name.as_str().len() {
+        2 => name == header::TE,
+        7 => name == header::UPGRADE,
+        10 => name == header::CONNECTION || name.as_str() == "keep-alive",
+        14 => name.as_str() == "http2-settings",
+        16 => name.as_str() == "proxy-connection",
+        17 => name == header::TRANSFER_ENCODING,
+        18 => name == header::PROXY_AUTHENTICATE,
+        19 => name == header::PROXY_AUTHORIZATION,
+        25 => name.as_str() == "proxy-authentication-info",
+        _ => false,
+    }
+}
+
+/// Fields that a Connection field may not take away. Nominating them is how a client makes a proxy drop what names the
+/// client, the message's end or its permissions on the way to a backend that trusts their absence.
+fn cannot_be_nominated(name: &HeaderName) -> bool {
+    const KEPT: &[HeaderName] = &[
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::CONTENT_RANGE,
+        header::AUTHORIZATION,
+        header::COOKIE,
+        header::SET_COOKIE,
+        header::CACHE_CONTROL,
+        header::VARY,
+        header::FORWARDED,
+        header::VIA,
+    ];
+    KEPT.contains(name)
+        || name.as_str().starts_with("x-forwarded-")
+        || matches!(name.as_str(), "x-real-ip" | "x-request-id" | "traceparent")
+}
+
+/// Removes what belongs to the sender's connection: the hop-by-hop fields and those that Connection nominates.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    const ALWAYS: [HeaderName; 6] = [
+        header::CONNECTION,
+        header::TE,
+        header::UPGRADE,
+        header::TRANSFER_ENCODING,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+    ];
+    const RARE: [&str; 4] = [
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authentication-info",
+        "http2-settings",
+    ];
+    if headers.contains_key(header::CONNECTION) {
+        for name in ConnectionTokens::of(headers).nominated {
+            headers.remove(name);
+        }
+    }
+    for name in ALWAYS {
+        headers.remove(name);
+    }
+    for name in RARE {
+        headers.remove(name);
+    }
+}
+
+/// Fields that may not stand in a trailer section, since they would change what was decided from the head: framing,
+/// routing, authentication, payload, caching, and the connection (RFC 9110, section 6.5.1).
+pub fn forbidden_in_trailers(name: &HeaderName) -> bool {
+    const FORBIDDEN: &[HeaderName] = &[
+        header::CONTENT_LENGTH,
+        header::TRAILER,
+        header::HOST,
+        header::CONTENT_ENCODING,
+        header::CONTENT_TYPE,
+        header::CONTENT_RANGE,
+        header::AUTHORIZATION,
+        header::WWW_AUTHENTICATE,
+        header::COOKIE,
+        header::SET_COOKIE,
+        header::CACHE_CONTROL,
+        header::AGE,
+        header::DATE,
+        header::EXPIRES,
+        header::VARY,
+        header::LOCATION,
+        header::RETRY_AFTER,
+        header::WARNING,
+        header::EXPECT,
+        header::MAX_FORWARDS,
+        header::PRAGMA,
+        header::RANGE,
+        header::FORWARDED,
+        header::VIA,
+    ];
+    is_hop_by_hop(name)
+        || FORBIDDEN.contains(name)
+        || name.as_str().starts_with("x-forwarded-")
+        || name.as_str().starts_with("if-")
+}
+
+/// The items of a comma-separated list, without the blanks around them and without empty ones. A comma inside a quoted
+/// string separates nothing (RFC 9110, sections 5.6.1 and 5.6.4).
+pub fn list_items(value: &[u8]) -> ListItems<'_> {
+    ListItems { rest: value }
+}
+
+/// The iterator of `list_items`.
+#[derive(Clone, Debug)]
+pub struct ListItems<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for ListItems<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while !self.rest.is_empty() {
+            let end = item_end(self.rest);
+            let item = self.rest[..end].trim_ascii();
+            self.rest = self.rest.get(end + 1..).unwrap_or_default();
+            if !item.is_empty() {
+                return Some(item);
+            }
+        }
+        None
+    }
+}
+
+/// Where the first comma outside quotes is, or the end.
+fn item_end(list: &[u8]) -> usize {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, byte) in list.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' if !quoted => return at,
+            _ => {}
+        }
+    }
+    list.len()
+}
+
+/// Does the sender take trailers (`TE: trailers`, RFC 9110, section 10.1.4)?
+pub fn te_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(header::TE).iter().any(|value| {
+        list_items(value.as_bytes()).any(|item| item.eq_ignore_ascii_case(b"trailers"))
+    })
+}
+
+/// Appends the value of X-Forwarded-For to `out`: what a trusted peer had sent, one line out of many, and the peer
+/// itself. An untrusted peer's word is left out. An IPv4 peer on a dual-stack socket is written as IPv4.
+pub fn forwarded_for<'a>(
+    out: &mut BytesMut,
+    existing: impl IntoIterator<Item = &'a HeaderValue>,
+    peer: IpAddr,
+    trusted: bool,
+) {
+    if trusted {
+        for value in existing {
+            let value = value.as_bytes().trim_ascii();
+            if !value.is_empty() {
+                out.put_slice(value);
+                out.put_slice(b", ");
+            }
+        }
+    }
+    write!(out, "{}", peer.to_canonical()).expect("a BytesMut grows as needed");
+}

@@ -3,4 +3,7 @@
 
 pub mod cause;
 pub mod fields;
+mod host;
+mod path;
+pub mod prefix;
 pub mod target;

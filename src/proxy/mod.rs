@@ -1,1 +1,206 @@
-//! Placeholder.
+//! SHELL: everything that moves. Generic over one [`Env`], it carries out what the pure rooms decide.
+//!
+//! [`Proxy`] is the part that all cores share; [`serve`] is one core's loop. `http` has the walk of a request, and reads like
+//! the list in the README. Absent: rules (message, engine, h1), files (config), and anything about the process (cli).
+
+mod client;
+mod connect;
+mod forward;
+mod gate;
+mod http;
+mod reply;
+mod request;
+mod respond;
+mod server;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, Semaphore};
+
+pub use self::server::{Bound, Drained, serve};
+
+use self::connect::Backend;
+use self::gate::Gate;
+use crate::config::model::{self, Config};
+use crate::engine::BackendId;
+use crate::engine::trace::Event;
+use crate::env::{Env, Listener as _, Net};
+use crate::telemetry::{BackendStatus, Telemetry, UpstreamStatus};
+use crate::time::Tick;
+
+/// What all cores share: the config's generation, one engine for each upstream, the connections to backends.
+pub struct Proxy<E: Env> {
+    config: Arc<Config>,
+    telemetry: Arc<Telemetry>,
+    upstreams: Vec<Arc<Upstream<E>>>,
+    /// One for each listener: the client connections that may still be opened.
+    permits: Vec<Arc<Semaphore>>,
+    /// Addresses as bound, so that every core binds the port that the first one got.
+    bound: Mutex<Vec<Option<SocketAddr>>>,
+    ready: AtomicBool,
+    draining: AtomicBool,
+    drain: Notify,
+}
+
+/// One upstream at work.
+struct Upstream<E: Env> {
+    index: usize,
+    model: model::Upstream,
+    gate: Arc<Gate<E>>,
+    backends: BTreeMap<BackendId, Arc<Backend<E>>>,
+}
+
+impl<E: Env> Upstream<E> {
+    fn new(env: &E, index: usize, model: &model::Upstream) -> Arc<Self> {
+        let backends = model
+            .spec
+            .backends
+            .iter()
+            .zip(&model.backends)
+            .enumerate()
+            .map(|(i, (spec, backend))| {
+                (
+                    spec.id,
+                    Arc::new(Backend::new(
+                        i,
+                        backend.clone(),
+                        spec.max_in_flight,
+                        model.timeouts,
+                    )),
+                )
+            })
+            .collect();
+        let gate = Gate::new(env, &model.name, model.spec.clone(), model.retry);
+        Arc::new(Upstream {
+            index,
+            model: model.clone(),
+            gate,
+            backends,
+        })
+    }
+
+    fn status(&self) -> UpstreamStatus {
+        let status = self.gate.status();
+        let backends = status.backends.iter().filter_map(|b| {
+            let backend = self.backends.get(&b.id)?;
+            Some(BackendStatus {
+                name: backend.model.name.clone(),
+                in_flight: b.in_flight,
+                max_in_flight: b.max_in_flight,
+                open_connections: backend.open_connections(),
+                backed_off: b.backed_off_until.is_some(),
+            })
+        });
+        UpstreamStatus {
+            name: self.model.name.clone(),
+            waiting: status.waiting,
+            in_flight: status.in_flight,
+            max_in_flight: self.model.spec.max_in_flight,
+            backends: backends.collect(),
+        }
+    }
+}
+
+impl<E: Env> Proxy<E> {
+    /// A proxy for `config`. `telemetry` has the config's names in its layout.
+    pub fn new(env: &E, config: Arc<Config>, telemetry: Arc<Telemetry>) -> Arc<Self> {
+        let upstreams = config
+            .upstreams
+            .iter()
+            .enumerate()
+            .map(|(i, u)| Upstream::new(env, i, u))
+            .collect();
+        let permits = config
+            .listeners
+            .iter()
+            .map(|l| Arc::new(Semaphore::new(l.limits.connections)))
+            .collect();
+        Arc::new(Proxy {
+            bound: Mutex::new(vec![None; config.listeners.len()]),
+            config,
+            telemetry,
+            upstreams,
+            permits,
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            drain: Notify::new(),
+        })
+    }
+
+    /// Binds every listener for one core. Call it once for each core, before the first core serves.
+    ///
+    /// # Errors
+    /// The first listener that cannot be bound, by name and address.
+    pub fn bind(&self, env: &E) -> io::Result<Bound<E>> {
+        let mut addresses = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = Vec::new();
+        for (listener, address) in self.config.listeners.iter().zip(addresses.iter_mut()) {
+            let wanted = address.unwrap_or(listener.bind);
+            let named = |e: io::Error| {
+                io::Error::new(
+                    e.kind(),
+                    format!("listener {:?}: cannot bind {wanted}: {e}", listener.name),
+                )
+            };
+            let bound = env.net().listen(wanted).map_err(named)?;
+            *address = Some(bound.local_addr().map_err(named)?);
+            listeners.push(bound);
+        }
+        Ok(Bound { listeners })
+    }
+
+    /// The address of each listener as it was bound, in config order.
+    pub fn addresses(&self) -> Vec<Option<SocketAddr>> {
+        self.bound
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Begins to drain: no new connection, what runs may finish within the config's grace.
+    pub fn shutdown(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.drain.notify_waiters();
+    }
+
+    /// Is it serving and not draining?
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.is_draining()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Completes once draining has begun.
+    async fn drained(&self) {
+        let mut notified = std::pin::pin!(self.drain.notified());
+        notified.as_mut().enable();
+        if !self.is_draining() {
+            notified.await;
+        }
+    }
+
+    /// What runs, waits and is passed over at this moment, upstream by upstream in config order.
+    pub fn upstream_status(&self) -> Vec<UpstreamStatus> {
+        self.upstreams.iter().map(|u| u.status()).collect()
+    }
+
+    /// Lets `observer` see every decision of every engine, with the upstream's index.
+    pub fn observe<F>(&self, observer: F)
+    where
+        F: FnMut(usize, Tick, Event) + Clone + Send + 'static,
+    {
+        for (i, upstream) in self.upstreams.iter().enumerate() {
+            let mut observer = observer.clone();
+            upstream
+                .gate
+                .observe(Box::new(move |now, event| observer(i, now, event)));
+        }
+    }
+}

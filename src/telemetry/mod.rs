@@ -1,1 +1,183 @@
-//! Placeholder.
+//! What the proxy tells about itself: counters and histograms for `/metrics`, and the access log.
+//!
+//! Recording costs a handful of relaxed additions on counters that only the recording core writes; they are summed at scrape.
+//! No lock, no allocation, no clock. Absent: diagnostics for people (`tracing`), and the state of upstreams, which
+//! [`status`] only renders.
+
+pub mod access;
+mod cells;
+mod line;
+mod render;
+pub mod status;
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use http::{Method, Version};
+
+use self::cells::{Block, Cells};
+pub use self::status::{BackendStatus, UpstreamStatus};
+use crate::engine::ShedReason;
+use crate::message::cause::Cause;
+use crate::time::Tick;
+
+/// The names that indices stand for. Indices are positions in these lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Names of listeners, in config order.
+    pub listeners: Vec<String>,
+    /// Names of upstreams with those of their backends, in config order.
+    pub upstreams: Vec<(String, Vec<String>)>,
+}
+
+/// One finished request: what its metrics and its line in the access log are made of.
+#[derive(Clone, Debug)]
+pub struct Exchange<'a> {
+    /// Index of the listener.
+    pub listener: usize,
+    /// Name of the route, if one matched.
+    pub route: Option<&'a str>,
+    /// Index of the upstream, if the route forwards.
+    pub upstream: Option<usize>,
+    /// Index within the upstream of the backend of the last attempt.
+    pub backend: Option<usize>,
+    /// The client, after trusted proxies have been taken into account.
+    pub client: IpAddr,
+    /// The request's method.
+    pub method: &'a Method,
+    /// The target as the client wrote it.
+    pub target: &'a str,
+    /// The version that the client speaks.
+    pub version: Version,
+    /// The request's host; empty if it had none.
+    pub host: &'a str,
+    /// The User-Agent field, unchecked bytes.
+    pub user_agent: Option<&'a [u8]>,
+    /// The Referer field, unchecked bytes.
+    pub referer: Option<&'a [u8]>,
+    /// The status that was sent; 0 when none was.
+    pub status: u16,
+    /// Body bytes to the client.
+    pub bytes_sent: u64,
+    /// Body bytes from the client.
+    pub bytes_received: u64,
+    /// When its head had been read.
+    pub started: Tick,
+    /// When its response had ended, or it was given up.
+    pub ended: Tick,
+    /// How long it waited for a place, over all attempts.
+    pub queue_wait: Duration,
+    /// Attempts on backends.
+    pub attempts: u8,
+    /// Why it was not answered in full by a backend, if it was not.
+    pub cause: Option<Cause>,
+    /// Its X-Request-Id.
+    pub request_id: &'a str,
+    /// The date when it ended, for the access log.
+    pub wall: SystemTime,
+}
+
+/// Counters of every core, and the access log. Shared in an `Arc`.
+#[derive(Debug)]
+pub struct Telemetry {
+    layout: Layout,
+    cells: Cells,
+    cores: Box<[Block]>,
+    log: Option<access::Writer>,
+}
+
+impl Telemetry {
+    /// Counters at zero for `cores` cores (at least one), and the access log if there is one.
+    pub fn new(layout: Layout, cores: usize, log: Option<access::Writer>) -> Self {
+        let cells = Cells::new(&layout);
+        let cores = (0..cores.max(1)).map(|_| Block::new(cells.len())).collect();
+        Telemetry {
+            layout,
+            cells,
+            cores,
+            log,
+        }
+    }
+
+    /// Counts one finished request and writes its line into the access log, without ever waiting for the log.
+    pub fn record(&self, core: usize, x: &Exchange<'_>) {
+        let block = self.block(core);
+        let target = self.cells.target(x.upstream, x.backend);
+        block.add(self.cells.request(x.listener, target, x.status));
+        block.observe(self.cells.duration(target), x.ended.since(x.started));
+        if let Some(upstream) = x.upstream {
+            block.observe(self.cells.queue_wait(upstream), x.queue_wait);
+        }
+        if let Some(cause) = x.cause {
+            block.add(self.cells.refused(x.listener, cause));
+            if let (Some(upstream), Some(reason)) = (x.upstream, shed_reason(cause)) {
+                block.add(self.cells.shed(upstream, reason));
+            }
+        }
+        if let Some(log) = &self.log {
+            log.write(&self.layout, x);
+        }
+    }
+
+    /// Counts a request that never became one: its head was refused, or it did not come in time.
+    pub fn refused(&self, core: usize, listener: usize, cause: Cause) {
+        self.block(core).add(self.cells.refused(listener, cause));
+    }
+
+    /// Counts a client connection that was accepted.
+    pub fn connection_opened(&self, core: usize, listener: usize) {
+        self.block(core).add(self.cells.opened(listener));
+    }
+
+    /// Counts a client connection that has ended.
+    pub fn connection_closed(&self, core: usize, listener: usize) {
+        self.block(core).add(self.cells.closed(listener));
+    }
+
+    /// Counts an attempt after the first one.
+    pub fn retried(&self, core: usize, upstream: usize) {
+        self.block(core).add(self.cells.retried(upstream));
+    }
+
+    /// Counts a panic that was caught.
+    pub fn panicked(&self, core: usize) {
+        self.block(core).add(self.cells.panicked());
+    }
+
+    /// Appends all counters in the OpenMetrics text format (1.0), without the final `# EOF`, which is the caller's.
+    pub fn render(&self, out: &mut String) {
+        let total = |cell: usize| self.cores.iter().map(|core| core.get(cell)).sum::<u64>();
+        let dropped = self.log.as_ref().map(access::Writer::dropped);
+        render::render(&self.layout, &self.cells, &total, dropped, out);
+    }
+
+    /// Has the access log's file opened anew at its path, for rotation. No effect without a log.
+    pub fn reopen_log(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
+    }
+
+    /// Waits until every line so far is written, for at most `limit`; false when that was not enough.
+    pub fn flush_log(&self, limit: Duration) -> bool {
+        self.log.as_ref().is_none_or(|log| log.flush(limit))
+    }
+
+    fn block(&self, core: usize) -> &Block {
+        &self.cores[core % self.cores.len()]
+    }
+}
+
+/// The refusal that a cause stands for, if the engine was the one who refused.
+fn shed_reason(cause: Cause) -> Option<ShedReason> {
+    match cause {
+        Cause::QueueFull => Some(ShedReason::QueueFull),
+        Cause::QueueTimeout => Some(ShedReason::QueueTimeout),
+        Cause::Deadline => Some(ShedReason::Deadline),
+        Cause::NoBackend => Some(ShedReason::NoBackend),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,330 @@
+//! The backends of one upstream: who is eligible for a request, who is picked, what comes back. The queue and the bound on the
+//! whole upstream are not here.
+//!
+//! A backend is *eligible* for a request when it is not full, not excluded by the request, and not in back-off; if all backends
+//! that the request does not exclude are in back-off, back-offs are ignored for it (fail open). An *open* backend is one that
+//! is eligible for a request without exclusions, and the scheduler holds exactly the open ones. Each change costs O(log n),
+//! except that the moments when the last sound backend fails or the first one recovers touch all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::backend::{Backend, Change};
+use super::scheduler::{Entry, Scheduler};
+use super::{BackOffSpec, BackendId, Exclude, Outcome, Phase, Slot, UpstreamSpec};
+use crate::rng::Rng;
+use crate::time::Tick;
+
+/// All backends of an upstream and the strategy that picks among them.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    /// In config order.
+    backends: Vec<Backend>,
+    index: BTreeMap<BackendId, u32>,
+    /// Which list of backends this is; slots remember it.
+    layout: u32,
+    /// Removed by a reload, with requests still running.
+    leaving: BTreeMap<BackendId, Backend>,
+    scheduler: Scheduler,
+    rng: Rng,
+    back_off: BackOffSpec,
+    /// How many are open.
+    open: usize,
+    /// The ends of all back-offs, with the backends' places.
+    back_offs: BTreeSet<(Tick, u32)>,
+}
+
+impl Pool {
+    /// All idle and in good standing.
+    pub(crate) fn new(spec: &UpstreamSpec, mut rng: Rng) -> Self {
+        let scheduler = Scheduler::new(spec.strategy, &entries(spec), spec.phase, &mut rng);
+        let mut pool = Pool {
+            backends: spec.backends.iter().map(|b| Backend::new(*b)).collect(),
+            index: index(spec),
+            layout: 0,
+            leaving: BTreeMap::new(),
+            scheduler,
+            rng,
+            back_off: spec.back_off,
+            open: 0,
+            back_offs: BTreeSet::new(),
+        };
+        pool.refresh_all();
+        pool
+    }
+
+    /// A reload: those who stay, and those who return while requests still run on them, keep their state.
+    pub(crate) fn apply(&mut self, spec: &UpstreamSpec) {
+        let from: Vec<Option<usize>> = spec.backends.iter().map(|b| self.place(b.id)).collect();
+        let nobody = Scheduler::new(spec.strategy, &[], Phase::Zero, &mut self.rng);
+        let old = std::mem::replace(&mut self.scheduler, nobody);
+        self.scheduler = old.reload(
+            spec.strategy,
+            &entries(spec),
+            &from,
+            spec.phase,
+            &mut self.rng,
+        );
+        let mut known = std::mem::take(&mut self.leaving);
+        known.extend(self.backends.drain(..).map(|b| (b.spec.id, b)));
+        for spec in &spec.backends {
+            let mut backend = known.remove(&spec.id).unwrap_or(Backend::new(*spec));
+            backend.spec = *spec;
+            backend.open = false;
+            self.backends.push(backend);
+        }
+        known.retain(|_, b| b.in_flight > 0);
+        self.leaving = known;
+        self.index = index(spec);
+        self.layout = self.layout.wrapping_add(1);
+        self.back_off = spec.back_off;
+        self.back_offs = (0_u32..)
+            .zip(&self.backends)
+            .filter_map(|(i, b)| b.backed_off_until.map(|until| (until, i)))
+            .collect();
+        self.open = 0;
+        for (i, backend) in self.backends.iter().enumerate() {
+            self.scheduler.load(i, backend.in_flight);
+        }
+        self.refresh_all();
+    }
+
+    /// The configured ones, in config order.
+    pub(crate) fn backends(&self) -> &[Backend] {
+        &self.backends
+    }
+
+    /// Picks for a request for whom somebody is eligible, and takes the place.
+    ///
+    /// # Panics
+    /// If nobody is.
+    #[inline]
+    pub(crate) fn admit(&mut self, now: Tick, exclude: &Exclude) -> Slot {
+        let picked = if exclude.is_empty() {
+            self.scheduler.pick()
+        } else {
+            self.pick_excluding(exclude)
+        };
+        let i = picked.expect("a request is admitted only when a backend is eligible for it");
+        let backend = &mut self.backends[i];
+        backend.in_flight += 1;
+        let slot = Slot {
+            backend: backend.spec.id,
+            granted: now,
+            index: i as u32,
+            layout: self.layout,
+            failures: backend.failures,
+        };
+        self.refresh(i);
+        slot
+    }
+
+    /// Takes a slot back, and says until when its backend is passed over if a back-off begins by it.
+    ///
+    /// # Panics
+    /// If the slot is another upstream's.
+    pub(crate) fn finish(&mut self, now: Tick, slot: &Slot, outcome: Outcome) -> Option<Tick> {
+        let place = if slot.layout == self.layout {
+            Some(slot.index as usize)
+        } else {
+            self.place(slot.backend)
+        };
+        let Some(i) = place else {
+            self.finish_leaving(slot.backend);
+            return None;
+        };
+        let backend = &mut self.backends[i];
+        backend.in_flight -= 1;
+        self.scheduler.load(i, backend.in_flight);
+        match backend.record(now, slot.failures, outcome, &self.back_off) {
+            Change::None => {
+                self.refresh(i);
+                None
+            }
+            Change::Ends => {
+                self.set_back_off(i, None);
+                None
+            }
+            Change::Begins(until) => {
+                self.set_back_off(i, Some(until));
+                Some(until)
+            }
+        }
+    }
+
+    /// When the next back-off ends.
+    #[inline]
+    pub(crate) fn next_deadline(&self) -> Option<Tick> {
+        self.back_offs.first().map(|&(until, _)| until)
+    }
+
+    /// Ends the back-offs that are over.
+    pub(crate) fn end_back_offs(&mut self, now: Tick) {
+        while let Some(&(until, i)) = self.back_offs.first()
+            && until <= now
+        {
+            self.set_back_off(i as usize, None);
+        }
+    }
+
+    /// Is there no backend that the request may use, now or later?
+    #[inline]
+    pub(crate) fn excludes_all(&self, exclude: &Exclude) -> bool {
+        self.backends.is_empty()
+            || (!exclude.is_empty() && self.excluded(exclude).count() == self.backends.len())
+    }
+
+    /// How many backends are eligible for a request with these exclusions. O(exclusions log n), or O(n) when it alone fails open.
+    #[inline]
+    pub(crate) fn eligible(&self, exclude: &Exclude) -> usize {
+        if exclude.is_empty() {
+            return self.open;
+        }
+        let excluded = self.excluded(exclude).filter(|&i| self.backends[i].open);
+        let open = self.open - excluded.count();
+        if self.fails_open_alone(exclude) {
+            open + self.backed_off_only(exclude).count()
+        } else {
+            open
+        }
+    }
+
+    fn place(&self, id: BackendId) -> Option<usize> {
+        self.index.get(&id).map(|&i| i as usize)
+    }
+
+    /// The places of those that are excluded and exist.
+    fn excluded<'a>(&'a self, exclude: &'a Exclude) -> impl Iterator<Item = usize> + 'a {
+        exclude.iter().filter_map(|id| self.place(id))
+    }
+
+    /// Are all that the request does not exclude in back-off, while some excluded one is not? (If all are, they are open anyway.)
+    fn fails_open_alone(&self, exclude: &Exclude) -> bool {
+        let sound = self.backends.len() - self.back_offs.len();
+        let excluded = self
+            .excluded(exclude)
+            .filter(|&i| !self.backends[i].is_backed_off());
+        sound > 0 && sound == excluded.count()
+    }
+
+    /// Those that are neither full nor excluded, and closed for their back-off alone.
+    fn backed_off_only<'a>(&'a self, exclude: &'a Exclude) -> impl Iterator<Item = usize> + 'a {
+        (0..self.backends.len()).filter(|&i| {
+            let backend = &self.backends[i];
+            !backend.open && !backend.is_full() && !exclude.contains(backend.spec.id)
+        })
+    }
+
+    /// Picks with the scheduler's set narrowed, or failed open, for this one request. Who is left out of it neither earns nor
+    /// owes, as always.
+    fn pick_excluding(&mut self, exclude: &Exclude) -> Option<usize> {
+        let mut flipped: Vec<usize> = self
+            .excluded(exclude)
+            .filter(|&i| self.backends[i].open)
+            .collect();
+        if self.fails_open_alone(exclude) {
+            flipped.extend(self.backed_off_only(exclude));
+        }
+        flipped.iter().for_each(|&i| self.flip(i));
+        let picked = self.scheduler.pick();
+        flipped.iter().for_each(|&i| self.flip(i));
+        picked
+    }
+
+    fn finish_leaving(&mut self, id: BackendId) {
+        let backend = self
+            .leaving
+            .get_mut(&id)
+            .expect("a slot comes back to the upstream that granted it");
+        backend.in_flight -= 1;
+        if backend.in_flight == 0 {
+            self.leaving.remove(&id);
+        }
+    }
+
+    /// Begins, moves or ends a back-off.
+    fn set_back_off(&mut self, i: usize, until: Option<Tick>) {
+        let all = self.all_backed_off();
+        let backend = &mut self.backends[i];
+        if let Some(old) = std::mem::replace(&mut backend.backed_off_until, until) {
+            self.back_offs.remove(&(old, i as u32));
+        }
+        if let Some(until) = until {
+            self.back_offs.insert((until, i as u32));
+        }
+        if all == self.all_backed_off() {
+            self.refresh(i);
+        } else {
+            self.refresh_all();
+        }
+    }
+
+    fn all_backed_off(&self) -> bool {
+        self.back_offs.len() == self.backends.len()
+    }
+
+    #[inline]
+    fn should_be_open(&self, backend: &Backend) -> bool {
+        !backend.is_full() && (!backend.is_backed_off() || self.all_backed_off())
+    }
+
+    /// Opens or closes a backend after something about it has changed.
+    #[inline]
+    fn refresh(&mut self, i: usize) {
+        if self.backends[i].open != self.should_be_open(&self.backends[i]) {
+            self.flip(i);
+            if self.backends[i].open {
+                self.open += 1;
+            } else {
+                self.open -= 1;
+            }
+        }
+    }
+
+    fn refresh_all(&mut self) {
+        (0..self.backends.len()).for_each(|i| self.refresh(i));
+    }
+
+    /// Closes an open backend, opens a closed one. `open` counts only what lasts, so it is left to the caller.
+    #[inline]
+    fn flip(&mut self, i: usize) {
+        let backend = &mut self.backends[i];
+        backend.open = !backend.open;
+        if backend.open {
+            self.scheduler.enter(i);
+        } else {
+            self.scheduler.leave(i);
+        }
+    }
+
+    /// Panics if the state contradicts itself. Returns the sum of all in flight, those on removed backends included.
+    pub(crate) fn check_invariants(&self) -> u32 {
+        assert_eq!(self.index.len(), self.backends.len(), "ids are unique");
+        let open = self.backends.iter().filter(|b| b.open).count();
+        assert_eq!(open, self.open);
+        let mut back_offs = 0;
+        for (i, backend) in self.backends.iter().enumerate() {
+            assert_eq!(self.place(backend.spec.id), Some(i));
+            assert_eq!(backend.open, self.should_be_open(backend));
+            if let Some(until) = backend.backed_off_until {
+                back_offs += 1;
+                assert!(self.back_offs.contains(&(until, i as u32)));
+            }
+        }
+        assert_eq!(back_offs, self.back_offs.len());
+        assert!(self.leaving.values().all(|b| b.in_flight > 0));
+        let all = self.backends.iter().chain(self.leaving.values());
+        all.map(|b| b.in_flight).sum()
+    }
+}
+
+fn index(spec: &UpstreamSpec) -> BTreeMap<BackendId, u32> {
+    spec.backends.iter().map(|b| b.id).zip(0..).collect()
+}
+
+fn entries(spec: &UpstreamSpec) -> Vec<Entry> {
+    let entry = |b: &super::BackendSpec| Entry {
+        weight: b.weight,
+        capacity: b.max_in_flight.unwrap_or(b.weight),
+    };
+    spec.backends.iter().map(entry).collect()
+}

@@ -1,0 +1,175 @@
+//! Responses out of bytes: a state machine over the caller's buffer, of fixed size itself. Drive it with `head` until
+//! a final head comes, then with `body` until `End`; tell it of the connection's end with `eof`.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method};
+
+use super::DecodeError;
+use super::chunked::Chunked;
+use super::head::{self, HeadLimits, ResponseFraming, ResponseHead, Scan};
+
+/// Interim heads before one response. RFC 9110 sets no bound; an endless row of them would hold a request for ever.
+const MAX_INTERIM: u8 = 32;
+
+/// A piece of a response body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Bytes of the body, never empty, split off the buffer without a copy.
+    Data(Bytes),
+    /// The buffer holds no whole piece: read more, or report the end with `eof`.
+    NeedMore,
+    /// The body is over; trailers if the backend sent any that may be relayed.
+    End(Option<HeaderMap>),
+}
+
+/// Decodes the response to one request.
+#[derive(Debug)]
+pub struct ResponseDecoder {
+    state: State,
+    is_head: bool,
+    is_connect: bool,
+    limits: HeadLimits,
+    interim: u8,
+    keep_alive: bool,
+    /// An interim head claimed a body, so what follows on this connection is not to be trusted.
+    suspect: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Head(Scan),
+    Fixed(u64),
+    Chunked(Chunked),
+    UntilClose,
+    /// The connection ended, the buffer may still hold bytes of the body.
+    Closed,
+    Done,
+    Failed(DecodeError),
+}
+
+impl ResponseDecoder {
+    /// A decoder for the response to a request with this method: HEAD and CONNECT change what follows the head.
+    pub fn new(method: &Method, limits: HeadLimits) -> Self {
+        ResponseDecoder {
+            state: State::Head(Scan::default()),
+            is_head: method == Method::HEAD,
+            is_connect: method == Method::CONNECT,
+            limits,
+            interim: 0,
+            keep_alive: false,
+            suspect: false,
+        }
+    }
+
+    /// Takes one head off the buffer, `None` if it is not whole yet. After an interim (1xx) head the next call
+    /// reads the next one. Any error is final.
+    pub fn head(&mut self, buf: &mut BytesMut) -> Result<Option<ResponseHead>, DecodeError> {
+        let head = match &mut self.state {
+            State::Head(scan) => head::parse(buf, scan, self.limits, self.is_head, self.is_connect),
+            State::Failed(error) => Err(*error),
+            _ => Err(DecodeError::OutOfOrder),
+        };
+        match head.and_then(|head| self.accept(head)) {
+            Ok(head) => Ok(head),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Takes the next piece of the body off the buffer. Any error is final; after the end it stays at `End(None)`.
+    pub fn body(&mut self, buf: &mut BytesMut) -> Result<Piece, DecodeError> {
+        match &mut self.state {
+            State::Fixed(left) => {
+                if buf.is_empty() {
+                    return Ok(Piece::NeedMore);
+                }
+                let take = usize::try_from(*left).map_or(buf.len(), |left| left.min(buf.len()));
+                *left -= take as u64;
+                if *left == 0 {
+                    self.state = State::Done;
+                }
+                Ok(Piece::Data(buf.split_to(take).freeze()))
+            }
+            State::Chunked(chunked) => match chunked.step(buf, self.limits) {
+                Ok(Piece::End(trailers)) => {
+                    self.state = State::Done;
+                    Ok(Piece::End(trailers))
+                }
+                Ok(piece) => Ok(piece),
+                Err(error) => self.fail(error),
+            },
+            State::UntilClose if buf.is_empty() => Ok(Piece::NeedMore),
+            State::Closed if buf.is_empty() => {
+                self.state = State::Done;
+                Ok(Piece::End(None))
+            }
+            State::UntilClose | State::Closed => Ok(Piece::Data(buf.split().freeze())),
+            State::Done => Ok(Piece::End(None)),
+            State::Failed(error) => Err(*error),
+            State::Head(_) => self.fail(DecodeError::OutOfOrder),
+        }
+    }
+
+    /// The backend closed its side. That ends a close-delimited body and is harmless after the end; anywhere else the
+    /// message is incomplete. Call it once the buffer is used up, that is, after `None` or `NeedMore`.
+    pub fn eof(&mut self) -> Result<(), DecodeError> {
+        match self.state {
+            State::Done | State::Closed => Ok(()),
+            State::UntilClose => {
+                self.state = State::Closed;
+                Ok(())
+            }
+            State::Failed(error) => Err(error),
+            State::Head(_) | State::Fixed(_) | State::Chunked(_) => {
+                self.fail(DecodeError::Incomplete)
+            }
+        }
+    }
+
+    /// Has the whole message been taken off the buffer?
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// The bytes of the body that are still to come, where the head has told.
+    pub fn remaining(&self) -> Option<u64> {
+        match self.state {
+            State::Fixed(left) => Some(left),
+            State::Done => Some(0),
+            _ => None,
+        }
+    }
+
+    /// May the connection carry another request? Only after the end, if the backend keeps it alive and has sent
+    /// nothing beyond the message: stray bytes would be taken for the answer to the next request.
+    pub fn reusable(&self, buf: &BytesMut) -> bool {
+        self.is_done() && self.keep_alive && !self.suspect && buf.is_empty()
+    }
+
+    /// Moves on from a head that was read.
+    fn accept(&mut self, head: Option<ResponseHead>) -> Result<Option<ResponseHead>, DecodeError> {
+        let Some(head) = head else { return Ok(None) };
+        if head.interim {
+            self.interim += 1;
+            if self.interim > MAX_INTERIM {
+                return Err(DecodeError::TooManyInterim);
+            }
+            self.suspect |= !head.keep_alive;
+            self.state = State::Head(Scan::default());
+            return Ok(Some(head));
+        }
+        self.keep_alive = head.keep_alive;
+        self.state = match head.framing {
+            ResponseFraming::None | ResponseFraming::Length(0) => State::Done,
+            ResponseFraming::Length(length) => State::Fixed(length),
+            ResponseFraming::Chunked => State::Chunked(Chunked::default()),
+            ResponseFraming::Close => State::UntilClose,
+        };
+        Ok(Some(head))
+    }
+
+    /// Remembers an error, so that a spent decoder never speaks of success again.
+    fn fail<T>(&mut self, error: DecodeError) -> Result<T, DecodeError> {
+        self.state = State::Failed(error);
+        Err(error)
+    }
+}

@@ -1,0 +1,108 @@
+//! What follows a response's head, decided in one certain way or refused (RFC 9112, sections 6 and 9.3).
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+
+use super::DecodeError;
+use super::head::{ResponseFraming, ResponseHead};
+use crate::message::fields::{self, ConnectionTokens};
+
+/// Sets the head's framing and mends its Content-Length. Says whether the connection's next bytes are surely the next
+/// response's: a head that claims a body where none may be leaves that open.
+pub(super) fn decide(
+    head: &mut ResponseHead,
+    is_head: bool,
+    is_connect: bool,
+) -> Result<bool, DecodeError> {
+    let length = content_length(&head.headers)?;
+    let chunked = is_chunked(&head.headers)?;
+    if chunked && (length.is_some() || head.version == Version::HTTP_10) {
+        return Err(DecodeError::BadFraming);
+    }
+    if let Some(length) = length {
+        // Equal ones and lists of equal ones become one.
+        head.headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let claims_body = chunked || length.is_some_and(|length| length > 0);
+    let (framing, certain) = match head.status {
+        status if status.is_informational() || status == StatusCode::NO_CONTENT => {
+            head.headers.remove(header::CONTENT_LENGTH);
+            (ResponseFraming::None, !claims_body)
+        }
+        status if is_connect && status.is_success() => (ResponseFraming::None, false),
+        // Their fields describe what a GET would have brought.
+        _ if is_head => (ResponseFraming::None, true),
+        // Some servers chunk an empty body behind a 304; its end might come only after the next request.
+        StatusCode::NOT_MODIFIED => (ResponseFraming::None, !chunked),
+        StatusCode::RESET_CONTENT => {
+            head.headers.remove(header::CONTENT_LENGTH);
+            (ResponseFraming::Length(0), length == Some(0))
+        }
+        _ if chunked => (ResponseFraming::Chunked, true),
+        _ => match length {
+            Some(length) => (ResponseFraming::Length(length), true),
+            None => (ResponseFraming::Close, false),
+        },
+    };
+    head.framing = framing;
+    Ok(certain)
+}
+
+/// Does the backend keep the connection (RFC 9112, section 9.3)?
+pub(super) fn keeps_alive(head: &ResponseHead) -> bool {
+    let tokens = ConnectionTokens::of(&head.headers);
+    !tokens.close() && (head.version == Version::HTTP_11 || tokens.keep_alive())
+}
+
+/// The seconds of `Keep-Alive: timeout=5, max=100`; a value that is no number promises nothing.
+pub(super) fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
+    const NAME: &[u8] = b"timeout=";
+    headers
+        .get_all("keep-alive")
+        .iter()
+        .flat_map(|value| fields::list_items(value.as_bytes()))
+        .find_map(|item| {
+            let (name, seconds) = item.split_at_checked(NAME.len())?;
+            let seconds = name.eq_ignore_ascii_case(NAME).then_some(seconds)?;
+            decimal(seconds).map(Duration::from_secs)
+        })
+}
+
+/// The one length that all Content-Length fields agree on, each with digits alone.
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, DecodeError> {
+    let mut agreed = None;
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        for item in value.as_bytes().split(|byte| *byte == b',') {
+            let item = item.trim_ascii();
+            let length = decimal(item).ok_or(DecodeError::BadFraming)?;
+            if agreed.is_some_and(|agreed| agreed != length) {
+                return Err(DecodeError::BadFraming);
+            }
+            agreed = Some(length);
+        }
+    }
+    Ok(agreed)
+}
+
+/// Is the body in the chunked coding, and in no other? Any other coding is one that nobody asked for.
+fn is_chunked(headers: &HeaderMap) -> Result<bool, DecodeError> {
+    let mut values = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(false),
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(true),
+        _ => Err(DecodeError::BadFraming),
+    }
+}
+
+/// Digits and nothing else, within 64 bits.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |sum, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        sum.checked_mul(10)?.checked_add(digit)
+    })
+}

@@ -1,0 +1,126 @@
+//! The normal form of a path (RFC 3986, section 6.2.2): each character in one spelling, no dot segments. What one
+//! reader would decode or resolve further than another is refused, since a rule could then be walked around.
+
+/// `Some(None)` if the path is normal already, `Some(Some(normal))` if not, `None` if it must be refused: it does not
+/// begin with a slash, holds a broken percent-encoding or a control, or climbs above the root.
+pub(super) fn normalise(path: &str) -> Option<Option<String>> {
+    let bytes = path.as_bytes();
+    if bytes.first() != Some(&b'/') {
+        return None;
+    }
+    if is_plain(bytes) {
+        return Some(None);
+    }
+    let spelled = respell(bytes)?;
+    let normal = resolve(&spelled)?;
+    Some((normal != path).then_some(normal))
+}
+
+/// A quick look that most paths pass: only characters that stay as they are, and no segment begins with a dot.
+fn is_plain(path: &[u8]) -> bool {
+    let mut before = 0;
+    path.iter().all(|&byte| {
+        let plain = is_pchar(byte) && !(byte == b'.' && before == b'/');
+        before = byte;
+        plain || byte == b'/'
+    })
+}
+
+/// Spells each character in its one way: the unreserved plain, all else that is no path character encoded, in
+/// upper case.
+fn respell(path: &[u8]) -> Option<String> {
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path;
+    loop {
+        let (byte, encoded, tail) = match rest {
+            [] => return Some(out),
+            [b'%', high, low, tail @ ..] => (hex(*high)? << 4 | hex(*low)?, true, tail),
+            [b'%', ..] => return None,
+            [byte, tail @ ..] => (*byte, false, tail),
+        };
+        rest = tail;
+        if byte.is_ascii_control() {
+            return None;
+        }
+        if is_unreserved(byte) || !encoded && (is_pchar(byte) || byte == b'/') {
+            out.push(byte as char);
+        } else {
+            const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+            out.push('%');
+            out.push(DIGITS[usize::from(byte >> 4)] as char);
+            out.push(DIGITS[usize::from(byte & 15)] as char);
+        }
+    }
+}
+
+/// Removes dot segments (RFC 3986, section 5.2.4). Empty segments stay: they are part of the name.
+fn resolve(path: &str) -> Option<String> {
+    let mut out = String::with_capacity(path.len());
+    let mut segments = path[1..].split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." => {}
+            ".." => out.truncate(out.rfind('/')?),
+            _ if hides_dot_dot(segment) => return None,
+            _ => {
+                out.push('/');
+                out.push_str(segment);
+                continue;
+            }
+        }
+        if is_last {
+            out.push('/');
+        }
+    }
+    Some(out)
+}
+
+/// Would a reader that decodes slashes (or backslashes) first, or that cuts parameters off, see a `..` in this
+/// segment? Such paths leave the prefix that they were routed by; no honest client writes them.
+fn hides_dot_dot(segment: &str) -> bool {
+    let mut rest = segment;
+    while let Some(at) = rest.find("..") {
+        let before = &segment[..segment.len() - rest.len() + at];
+        let after = &rest[at + 2..];
+        let begins = before.is_empty() || before.ends_with("%2F") || before.ends_with("%5C");
+        let ends = after.is_empty()
+            || after.starts_with(';')
+            || after.starts_with("%3B")
+            || after.starts_with("%2F")
+            || after.starts_with("%5C");
+        if begins && ends {
+            return true;
+        }
+        rest = &rest[at + 1..];
+    }
+    false
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    (digit as char).to_digit(16).map(|value| value as u8)
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// A path character that needs no encoding (RFC 3986, section 3.3).
+fn is_pchar(byte: u8) -> bool {
+    is_unreserved(byte)
+        || matches!(
+            byte,
+            b'!' | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+                | b':'
+                | b'@'
+        )
+}

@@ -1,0 +1,304 @@
+//! Connections to one backend: resolve, dial, keep idle ones, and never hold more open than its max_in_flight.
+//!
+//! Busy and idle connections of all cores count together, because a backend of three blocking workers must not be filled by
+//! idle keep-alive connections. Absent: which backend to use (the engine), and what is said on a connection (forward).
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::config::model;
+use crate::env::{Clock, Env, Net};
+use crate::message::cause::Cause;
+use crate::time::Tick;
+
+/// What one read may bring: a head and a body of 16 KiB. Smaller buffers cost a second read for such answers.
+pub const READ_BUFFER: usize = 20 * 1024;
+
+/// How long the addresses of a name are believed.
+const RESOLVED_FOR: Duration = Duration::from_secs(5);
+
+/// A stream of the environment `E`.
+pub type StreamOf<E> = <<E as Env>::Net as Net>::Stream;
+
+/// One backend as it is reached: its addresses and its connections, shared by all cores.
+pub struct Backend<E: Env> {
+    /// Its place in the config's upstream.
+    pub index: usize,
+    /// Its name and address.
+    pub model: model::Backend,
+    max_in_flight: Option<u32>,
+    timeouts: model::BackendTimeouts,
+    pool: Mutex<Pool<StreamOf<E>>>,
+    resolved: Mutex<Option<(Tick, Arc<[SocketAddr]>)>>,
+}
+
+struct Pool<S> {
+    /// Busy, idle and being dialled.
+    open: u32,
+    /// The most recently used last.
+    idle: VecDeque<Idle<S>>,
+}
+
+struct Idle<S> {
+    core: usize,
+    until: Tick,
+    stream: S,
+    read: BytesMut,
+    write: BytesMut,
+}
+
+/// An open connection in exclusive use. Dropping it closes it.
+pub struct Link<E: Env> {
+    /// The connection. Declared before the permit, so that it is closed before its place is free.
+    pub stream: StreamOf<E>,
+    /// What was read and not yet decoded.
+    pub read: BytesMut,
+    /// What is yet to be written.
+    pub write: BytesMut,
+    /// It has served a request before, so its peer may have closed it meanwhile.
+    pub reused: bool,
+    permit: Permit<E>,
+}
+
+/// The right to hold one connection open; its drop gives the place back.
+struct Permit<E: Env>(Option<Arc<Backend<E>>>);
+
+impl<E: Env> Drop for Permit<E> {
+    fn drop(&mut self) {
+        if let Some(backend) = &self.0 {
+            backend.lock().open -= 1;
+        }
+    }
+}
+
+impl<E: Env> Backend<E> {
+    /// No connection yet.
+    pub fn new(
+        index: usize,
+        model: model::Backend,
+        max_in_flight: Option<u32>,
+        timeouts: model::BackendTimeouts,
+    ) -> Self {
+        let pool = Mutex::new(Pool {
+            open: 0,
+            idle: VecDeque::new(),
+        });
+        Backend {
+            index,
+            model,
+            max_in_flight,
+            timeouts,
+            pool,
+            resolved: Mutex::new(None),
+        }
+    }
+
+    /// Connections that are open now, busy and idle.
+    pub fn open_connections(&self) -> u32 {
+        self.lock().open
+    }
+
+    /// An idle connection of this core that still stands, if there is one.
+    pub fn reuse(self: &Arc<Self>, core: usize, now: Tick) -> Option<Link<E>> {
+        loop {
+            let mut idle = {
+                let mut pool = self.lock();
+                let at = pool.idle.iter().rposition(|c| c.core == core)?;
+                pool.idle.remove(at)?
+            };
+            let permit = Permit(Some(Arc::clone(self)));
+            if idle.until > now && stands(&mut idle.stream) {
+                let Idle {
+                    stream,
+                    read,
+                    write,
+                    ..
+                } = idle;
+                return Some(Link {
+                    stream,
+                    read,
+                    write,
+                    reused: true,
+                    permit,
+                });
+            }
+            // Closed before its permit goes, as a Link is.
+            drop(idle);
+            drop(permit);
+        }
+    }
+
+    /// Opens a new connection, closing an idle one of another core first where the backend's bound asks for it.
+    ///
+    /// # Errors
+    /// Why no address of the backend could be reached in time.
+    pub async fn dial(self: &Arc<Self>, env: &E) -> Result<Link<E>, Cause> {
+        let permit = self.permit();
+        let dialling = self.dial_any(env);
+        match env.clock().timeout(self.timeouts.connect, dialling).await {
+            Some(Ok(stream)) => Ok(Link {
+                stream,
+                read: BytesMut::new(),
+                write: BytesMut::with_capacity(1024),
+                reused: false,
+                permit,
+            }),
+            Some(Err(cause)) => Err(cause),
+            None => Err(Cause::ConnectTimeout),
+        }
+    }
+
+    /// Keeps a connection for the next request. `keep_alive` is what the backend said of its own patience.
+    pub fn keep(
+        self: &Arc<Self>,
+        core: usize,
+        now: Tick,
+        link: Link<E>,
+        keep_alive: Option<Duration>,
+    ) {
+        let patience = match keep_alive {
+            // A second less than the backend waits, so that it seldom closes first.
+            Some(theirs) => self
+                .timeouts
+                .idle
+                .min(theirs.saturating_sub(Duration::from_secs(1))),
+            None => self.timeouts.idle,
+        };
+        if patience.is_zero() {
+            return;
+        }
+        let Link {
+            stream,
+            read,
+            write,
+            mut permit,
+            ..
+        } = link;
+        let mut pool = self.lock();
+        pool.idle.push_back(Idle {
+            core,
+            until: now + patience,
+            stream,
+            read,
+            write,
+        });
+        // The idle connection stays counted; whoever takes it makes its permit anew.
+        permit.0 = None;
+    }
+
+    /// Closes idle connections that have outlived their time or that the backend has closed.
+    pub fn reap(&self, now: Tick) {
+        let mut gone = Vec::new();
+        {
+            let mut pool = self.lock();
+            let mut kept = VecDeque::with_capacity(pool.idle.len());
+            while let Some(mut idle) = pool.idle.pop_front() {
+                if idle.until > now && stands(&mut idle.stream) {
+                    kept.push_back(idle);
+                } else {
+                    gone.push(idle);
+                }
+            }
+            pool.idle = kept;
+        }
+        let closed = u32::try_from(gone.len()).unwrap_or(u32::MAX);
+        drop(gone);
+        if closed > 0 {
+            self.lock().open -= closed;
+        }
+    }
+
+    /// Closes every idle connection.
+    pub fn close_idle(&self) {
+        self.reap(Tick::MAX);
+    }
+
+    /// A place for a connection. The engine admits no more than max_in_flight requests and each holds at most one connection,
+    /// so where the bound is reached some connection is idle, and gives way.
+    fn permit(self: &Arc<Self>) -> Permit<E> {
+        let evicted = {
+            let mut pool = self.lock();
+            let full = self.max_in_flight.is_some_and(|max| pool.open >= max);
+            match if full { pool.idle.pop_front() } else { None } {
+                Some(idle) => Some(idle),
+                None => {
+                    pool.open += 1;
+                    None
+                }
+            }
+        };
+        drop(evicted);
+        Permit(Some(Arc::clone(self)))
+    }
+
+    async fn dial_any(&self, env: &E) -> Result<StreamOf<E>, Cause> {
+        let addresses = self.addresses(env).await?;
+        let started = env.clock().now();
+        let mut last = Cause::Dns;
+        for (i, addr) in addresses.iter().enumerate() {
+            // A silent address may not use up the time of those behind it.
+            let left = self
+                .timeouts
+                .connect
+                .saturating_sub(env.clock().now().since(started));
+            let share = left / u32::try_from(addresses.len() - i).unwrap_or(1).max(1);
+            last = match env.clock().timeout(share, env.net().connect(*addr)).await {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                    Cause::ConnectRefused
+                }
+                Some(Err(e)) => {
+                    tracing::debug!(backend = %self.model.name, %addr, error = %e, "connect failed");
+                    Cause::ConnectFailed
+                }
+                None => Cause::ConnectTimeout,
+            };
+        }
+        // The name may have moved.
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Err(last)
+    }
+
+    async fn addresses(&self, env: &E) -> Result<Arc<[SocketAddr]>, Cause> {
+        let now = env.clock().now();
+        if let Some((until, addresses)) =
+            &*self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
+            && *until > now
+        {
+            return Ok(Arc::clone(addresses));
+        }
+        let found: Arc<[SocketAddr]> =
+            match env.net().resolve(&self.model.host, self.model.port).await {
+                Ok(found) => found.into(),
+                Err(error) => {
+                    tracing::debug!(backend = %self.model.name, %error, "the name did not resolve");
+                    return Err(Cause::Dns);
+                }
+            };
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((now + RESOLVED_FOR, Arc::clone(&found)));
+        Ok(found)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pool<StreamOf<E>>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does an idle connection still stand? Bytes that nobody asked for, an end or an error say no.
+fn stands<S: AsyncRead + Unpin>(stream: &mut S) -> bool {
+    let mut byte = [0];
+    let mut cx = Context::from_waker(Waker::noop());
+    matches!(
+        Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)),
+        Poll::Pending
+    )
+}

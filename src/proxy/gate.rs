@@ -1,0 +1,321 @@
+//! The async face of one [`engine::upstream::Upstream`](crate::engine::upstream::Upstream): it locks, lets the engine decide,
+//! unlocks, then wakes or awaits. Whatever is decided is decided there.
+//!
+//! A request holds a [`Lease`]; dropping it gives the slot back as cancelled, so an aborted request never leaks one.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::Notify;
+
+use crate::engine::retry::{Budget, RetrySpec};
+use crate::engine::trace::{Event, Trace};
+use crate::engine::upstream::{Status, Upstream};
+use crate::engine::{BackendId, Meta, Offer, Outcome, ShedReason, Slot, UpstreamSpec, WaiterId};
+use crate::env::{Clock, Env};
+use crate::time::Tick;
+
+/// Receives every decision of an engine, under its lock.
+pub type Observer = Box<dyn FnMut(Tick, Event) + Send>;
+
+/// One upstream's engine, its waiters and its timer; shared by all cores.
+pub struct Gate<E: Env> {
+    env: E,
+    state: Mutex<State>,
+    /// Wakes the timekeeper when an earlier deadline than its own appears.
+    earlier: Notify,
+}
+
+struct State {
+    engine: Upstream,
+    budget: Budget,
+    waiters: BTreeMap<WaiterId, Waiter>,
+    /// What the timekeeper sleeps until.
+    armed: Tick,
+    observer: Tap,
+}
+
+/// The engine's trace: nobody, unless a simulation listens.
+struct Tap(Option<Observer>);
+
+impl Trace for Tap {
+    #[inline]
+    fn event(&mut self, now: Tick, event: Event) {
+        if let Some(observer) = &mut self.0 {
+            observer(now, event);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Waiter {
+    waker: Option<Waker>,
+    verdict: Option<Result<Slot, ShedReason>>,
+}
+
+impl<E: Env> Gate<E> {
+    /// A gate in front of a fresh engine.
+    pub fn new(env: &E, name: &str, spec: UpstreamSpec, retry: RetrySpec) -> Arc<Self> {
+        let now = env.clock().now();
+        let state = State {
+            engine: Upstream::new(now, spec, env.rng(name, 0)),
+            budget: Budget::new(now, retry),
+            waiters: BTreeMap::new(),
+            armed: Tick::MAX,
+            observer: Tap(None),
+        };
+        Arc::new(Gate {
+            env: env.clone(),
+            state: Mutex::new(state),
+            earlier: Notify::new(),
+        })
+    }
+
+    /// Lets `observer` see every decision from now on.
+    pub fn observe(&self, observer: Observer) {
+        self.lock().observer = Tap(Some(observer));
+    }
+
+    /// What runs, waits and is passed over at this moment.
+    pub fn status(&self) -> Status {
+        self.lock().engine.status()
+    }
+
+    /// Waits for a slot. Dropping the future gives the place in the queue, or the slot, on to the next.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub async fn acquire(self: &Arc<Self>, meta: &Meta) -> Result<Lease<E>, ShedReason> {
+        let offer = self.decide(|state, now| {
+            if meta.attempt == 0 {
+                state.budget.deposit();
+            }
+            let offer = state.engine.offer(now, meta, &mut state.observer);
+            if let Offer::Wait(id) = offer {
+                state.waiters.insert(id, Waiter::default());
+            }
+            offer
+        });
+        match offer {
+            Offer::Admit(slot) => Ok(Lease::new(self, slot)),
+            Offer::Shed(reason) => Err(reason),
+            Offer::Wait(id) => {
+                let slot = Waiting {
+                    gate: self,
+                    id,
+                    done: false,
+                }
+                .await?;
+                Ok(Lease::new(self, slot))
+            }
+        }
+    }
+
+    /// Takes a token from the retry budget; false when it is spent.
+    pub fn may_spend_retry(&self) -> bool {
+        let now = self.env.clock().now();
+        self.lock().budget.withdraw(now)
+    }
+
+    /// Serves the engine's deadlines (waiters that expire, back-offs that end) for as long as it is polled.
+    pub async fn keep_time(self: Arc<Self>) {
+        loop {
+            let mut earlier = std::pin::pin!(self.earlier.notified());
+            // Registered before the deadline is read, or an offer in between would go unheard.
+            earlier.as_mut().enable();
+            let deadline = {
+                let mut state = self.lock();
+                state.armed = state.engine.next_deadline().unwrap_or(Tick::MAX);
+                state.armed
+            };
+            if deadline == Tick::MAX {
+                earlier.await;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = earlier => {}
+                () = self.env.clock().sleep_until(deadline) => {
+                    self.decide(|state, now| state.engine.poll(now, &mut state.observer));
+                }
+            }
+        }
+    }
+
+    /// Locks, decides, hands out the grants, unlocks, wakes.
+    fn decide<T>(&self, decision: impl FnOnce(&mut State, Tick) -> T) -> T {
+        let mut woken = Wakers::default();
+        let (out, rearm) = {
+            let now = self.env.clock().now();
+            let mut state = self.lock();
+            let out = decision(&mut state, now);
+            while let Some(grant) = state.engine.next_grant() {
+                match state.waiters.get_mut(&grant.waiter) {
+                    Some(waiter) => {
+                        waiter.verdict = Some(grant.verdict);
+                        woken.push(waiter.waker.take());
+                    }
+                    // Its future is gone, though the engine had not heard of it: the slot goes on to the next.
+                    None => {
+                        if let Ok(slot) = grant.verdict {
+                            let State {
+                                engine, observer, ..
+                            } = &mut *state;
+                            engine.finish(now, slot, Outcome::Cancelled, observer);
+                        }
+                    }
+                }
+            }
+            let next = state.engine.next_deadline().unwrap_or(Tick::MAX);
+            let rearm = next < state.armed;
+            if rearm {
+                state.armed = next;
+            }
+            (out, rearm)
+        };
+        if rearm {
+            self.earlier.notify_one();
+        }
+        woken.wake();
+        out
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock was a defect of one decision; the engine's books are checked in debug builds and serve on.
+        self.state.lock().unwrap_or_else(|poisoned| {
+            self.state.clear_poison();
+            let state = PoisonError::into_inner(poisoned);
+            if cfg!(debug_assertions) {
+                state.engine.check_invariants();
+            }
+            state
+        })
+    }
+}
+
+/// Wakers to call once the lock is free: seldom more than one.
+#[derive(Default)]
+struct Wakers {
+    first: Option<Waker>,
+    more: Vec<Waker>,
+}
+
+impl Wakers {
+    fn push(&mut self, waker: Option<Waker>) {
+        match waker {
+            Some(waker) if self.first.is_none() => self.first = Some(waker),
+            Some(waker) => self.more.push(waker),
+            None => {}
+        }
+    }
+
+    fn wake(self) {
+        for waker in self.first.into_iter().chain(self.more) {
+            waker.wake();
+        }
+    }
+}
+
+/// A place in the queue.
+struct Waiting<'a, E: Env> {
+    gate: &'a Arc<Gate<E>>,
+    id: WaiterId,
+    done: bool,
+}
+
+impl<E: Env> Future for Waiting<'_, E> {
+    type Output = Result<Slot, ShedReason>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.gate.lock();
+        let Some(waiter) = state.waiters.get_mut(&self.id) else {
+            unreachable!(
+                "a waiter's entry stays until its verdict is taken, and a future is not polled after that"
+            );
+        };
+        match waiter.verdict.take() {
+            Some(verdict) => {
+                state.waiters.remove(&self.id);
+                drop(state);
+                self.done = true;
+                Poll::Ready(verdict)
+            }
+            None => {
+                if !waiter
+                    .waker
+                    .as_ref()
+                    .is_some_and(|w| w.will_wake(cx.waker()))
+                {
+                    waiter.waker = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<E: Env> Drop for Waiting<'_, E> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        self.gate.decide(|state, now| {
+            match state.waiters.remove(&self.id).and_then(|w| w.verdict) {
+                // Granted, and gone before it ran.
+                Some(Ok(slot)) => {
+                    state
+                        .engine
+                        .finish(now, slot, Outcome::Cancelled, &mut state.observer)
+                }
+                Some(Err(_)) => {}
+                None => {
+                    state.engine.cancel(now, self.id, &mut state.observer);
+                }
+            }
+        });
+    }
+}
+
+/// A slot in flight, given back exactly once: by [`Lease::finish`], or as cancelled by its drop.
+#[must_use = "a lease that is dropped at once is a cancelled request"]
+pub struct Lease<E: Env> {
+    gate: Arc<Gate<E>>,
+    slot: Option<Slot>,
+    backend: BackendId,
+}
+
+impl<E: Env> Lease<E> {
+    fn new(gate: &Arc<Gate<E>>, slot: Slot) -> Self {
+        Lease {
+            gate: Arc::clone(gate),
+            backend: slot.backend,
+            slot: Some(slot),
+        }
+    }
+
+    /// Where the request goes.
+    pub fn backend(&self) -> BackendId {
+        self.backend
+    }
+
+    /// Gives the slot back and says how it went.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.give_back(outcome);
+    }
+
+    fn give_back(&mut self, outcome: Outcome) {
+        if let Some(slot) = self.slot.take() {
+            self.gate
+                .decide(|state, now| state.engine.finish(now, slot, outcome, &mut state.observer));
+        }
+    }
+}
+
+impl<E: Env> Drop for Lease<E> {
+    fn drop(&mut self) {
+        self.give_back(Outcome::Cancelled);
+    }
+}

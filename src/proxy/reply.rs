@@ -1,0 +1,274 @@
+//! A response on its way to the client: its body, and the record of the exchange that is written when it ends.
+
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
+use http_body::{Body, Frame, SizeHint};
+
+use super::client;
+use super::forward::Fetch;
+use super::request::{Upload, hex_id};
+use super::server::Conn;
+use super::watch::Phase;
+use crate::env::{Clock, Env};
+use crate::message::cause::Cause;
+use crate::telemetry::Exchange;
+use crate::time::Tick;
+
+/// The body of a response.
+pub enum Reply<E: Env> {
+    /// All of it is here.
+    Whole {
+        data: Option<Bytes>,
+        /// Held until the body is gone; its drop is what writes it.
+        _record: Record<E>,
+    },
+    /// It comes from a backend.
+    Stream(Box<Stream<E>>),
+}
+
+/// A body that is read from a backend as the client takes it.
+pub struct Stream<E: Env> {
+    fetch: Fetch<E, Upload<E>>,
+    record: Record<E>,
+}
+
+impl<E: Env> Reply<E> {
+    pub fn whole(data: Bytes, mut record: Record<E>) -> Self {
+        record.sent = data.len() as u64;
+        Reply::Whole {
+            data: (!data.is_empty()).then_some(data),
+            _record: record,
+        }
+    }
+
+    pub fn stream(fetch: Fetch<E, Upload<E>>, record: Record<E>) -> Self {
+        Reply::Stream(Box::new(Stream { fetch, record }))
+    }
+}
+
+impl<E: Env> Body for Reply<E> {
+    type Data = Bytes;
+    type Error = Cause;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        match &mut *self {
+            Reply::Whole { data, .. } => Poll::Ready(data.take().map(|data| Ok(Frame::data(data)))),
+            Reply::Stream(stream) => stream.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Reply::Whole { data: None, .. })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Reply::Whole { data, .. } => {
+                SizeHint::with_exact(data.as_ref().map_or(0, |d| d.len() as u64))
+            }
+            Reply::Stream(stream) => stream
+                .fetch
+                .remaining()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+impl<E: Env> Stream<E> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        // A defect in one body ends that body, not the connection's task.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.fetch.poll_piece(cx)));
+        let frame = match polled {
+            Ok(poll) => ready!(poll),
+            Err(_) => {
+                self.record
+                    .conn
+                    .core
+                    .telemetry()
+                    .panicked(self.record.conn.core());
+                Some(Err(Cause::Panic))
+            }
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                self.record.sent += frame.data_ref().map_or(0, |d| d.len() as u64);
+                let conn = &self.record.conn;
+                conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
+            }
+            Some(Err(cause)) => self.record.cause = Some(*cause),
+            None => self.record.complete = true,
+        }
+        Poll::Ready(frame)
+    }
+}
+
+/// Everything that metrics and the access log will say of one exchange. Written by its drop, when nothing more can happen.
+pub struct Record<E: Env> {
+    pub conn: Arc<Conn<E>>,
+    pub method: Method,
+    pub version: Version,
+    pub started: Tick,
+    pub status: u16,
+    pub cause: Option<Cause>,
+    /// Index of the route among the listener's.
+    pub route: Option<usize>,
+    pub upstream: Option<usize>,
+    pub backend: Option<usize>,
+    pub queue_wait: Duration,
+    pub attempts: u8,
+    pub id: (u64, u64),
+    pub received: Arc<AtomicU64>,
+    sent: u64,
+    /// Its body ended as it should.
+    complete: bool,
+    log: Option<Box<LogFacts>>,
+}
+
+/// What only the access log needs.
+struct LogFacts {
+    uri: Uri,
+    headers: HeaderMap,
+    client: IpAddr,
+}
+
+/// Fields that the access log keeps a copy of.
+static LOGGED: [HeaderName; 3] = [header::HOST, header::USER_AGENT, header::REFERER];
+
+impl<E: Env> Record<E> {
+    /// A record of a request whose head has just been read.
+    pub fn begin(conn: &Arc<Conn<E>>, parts: &http::request::Parts) -> Self {
+        let log = conn
+            .core
+            .config()
+            .access_log
+            .is_some()
+            .then(|| Box::new(LogFacts::of(conn, parts)));
+        Record {
+            started: conn.now(),
+            method: parts.method.clone(),
+            version: parts.version,
+            status: 0,
+            cause: None,
+            route: None,
+            upstream: None,
+            backend: None,
+            queue_wait: Duration::ZERO,
+            attempts: 0,
+            id: conn.core.request_id(),
+            received: Arc::new(AtomicU64::new(0)),
+            sent: 0,
+            complete: true,
+            log,
+            conn: Arc::clone(conn),
+        }
+    }
+
+    /// From here on only a whole body is a complete answer.
+    pub fn expect_body(&mut self) {
+        self.complete = false;
+    }
+}
+
+impl LogFacts {
+    fn of<E: Env>(conn: &Conn<E>, parts: &http::request::Parts) -> Self {
+        let mut headers = HeaderMap::with_capacity(LOGGED.len());
+        for name in &LOGGED {
+            if let Some(value) = parts.headers.get(name) {
+                headers.insert(name, value.clone());
+            }
+        }
+        LogFacts {
+            uri: parts.uri.clone(),
+            headers,
+            client: client_address(conn, &parts.headers),
+        }
+    }
+}
+
+/// The nearest address that is not one of our trusted proxies: the peer, or what trusted peers said in X-Forwarded-For.
+fn client_address<E: Env>(conn: &Conn<E>, headers: &HeaderMap) -> IpAddr {
+    let mut client = conn.peer;
+    if !conn.trusted {
+        return client;
+    }
+    let trusted = &conn.model().trusted_proxies;
+    let said: Vec<&str> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .collect();
+    for item in said.iter().rev().flat_map(|line| line.rsplit(',')) {
+        let Ok(address) = item.trim().parse::<IpAddr>() else {
+            return client;
+        };
+        client = address.to_canonical();
+        if !trusted.iter().any(|net| net.contains(client)) {
+            return client;
+        }
+    }
+    client
+}
+
+impl<E: Env> Drop for Record<E> {
+    fn drop(&mut self) {
+        let conn = &self.conn;
+        let now = conn.now();
+        client::arm_idle(conn, now);
+        if !self.complete && self.cause.is_none() {
+            self.cause = Some(Cause::ClientGone);
+        }
+        let field = |name: &HeaderName| {
+            self.log
+                .as_ref()
+                .and_then(|l| l.headers.get(name))
+                .map(|v| v.as_bytes())
+        };
+        let id = self.log.is_some().then(|| hex_id(self.id));
+        let target = self.log.as_ref().map(|l| l.uri.to_string());
+        conn.core.telemetry().record(
+            conn.core(),
+            &Exchange {
+                listener: conn.listener,
+                route: self.route.map(|i| conn.model().routes[i].name.as_str()),
+                upstream: self.upstream,
+                backend: self.backend,
+                client: self.log.as_ref().map_or(conn.peer, |l| l.client),
+                method: &self.method,
+                target: target.as_deref().unwrap_or(""),
+                version: self.version,
+                host: field(&header::HOST)
+                    .and_then(|h| std::str::from_utf8(h).ok())
+                    .unwrap_or(""),
+                user_agent: field(&header::USER_AGENT),
+                referer: field(&header::REFERER),
+                status: self.status,
+                bytes_sent: self.sent,
+                bytes_received: self.received.load(Ordering::Relaxed),
+                started: self.started,
+                ended: now,
+                queue_wait: self.queue_wait,
+                attempts: self.attempts,
+                cause: self.cause,
+                request_id: id
+                    .as_ref()
+                    .and_then(|id| std::str::from_utf8(id).ok())
+                    .unwrap_or(""),
+                wall: self
+                    .log
+                    .as_ref()
+                    .map_or(std::time::UNIX_EPOCH, |_| conn.core.env.clock().wall()),
+            },
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! A request on its way through: what was read of it, its body with its bounds, and its head as a backend is to see it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderName};
+use http::{HeaderMap, Method, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::server::Conn;
+use super::watch::Phase;
+use crate::config::model::{HeaderRules, Rewrite};
+use crate::env::Env;
+use crate::h1::{self, BodyFraming};
+use crate::message::cause::Cause;
+use crate::message::fields::{self, ConnectionTokens};
+use crate::message::prefix;
+use crate::message::target::Target;
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// This proxy's name in Via and Proxy-Status.
+pub const PSEUDONYM: &str = "weir";
+
+/// A request whose head has been read and found good.
+pub struct Inbound {
+    pub method: Method,
+    pub target: Target,
+    pub version: Version,
+    pub headers: HeaderMap,
+    pub framing: BodyFraming,
+}
+
+impl Inbound {
+    /// Appends the head as the backend at `prefix` is to see it: hop-by-hop fields gone, forwarding fields true, rules applied.
+    pub fn encode<E: Env>(
+        &self,
+        out: &mut BytesMut,
+        conn: &Conn<E>,
+        prefix: &str,
+        rewrite: &Rewrite,
+        rules: &HeaderRules,
+        id: (u64, u64),
+    ) {
+        let [path, mark, query] = self.target.parts();
+        match rewritten(rewrite, path) {
+            Some([head, slash, tail]) => {
+                h1::request_line(out, &self.method, &[prefix, head, slash, tail, mark, query]);
+            }
+            None => h1::request_line(out, &self.method, &[prefix, path, mark, query]),
+        }
+        let tokens = ConnectionTokens::of(&self.headers);
+        let ruled = |name: &HeaderName| rules_say(rules, name);
+        // HTTP/1.1 asks for a Host even where an HTTP/1.0 client had none to give (RFC 9112 section 3.2).
+        if !ruled(&header::HOST) {
+            h1::field(
+                out,
+                b"host",
+                self.target.authority().map_or(b"", |v| v.as_bytes()),
+            );
+        }
+        for (name, value) in &self.headers {
+            if passes(name, conn.trusted) && !tokens.nominates(name) && !ruled(name) {
+                h1::field(out, name.as_str().as_bytes(), value.as_bytes());
+            }
+        }
+        if fields::te_trailers(&self.headers) {
+            h1::field(out, b"te", b"trailers");
+            h1::field(out, b"connection", b"te");
+        }
+        self.forwarding(out, conn, rules);
+        let known = conn.trusted && self.headers.contains_key(&X_REQUEST_ID);
+        if !known && !ruled(&X_REQUEST_ID) {
+            h1::field(out, X_REQUEST_ID.as_str().as_bytes(), &hex_id(id));
+        }
+        let via: &[u8] = if self.version == Version::HTTP_10 {
+            b"1.0 weir"
+        } else {
+            b"1.1 weir"
+        };
+        h1::field(out, b"via", via);
+        for (name, value) in rules.set.iter().chain(&rules.add) {
+            h1::field(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+        h1::framing(out, self.framing);
+        h1::end_of_head(out);
+    }
+
+    /// X-Forwarded-For, -Proto and -Host: the peer's own word only where the peer is trusted.
+    fn forwarding<E: Env>(&self, out: &mut BytesMut, conn: &Conn<E>, rules: &HeaderRules) {
+        let said = |name: &HeaderName| rules_say(rules, name);
+        if !said(&X_FORWARDED_FOR) {
+            out.extend_from_slice(b"x-forwarded-for: ");
+            fields::forwarded_for(
+                out,
+                self.headers.get_all(&X_FORWARDED_FOR),
+                conn.peer,
+                conn.trusted,
+            );
+            out.extend_from_slice(b"\r\n");
+        }
+        if !said(&X_FORWARDED_PROTO)
+            && !(conn.trusted && self.headers.contains_key(&X_FORWARDED_PROTO))
+        {
+            h1::field(out, X_FORWARDED_PROTO.as_str().as_bytes(), b"http");
+        }
+        if !said(&X_FORWARDED_HOST)
+            && !(conn.trusted && self.headers.contains_key(&X_FORWARDED_HOST))
+            && let Some(host) = self.target.authority()
+        {
+            h1::field(out, X_FORWARDED_HOST.as_str().as_bytes(), host.as_bytes());
+        }
+    }
+}
+
+/// Does a client's field go on as it is? What is framed, forwarded or said anew does not.
+fn passes(name: &HeaderName, trusted: bool) -> bool {
+    if *name == header::HOST || *name == header::CONTENT_LENGTH || *name == header::EXPECT {
+        return false;
+    }
+    if fields::is_hop_by_hop(name) {
+        return false;
+    }
+    if *name == header::FORWARDED {
+        return trusted;
+    }
+    match name.as_str() {
+        "x-forwarded-for" => false,
+        "x-forwarded-proto" | "x-forwarded-host" | "x-real-ip" | "x-request-id" => trusted,
+        _ => true,
+    }
+}
+
+/// The path as parts put together, where the route changes it.
+fn rewritten<'a>(rewrite: &'a Rewrite, path: &'a str) -> Option<[&'a str; 3]> {
+    match rewrite {
+        Rewrite::Keep => None,
+        Rewrite::StripPrefix(from) => prefix::replaced(path, from, ""),
+        Rewrite::ReplacePrefix(from, to) => prefix::replaced(path, from, to),
+    }
+}
+
+/// Do the rules take this field into their own hands?
+fn rules_say(rules: &HeaderRules, name: &HeaderName) -> bool {
+    rules.remove.contains(name) || rules.set.iter().any(|(set, _)| set == name)
+}
+
+/// 128 bits in hexadecimal.
+pub fn hex_id((high, low): (u64, u64)) -> [u8; 32] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let value = u128::from(high) << 64 | u128::from(low);
+    std::array::from_fn(|i| DIGITS[(value >> (124 - 4 * i)) as usize & 15])
+}
+
+/// A request's body with its bound, its pace and its errors told apart.
+pub struct Upload<E: Env> {
+    body: Incoming,
+    limit: u64,
+    received: Arc<AtomicU64>,
+    conn: Arc<Conn<E>>,
+}
+
+impl<E: Env> Upload<E> {
+    pub fn new(conn: &Arc<Conn<E>>, body: Incoming, received: &Arc<AtomicU64>) -> Self {
+        let limit = conn.model().limits.body_bytes.unwrap_or(u64::MAX);
+        Upload {
+            body,
+            limit,
+            received: Arc::clone(received),
+            conn: Arc::clone(conn),
+        }
+    }
+}
+
+impl<E: Env> Body for Upload<E> {
+    type Data = Bytes;
+    type Error = Cause;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(broken(&error)))),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => {
+                if self.conn.phase() != Phase::RequestBody {
+                    self.conn
+                        .arm_in(Phase::RequestBody, self.conn.model().timeouts.body);
+                }
+                return Poll::Pending;
+            }
+        };
+        if let Some(data) = frame.data_ref() {
+            let before = self
+                .received
+                .fetch_add(data.len() as u64, Ordering::Relaxed);
+            if before + data.len() as u64 > self.limit {
+                return Poll::Ready(Some(Err(Cause::BodyTooLarge)));
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A body that stops short is a client that went away; anything else is broken framing.
+fn broken(error: &hyper::Error) -> Cause {
+    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        Cause::ClientGone
+    } else {
+        Cause::BadRequestBody
+    }
+}

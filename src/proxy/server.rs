@@ -1,0 +1,293 @@
+//! One core: its accept loops, its registry of client connections, its sweep, and how it drains.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::HeaderValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::client;
+use super::watch::{Phase, SWEEP, Watch};
+use super::{Proxy, connect::StreamOf};
+use crate::config::model::{self, Config};
+use crate::env::{Clock, Env, Listener, Net, Task};
+use crate::telemetry::Telemetry;
+use crate::time::Tick;
+
+/// How long an accept loop rests after an error such as running out of descriptors.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Sweeps between two rounds over the idle connections to backends: a second.
+const REAP_EVERY: u64 = 10;
+
+/// The listeners of one core.
+pub struct Bound<E: Env> {
+    /// In config order.
+    pub listeners: Vec<<E::Net as Net>::Listener>,
+}
+
+/// How a core ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Client connections that were cut because the grace was over.
+    pub cut: usize,
+}
+
+/// One core's part of the proxy.
+pub struct Core<E: Env> {
+    pub env: E,
+    pub proxy: Arc<Proxy<E>>,
+    connections: Mutex<BTreeMap<u64, Arc<Conn<E>>>>,
+    next_connection: AtomicU64,
+    /// Request ids are this and a counter.
+    id_prefix: u64,
+    next_request: AtomicU64,
+    /// The second since the epoch and its HTTP date.
+    date: Mutex<(u64, HeaderValue)>,
+}
+
+impl<E: Env> Core<E> {
+    /// The two halves of a new request's id.
+    pub fn request_id(&self) -> (u64, u64) {
+        (
+            self.id_prefix,
+            self.next_request.fetch_add(1, Ordering::Relaxed),
+        )
+    }
+
+    /// Now, as an HTTP date (RFC 9110 section 5.6.7).
+    pub fn date(&self) -> HeaderValue {
+        let wall = self.env.clock().wall();
+        let second = wall.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let mut cached = self.date.lock().unwrap_or_else(PoisonError::into_inner);
+        if cached.0 != second {
+            let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
+            if let Ok(value) = HeaderValue::try_from(text) {
+                *cached = (second, value);
+            }
+        }
+        cached.1.clone()
+    }
+
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.proxy.telemetry
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.proxy.config
+    }
+
+    fn registry(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Conn<E>>>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One client connection, as everything that works for it sees it.
+pub struct Conn<E: Env> {
+    pub core: Arc<Core<E>>,
+    pub listener: usize,
+    pub peer: IpAddr,
+    /// Does the peer belong to the listener's trusted proxies?
+    pub trusted: bool,
+    pub watch: Watch,
+    pub line: client::Line,
+}
+
+impl<E: Env> Conn<E> {
+    pub fn model(&self) -> &model::Listener {
+        &self.core.config().listeners[self.listener]
+    }
+
+    pub fn core(&self) -> usize {
+        self.core.env.core()
+    }
+
+    pub fn now(&self) -> Tick {
+        self.core.env.clock().now()
+    }
+
+    pub fn arm_in(&self, phase: Phase, patience: Duration) {
+        self.watch.arm(phase, self.now() + patience);
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.watch.phase()
+    }
+
+    pub fn due(&self) -> Option<Phase> {
+        self.watch.due()
+    }
+}
+
+/// Serves on one core until the proxy drains; returns when its last connection has ended or was cut.
+pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Drained {
+    let index = env.core() as u64;
+    let core = Arc::new(Core {
+        connections: Mutex::new(BTreeMap::new()),
+        next_connection: AtomicU64::new(0),
+        id_prefix: env.rng("request-id", index).next_u64(),
+        next_request: AtomicU64::new(0),
+        date: Mutex::new((u64::MAX, HeaderValue::from_static(""))),
+        env: env.clone(),
+        proxy: Arc::clone(&proxy),
+    });
+    let mut tasks = vec![env.spawn("sweep", sweep(Arc::clone(&core)))];
+    if env.core() == 0 {
+        for upstream in &proxy.upstreams {
+            tasks.push(env.spawn("gate", Arc::clone(&upstream.gate).keep_time()));
+        }
+    }
+    let accepting: Vec<Task> = bound
+        .listeners
+        .into_iter()
+        .enumerate()
+        .map(|(i, listener)| env.spawn("accept", accept(Arc::clone(&core), i, listener)))
+        .collect();
+    proxy
+        .ready
+        .store(true, std::sync::atomic::Ordering::Release);
+    proxy.drained().await;
+    for task in accepting {
+        task.join().await;
+    }
+    let cut = drain(&core).await;
+    if env.core() == 0 {
+        proxy
+            .upstreams
+            .iter()
+            .flat_map(|u| u.backends.values())
+            .for_each(|b| b.close_idle());
+    }
+    tasks.iter().for_each(Task::abort);
+    Drained { cut }
+}
+
+/// A connection permit first, then the socket: a client beyond the bound waits in the kernel's queue, not in our memory.
+async fn accept<E: Env>(core: Arc<Core<E>>, listener: usize, socket: <E::Net as Net>::Listener) {
+    let permits: Arc<Semaphore> = Arc::clone(&core.proxy.permits[listener]);
+    loop {
+        let next = async {
+            // The semaphore is never closed.
+            let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
+            Some((permit, socket.accept().await))
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = core.proxy.drained() => return,
+            accepted = next => accepted,
+        };
+        match accepted {
+            Some((permit, Ok((stream, peer)))) => admit(&core, listener, permit, stream, peer.ip()),
+            Some((_, Err(error))) => rest_after(&core, listener, &error).await,
+            None => return,
+        }
+    }
+}
+
+async fn rest_after<E: Env>(core: &Core<E>, listener: usize, error: &io::Error) {
+    // The peer gave up before it was accepted: nothing is wrong here.
+    if !matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    ) {
+        let name = &core.config().listeners[listener].name;
+        tracing::warn!(listener = %name, %error, "accept failed");
+        let clock = core.env.clock();
+        clock.sleep_until(clock.now() + ACCEPT_REST).await;
+    }
+}
+
+fn admit<E: Env>(
+    core: &Arc<Core<E>>,
+    listener: usize,
+    permit: OwnedSemaphorePermit,
+    stream: StreamOf<E>,
+    peer: IpAddr,
+) {
+    let peer = peer.to_canonical();
+    let trusted = core.config().listeners[listener]
+        .trusted_proxies
+        .iter()
+        .any(|net| net.contains(peer));
+    let conn = Arc::new(Conn {
+        core: Arc::clone(core),
+        listener,
+        peer,
+        trusted,
+        watch: Watch::default(),
+        line: client::Line::default(),
+    });
+    let id = core.next_connection.fetch_add(1, Ordering::Relaxed);
+    core.registry().insert(id, Arc::clone(&conn));
+    core.telemetry()
+        .connection_opened(core.env.core(), listener);
+    let core = Arc::clone(core);
+    let env = core.env.clone();
+    env.spawn("client", async move {
+        let _entry = Entry {
+            core,
+            id,
+            listener,
+            _permit: permit,
+        };
+        client::run(conn, stream).await;
+    });
+}
+
+/// A connection's place in the registry; leaves it by its drop, also when the connection's task is aborted or panics.
+struct Entry<E: Env> {
+    core: Arc<Core<E>>,
+    id: u64,
+    listener: usize,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl<E: Env> Drop for Entry<E> {
+    fn drop(&mut self) {
+        self.core.registry().remove(&self.id);
+        self.core
+            .telemetry()
+            .connection_closed(self.core.env.core(), self.listener);
+    }
+}
+
+/// Looks at every connection's deadline ten times a second, and once a second at the idle connections to backends.
+async fn sweep<E: Env>(core: Arc<Core<E>>) {
+    let clock = core.env.clock();
+    for round in 1_u64.. {
+        clock.sleep_until(clock.now() + SWEEP).await;
+        let now = clock.now();
+        core.registry()
+            .values()
+            .for_each(|conn| conn.watch.sweep(now));
+        if core.env.core() == 0 && round.is_multiple_of(REAP_EVERY) {
+            core.proxy
+                .upstreams
+                .iter()
+                .flat_map(|u| u.backends.values())
+                .for_each(|b| b.reap(now));
+        }
+    }
+}
+
+/// Asks every connection to finish, waits for them within the grace, and counts those that are cut.
+async fn drain<E: Env>(core: &Core<E>) -> usize {
+    let clock = core.env.clock();
+    let deadline = clock.now() + core.config().shutdown_grace;
+    core.registry().values().for_each(|conn| conn.watch.close());
+    loop {
+        let left = core.registry().len();
+        if left == 0 || clock.now() >= deadline {
+            return left;
+        }
+        clock
+            .sleep_until((clock.now() + Duration::from_millis(20)).min(deadline))
+            .await;
+    }
+}

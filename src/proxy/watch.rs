@@ -1,0 +1,149 @@
+//! Coarse deadlines of client connections. Every connection has one [`Watch`], armed by a single store whenever what it waits
+//! for changes; a sweep of each core looks at all of its watches ten times a second and wakes those that are due.
+//!
+//! A precise timer for each request costs about a tenth of the request; nobody can tell 60.0 from 60.1 seconds.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::time::Tick;
+
+/// How often the sweep looks.
+pub const SWEEP: Duration = Duration::from_millis(100);
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing that is bounded here (the queue and the dial have their own timers).
+    Unbounded = 0,
+    /// The client's next request.
+    Idle = 1,
+    /// The rest of a request head.
+    Head = 2,
+    /// The client's next piece of a request body.
+    RequestBody = 3,
+    /// The backend's first response byte.
+    FirstByte = 4,
+    /// The backend's next piece of a response body.
+    BodyGap = 5,
+    /// The client's reading of what was sent.
+    ClientWrite = 6,
+}
+
+impl Phase {
+    fn from_bits(bits: u64) -> Phase {
+        match bits {
+            1 => Phase::Idle,
+            2 => Phase::Head,
+            3 => Phase::RequestBody,
+            4 => Phase::FirstByte,
+            5 => Phase::BodyGap,
+            6 => Phase::ClientWrite,
+            _ => Phase::Unbounded,
+        }
+    }
+}
+
+const PHASE_BITS: u32 = 3;
+const PHASE_MASK: u64 = (1 << PHASE_BITS) - 1;
+
+/// One connection's deadline, its phase, and whom to wake.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Deadline in nanoseconds with the phase in the lowest three bits; 0 is unarmed.
+    armed: AtomicU64,
+    due: AtomicBool,
+    closing: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Watch {
+    /// Waits for `phase` until `deadline` from now on.
+    pub fn arm(&self, phase: Phase, deadline: Tick) {
+        self.armed.store(
+            (deadline.as_nanos() & !PHASE_MASK) | phase as u64,
+            Ordering::Relaxed,
+        );
+        if self.due.load(Ordering::Relaxed) {
+            self.due.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits without a bound.
+    pub fn disarm(&self) {
+        self.arm(Phase::Unbounded, Tick::MAX);
+    }
+
+    /// What is being waited for.
+    pub fn phase(&self) -> Phase {
+        Phase::from_bits(self.armed.load(Ordering::Relaxed) & PHASE_MASK)
+    }
+
+    /// The phase whose deadline has passed, if one has.
+    pub fn due(&self) -> Option<Phase> {
+        self.due.load(Ordering::Relaxed).then(|| self.phase())
+    }
+
+    /// Asks the connection to finish what it does and close.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Was it asked to close?
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Whom to wake: the connection's task. Cheap when it is the same as before.
+    pub fn register(&self, waker: &Waker) {
+        let mut slot = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !slot.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+
+    /// Called by the sweep: wakes the connection if its deadline has passed.
+    pub fn sweep(&self, now: Tick) {
+        let armed = self.armed.load(Ordering::Relaxed);
+        if armed & PHASE_MASK != 0 && armed & !PHASE_MASK <= now.as_nanos() {
+            self.due.store(true, Ordering::Relaxed);
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        let waker = self
+            .waker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_moves_later_is_not_due() {
+        let watch = Watch::default();
+        watch.arm(Phase::Head, Tick::from_millis(100));
+        watch.sweep(Tick::from_millis(99));
+        assert_eq!(watch.due(), None);
+        watch.arm(Phase::FirstByte, Tick::from_millis(500));
+        watch.sweep(Tick::from_millis(200));
+        assert_eq!(watch.due(), None);
+        watch.sweep(Tick::from_millis(500));
+        assert_eq!(watch.due(), Some(Phase::FirstByte));
+        watch.disarm();
+        assert_eq!(watch.due(), None);
+        watch.sweep(Tick::from_millis(1_000_000));
+        assert_eq!(watch.due(), None);
+    }
+}

@@ -1,0 +1,197 @@
+//! Where each counter stands in a core's block of counters, and the block itself.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::Layout;
+use crate::engine::ShedReason;
+use crate::message::cause::Cause;
+
+/// Classes of status codes: none, 1xx .. 5xx.
+pub(super) const CODES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+/// Buckets with a bound: 100 us doubled 20 times (104.9 s). One more is for what is longer.
+pub(super) const BOUNDS: usize = 21;
+const FIRST_BOUND_NANOS: u64 = 100_000;
+/// The buckets and, behind them, the sum in nanoseconds.
+pub(super) const HISTOGRAM: usize = BOUNDS + 2;
+/// Every cause, at its discriminant.
+pub(super) const CAUSES: [Cause; 25] = [
+    Cause::BadRequest,
+    Cause::BadRequestBody,
+    Cause::UriTooLong,
+    Cause::HeadTooLarge,
+    Cause::BodyTooLarge,
+    Cause::ClientTimeout,
+    Cause::ClientGone,
+    Cause::MethodNotAllowed,
+    Cause::NoRoute,
+    Cause::QueueFull,
+    Cause::QueueTimeout,
+    Cause::NoBackend,
+    Cause::Deadline,
+    Cause::Dns,
+    Cause::ConnectRefused,
+    Cause::ConnectTimeout,
+    Cause::ConnectFailed,
+    Cause::BackendClosed,
+    Cause::FirstByteTimeout,
+    Cause::BadResponse,
+    Cause::ResponseHeadTooLarge,
+    Cause::ResponseIncomplete,
+    Cause::BodyTimeout,
+    Cause::Panic,
+    Cause::ShuttingDown,
+];
+
+/// A cause that is added to the enum and not to the list does not compile.
+const _: () = {
+    assert!(CAUSES.len() == Cause::ShuttingDown as usize + 1);
+    let mut i = 0;
+    while i < CAUSES.len() {
+        assert!(CAUSES[i] as usize == i);
+        i += 1;
+    }
+};
+
+/// The upper bound of bucket `i` in nanoseconds.
+pub(super) fn bound_nanos(i: usize) -> u64 {
+    FIRST_BOUND_NANOS << i
+}
+
+/// Offsets into a block. A *target* is nobody (0), an upstream without a backend, or a backend.
+#[derive(Debug)]
+pub(super) struct Cells {
+    /// For each upstream, the target of its first backend.
+    first_backend: Vec<usize>,
+    upstreams: usize,
+    targets: usize,
+    durations: usize,
+    queue_waits: usize,
+    refused: usize,
+    shed: usize,
+    retries: usize,
+    opened: usize,
+    closed: usize,
+    panics: usize,
+}
+
+impl Cells {
+    pub(super) fn new(layout: &Layout) -> Self {
+        let (listeners, upstreams) = (layout.listeners.len(), layout.upstreams.len());
+        let mut targets = 1 + upstreams;
+        let mut first_backend = Vec::with_capacity(upstreams);
+        for (_, backends) in &layout.upstreams {
+            first_backend.push(targets);
+            targets += backends.len();
+        }
+        let durations = listeners * targets * CODES.len();
+        let queue_waits = durations + targets * HISTOGRAM;
+        let refused = queue_waits + upstreams * HISTOGRAM;
+        let shed = refused + listeners * CAUSES.len();
+        let retries = shed + upstreams * ShedReason::ALL.len();
+        let opened = retries + upstreams;
+        let closed = opened + listeners;
+        let panics = closed + listeners;
+        Cells {
+            first_backend,
+            upstreams,
+            targets,
+            durations,
+            queue_waits,
+            refused,
+            shed,
+            retries,
+            opened,
+            closed,
+            panics,
+        }
+    }
+
+    /// Counters in a block.
+    pub(super) fn len(&self) -> usize {
+        self.panics + 1
+    }
+
+    pub(super) fn target(&self, upstream: Option<usize>, backend: Option<usize>) -> usize {
+        match (upstream, backend) {
+            (None, _) => 0,
+            (Some(upstream), None) => {
+                debug_assert!(upstream < self.upstreams);
+                1 + upstream
+            }
+            (Some(upstream), Some(backend)) => self.first_backend[upstream] + backend,
+        }
+    }
+
+    pub(super) fn request(&self, listener: usize, target: usize, status: u16) -> usize {
+        let class = usize::from(status / 100);
+        let class = if class < CODES.len() { class } else { 0 };
+        (listener * self.targets + target) * CODES.len() + class
+    }
+
+    pub(super) fn duration(&self, target: usize) -> usize {
+        self.durations + target * HISTOGRAM
+    }
+
+    pub(super) fn queue_wait(&self, upstream: usize) -> usize {
+        self.queue_waits + upstream * HISTOGRAM
+    }
+
+    pub(super) fn refused(&self, listener: usize, cause: Cause) -> usize {
+        self.refused + listener * CAUSES.len() + cause as usize
+    }
+
+    pub(super) fn shed(&self, upstream: usize, reason: ShedReason) -> usize {
+        self.shed + upstream * ShedReason::ALL.len() + reason as usize
+    }
+
+    pub(super) fn retried(&self, upstream: usize) -> usize {
+        self.retries + upstream
+    }
+
+    pub(super) fn opened(&self, listener: usize) -> usize {
+        self.opened + listener
+    }
+
+    pub(super) fn closed(&self, listener: usize) -> usize {
+        self.closed + listener
+    }
+
+    pub(super) fn panicked(&self) -> usize {
+        self.panics
+    }
+}
+
+/// Unused counters at both ends of a block: 128 bytes, so that no cache line (nor the pair that is prefetched) is shared.
+const PADDING: usize = 16;
+
+/// One core's counters.
+#[derive(Debug)]
+pub(super) struct Block(Box<[AtomicU64]>);
+
+impl Block {
+    pub(super) fn new(len: usize) -> Self {
+        Block((0..len + 2 * PADDING).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    pub(super) fn add(&self, cell: usize) {
+        self.0[PADDING + cell].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self, cell: usize) -> u64 {
+        self.0[PADDING + cell].load(Ordering::Relaxed)
+    }
+
+    /// Counts `value` in the histogram that begins at `cell`.
+    pub(super) fn observe(&self, cell: usize, value: Duration) {
+        let nanos = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
+        self.add(cell + bucket(nanos));
+        self.0[PADDING + cell + BOUNDS + 1].fetch_add(nanos, Ordering::Relaxed);
+    }
+}
+
+/// The first bucket whose bound is not below `nanos`.
+pub(super) fn bucket(nanos: u64) -> usize {
+    let units = nanos.saturating_sub(1) / FIRST_BOUND_NANOS;
+    ((u64::BITS - units.leading_zeros()) as usize).min(BOUNDS)
+}

@@ -1,0 +1,179 @@
+//! One line of the access log, in either form. Whatever comes from outside is escaped: a client cannot begin a line of its
+//! own, end a quoted field, or send control characters to a terminal.
+
+use std::fmt;
+use std::io::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::Version;
+
+use super::{Exchange, Layout};
+
+/// Apache's combined log format: `client - - [date] "request" status bytes "referer" "user agent"`.
+pub(super) fn combined(x: &Exchange<'_>, out: &mut Vec<u8>) {
+    let d = Date::of(x.wall);
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let month = MONTHS[d.month as usize - 1];
+    put(
+        out,
+        format_args!("{} - - [{:02}/{month}/{:04}:", x.client, d.day, d.year),
+    );
+    put(
+        out,
+        format_args!("{:02}:{:02}:{:02} +0000] \"", d.hour, d.minute, d.second),
+    );
+    quoted_bytes(x.method.as_str().as_bytes(), out);
+    out.push(b' ');
+    quoted_bytes(x.target.as_bytes(), out);
+    put(
+        out,
+        format_args!(" {}\" {:03} ", version(x.version), x.status),
+    );
+    match x.bytes_sent {
+        0 => out.push(b'-'),
+        n => put(out, format_args!("{n}")),
+    }
+    for field in [x.referer, x.user_agent] {
+        out.extend_from_slice(b" \"");
+        quoted_bytes(field.unwrap_or(b"-"), out);
+        out.push(b'"');
+    }
+    out.push(b'\n');
+}
+
+/// One JSON object. Times are in seconds; what is unknown is left out.
+pub(super) fn json(layout: &Layout, x: &Exchange<'_>, out: &mut Vec<u8>) {
+    let d = Date::of(x.wall);
+    put(
+        out,
+        format_args!("{{\"time\":\"{:04}-{:02}-{:02}T", d.year, d.month, d.day),
+    );
+    put(
+        out,
+        format_args!(
+            "{:02}:{:02}:{:02}.{:03}Z\"",
+            d.hour, d.minute, d.second, d.milli
+        ),
+    );
+    put(out, format_args!(",\"client\":\"{}\"", x.client));
+    let upstream = x.upstream.and_then(|u| layout.upstreams.get(u));
+    let backend = upstream.and_then(|(_, backends)| backends.get(x.backend?));
+    let request = [
+        (
+            "listener",
+            layout.listeners.get(x.listener).map(String::as_str),
+        ),
+        ("route", x.route),
+        ("upstream", upstream.map(|(name, _)| name.as_str())),
+        ("backend", backend.map(String::as_str)),
+        ("method", Some(x.method.as_str())),
+        ("host", Some(x.host)),
+        ("target", Some(x.target)),
+        ("version", Some(version(x.version))),
+    ];
+    for (name, value) in request {
+        member(name, value.map(str::as_bytes), out);
+    }
+    put(out, format_args!(",\"status\":{}", x.status));
+    put(out, format_args!(",\"bytes_sent\":{}", x.bytes_sent));
+    put(
+        out,
+        format_args!(",\"bytes_received\":{}", x.bytes_received),
+    );
+    let duration = x.ended.since(x.started);
+    put(
+        out,
+        format_args!(",\"duration\":{:.6}", duration.as_secs_f64()),
+    );
+    put(
+        out,
+        format_args!(",\"queue_wait\":{:.6}", x.queue_wait.as_secs_f64()),
+    );
+    put(out, format_args!(",\"attempts\":{}", x.attempts));
+    member("cause", x.cause.map(|c| c.name().as_bytes()), out);
+    member("request_id", Some(x.request_id.as_bytes()), out);
+    member("referer", x.referer, out);
+    member("user_agent", x.user_agent, out);
+    out.extend_from_slice(b"}\n");
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+fn put(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("writing to a Vec does not fail");
+}
+
+/// As Apache does: a backslash before quotes and backslashes, `\xhh` for every byte that is not printable ASCII.
+fn quoted_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b' '..=b'~' => out.push(byte),
+            _ => put(out, format_args!("\\x{byte:02x}")),
+        }
+    }
+}
+
+/// `,"name":"value"`. Bytes that are not UTF-8 become U+FFFD.
+fn member(name: &str, value: Option<&[u8]>, out: &mut Vec<u8>) {
+    let Some(value) = value else {
+        return;
+    };
+    put(out, format_args!(",\"{name}\":\""));
+    for c in String::from_utf8_lossy(value).chars() {
+        match c {
+            '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
+            // C0, DEL and C1 (terminals obey those too) are all within one UTF-16 unit.
+            c if c.is_control() => put(out, format_args!("\\u{:04x}", c as u32)),
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out.push(b'"');
+}
+
+/// A date and time in UTC.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Date {
+    pub(super) year: u64,
+    pub(super) month: u64,
+    pub(super) day: u64,
+    pub(super) hour: u64,
+    pub(super) minute: u64,
+    pub(super) second: u64,
+    pub(super) milli: u32,
+}
+
+impl Date {
+    /// The proleptic Gregorian date; a clock before 1970 counts as 1970.
+    pub(super) fn of(wall: SystemTime) -> Self {
+        let since: Duration = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = since.as_secs();
+        // Years begin in March here, so that the leap day is the last of its year.
+        let days = seconds / 86_400 + 719_468;
+        let (era, day_of_era) = (days / 146_097, days % 146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let month = (shifted_month + 2) % 12 + 1;
+        Date {
+            year: era * 400 + year_of_era + u64::from(month <= 2),
+            month,
+            day: day_of_year - (153 * shifted_month + 2) / 5 + 1,
+            hour: seconds / 3600 % 24,
+            minute: seconds / 60 % 60,
+            second: seconds % 60,
+            milli: since.subsec_millis(),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The OpenMetrics text format (1.0), as far as counters, gauges and fixed histograms need it.
+
+use std::fmt::{self, Display, Write};
+
+use super::Layout;
+use super::cells::{BOUNDS, CAUSES, CODES, Cells, HISTOGRAM, bound_nanos};
+use crate::engine::ShedReason;
+
+/// One metric family: its head is written when it begins.
+pub(super) struct Family<'a> {
+    out: &'a mut String,
+    name: &'static str,
+}
+
+impl<'a> Family<'a> {
+    pub(super) fn gauge(out: &'a mut String, name: &'static str, help: &str) -> Self {
+        Family::new(out, name, "gauge", help)
+    }
+
+    fn new(out: &'a mut String, name: &'static str, kind: &str, help: &str) -> Self {
+        push(
+            out,
+            format_args!("# TYPE {name} {kind}\n# HELP {name} {help}\n"),
+        );
+        Family { out, name }
+    }
+
+    /// One line. `suffix` is what the format puts behind a family's name: `_total`, `_bucket`.
+    pub(super) fn sample(&mut self, suffix: &str, labels: Labels<'_>, value: impl Display) {
+        push(
+            self.out,
+            format_args!("{}{suffix}{labels} {value}\n", self.name),
+        );
+    }
+
+    /// A histogram's lines, if anything was counted in it.
+    fn histogram(&mut self, labels: &[(&str, &str)], cells: &[u64; HISTOGRAM]) {
+        let count: u64 = cells[..=BOUNDS].iter().sum();
+        if count == 0 {
+            return;
+        }
+        let mut below = 0;
+        for (i, cell) in cells[..=BOUNDS].iter().enumerate() {
+            below += cell;
+            let bound = match i {
+                BOUNDS => "+Inf".to_string(),
+                _ => (bound_nanos(i) as f64 / 1e9).to_string(),
+            };
+            let mut labels = labels.to_vec();
+            labels.push(("le", &bound));
+            self.sample("_bucket", Labels(&labels), below);
+        }
+        self.sample("_count", Labels(labels), count);
+        self.sample("_sum", Labels(labels), cells[BOUNDS + 1] as f64 / 1e9);
+    }
+}
+
+/// Names and values between braces; nothing at all when there are none.
+pub(super) struct Labels<'a>(pub(super) &'a [(&'a str, &'a str)]);
+
+impl Display for Labels<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (name, value)) in self.0.iter().enumerate() {
+            f.write_str(if i == 0 { "{" } else { "," })?;
+            write!(f, "{name}=\"")?;
+            for c in value.chars() {
+                match c {
+                    '\\' => f.write_str("\\\\")?,
+                    '"' => f.write_str("\\\"")?,
+                    '\n' => f.write_str("\\n")?,
+                    c => f.write_char(c)?,
+                }
+            }
+            f.write_char('"')?;
+        }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            f.write_char('}')
+        }
+    }
+}
+
+/// Everything that [`Cells`] has a place for. What was never counted is left out where its labels could be many.
+pub(super) fn render(
+    layout: &Layout,
+    cells: &Cells,
+    total: &dyn Fn(usize) -> u64,
+    dropped: Option<u64>,
+    out: &mut String,
+) {
+    let targets = targets(layout, cells);
+    requests(layout, cells, &targets, total, out);
+    histograms(layout, cells, &targets, total, out);
+    refusals(layout, cells, total, out);
+    let mut family = Family::new(out, "weir_retries", "counter", "Attempts after the first.");
+    for (u, (name, _)) in layout.upstreams.iter().enumerate() {
+        let labels = [("upstream", name.as_str())];
+        family.sample("_total", Labels(&labels), total(cells.retried(u)));
+    }
+    connections(layout, cells, total, out);
+    Family::new(out, "weir_panics", "counter", "Panics that were caught.").sample(
+        "_total",
+        Labels(&[]),
+        total(cells.panicked()),
+    );
+    if let Some(dropped) = dropped {
+        let help = "Lines that the access log could not take.";
+        Family::new(out, "weir_access_log_dropped", "counter", help).sample(
+            "_total",
+            Labels(&[]),
+            dropped,
+        );
+    }
+}
+
+/// A target's index with the names of its upstream and its backend.
+type Target<'a> = (usize, &'a str, &'a str);
+
+fn targets<'a>(layout: &'a Layout, cells: &Cells) -> Vec<Target<'a>> {
+    let mut targets = vec![(cells.target(None, None), "", "")];
+    for (u, (upstream, backends)) in layout.upstreams.iter().enumerate() {
+        targets.push((cells.target(Some(u), None), upstream, ""));
+        for (b, backend) in backends.iter().enumerate() {
+            targets.push((cells.target(Some(u), Some(b)), upstream, backend));
+        }
+    }
+    targets
+}
+
+fn requests(
+    layout: &Layout,
+    cells: &Cells,
+    targets: &[Target<'_>],
+    total: &dyn Fn(usize) -> u64,
+    out: &mut String,
+) {
+    let help = "Requests that were finished, by the class of the status that was sent.";
+    let mut family = Family::new(out, "weir_requests", "counter", help);
+    for (l, listener) in layout.listeners.iter().enumerate() {
+        for (target, upstream, backend) in targets {
+            for (class, code) in CODES.iter().enumerate() {
+                let count = total(cells.request(l, *target, class as u16 * 100));
+                if count > 0 {
+                    let labels = [
+                        ("listener", listener.as_str()),
+                        ("upstream", upstream),
+                        ("backend", backend),
+                        ("code", code),
+                    ];
+                    family.sample("_total", Labels(&labels), count);
+                }
+            }
+        }
+    }
+}
+
+fn histograms(
+    layout: &Layout,
+    cells: &Cells,
+    targets: &[Target<'_>],
+    total: &dyn Fn(usize) -> u64,
+    out: &mut String,
+) {
+    let read = |first: usize| std::array::from_fn(|i| total(first + i));
+    let help = "From a request's head to its response's end.";
+    let mut family = Family::new(out, "weir_request_duration_seconds", "histogram", help);
+    for (target, upstream, backend) in targets {
+        let labels = [("upstream", *upstream), ("backend", backend)];
+        family.histogram(&labels, &read(cells.duration(*target)));
+    }
+    let help = "How long requests waited for a backend.";
+    let mut family = Family::new(out, "weir_queue_wait_seconds", "histogram", help);
+    for (u, (upstream, _)) in layout.upstreams.iter().enumerate() {
+        family.histogram(&[("upstream", upstream)], &read(cells.queue_wait(u)));
+    }
+}
+
+fn refusals(layout: &Layout, cells: &Cells, total: &dyn Fn(usize) -> u64, out: &mut String) {
+    let help =
+        "Requests without a backend's whole response, by cause; also those whose head was refused.";
+    let mut family = Family::new(out, "weir_refused", "counter", help);
+    for (l, listener) in layout.listeners.iter().enumerate() {
+        for cause in CAUSES {
+            let count = total(cells.refused(l, cause));
+            if count > 0 {
+                let labels = [("listener", listener.as_str()), ("cause", cause.name())];
+                family.sample("_total", Labels(&labels), count);
+            }
+        }
+    }
+    let help = "Requests that the upstream's bounds refused.";
+    let mut family = Family::new(out, "weir_shed", "counter", help);
+    for (u, (upstream, _)) in layout.upstreams.iter().enumerate() {
+        for reason in ShedReason::ALL {
+            let labels = [("upstream", upstream.as_str()), ("reason", reason.name())];
+            family.sample("_total", Labels(&labels), total(cells.shed(u, reason)));
+        }
+    }
+}
+
+fn connections(layout: &Layout, cells: &Cells, total: &dyn Fn(usize) -> u64, out: &mut String) {
+    let help = "Client connections that were accepted.";
+    let mut family = Family::new(out, "weir_connections_opened", "counter", help);
+    for (l, name) in layout.listeners.iter().enumerate() {
+        let labels = [("listener", name.as_str())];
+        family.sample("_total", Labels(&labels), total(cells.opened(l)));
+    }
+    let mut family = Family::gauge(out, "weir_connections", "Client connections now.");
+    for (l, name) in layout.listeners.iter().enumerate() {
+        // The closed are read first: one that closes in between is then counted as open, never as less than none.
+        let closed = total(cells.closed(l));
+        let open = total(cells.opened(l)).saturating_sub(closed);
+        family.sample("", Labels(&[("listener", name)]), open);
+    }
+}
+
+fn push(out: &mut String, text: fmt::Arguments<'_>) {
+    out.write_fmt(text)
+        .expect("writing to a String does not fail");
+}
