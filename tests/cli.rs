@@ -1,5 +1,10 @@
 //! The commands as a person meets them: the built binary, its exit codes and its words.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests on real sockets stand outside the seam"
+)]
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -133,6 +138,22 @@ fn every_command_has_a_help_text() {
         text(&version.stdout),
         format!("weir {}\n", env!("CARGO_PKG_VERSION"))
     );
+}
+
+#[test]
+fn check_and_schema_answer_through_the_binary() {
+    let fixture = |name| format!("{}/fixtures/configs/{name}", env!("CARGO_MANIFEST_DIR"));
+    let good = weir(&["check", "-c", &fixture("seed.json")]);
+    assert_eq!(good.status.code(), Some(0), "{}", text(&good.stderr));
+    let full = weir(&["check", "--expand", "--config", &fixture("seed.json")]);
+    assert!(serde_json::from_slice::<Value>(&full.stdout).is_ok());
+    let bad = weir(&["check", "-c", &fixture("bad/three.json")]);
+    assert_eq!(bad.status.code(), Some(1));
+    let errors = text(&bad.stderr);
+    assert_eq!(errors.matches("three.json:").count(), 3, "{errors}");
+    let schema = weir(&["schema"]);
+    assert_eq!(schema.status.code(), Some(0));
+    assert!(serde_json::from_slice::<Value>(&schema.stdout).is_ok());
 }
 
 #[test]
