@@ -22,8 +22,12 @@ impl ConnectionTokens {
     pub fn of(headers: &HeaderMap) -> Self {
         let mut tokens = ConnectionTokens::default();
         for value in headers.get_all(header::CONNECTION) {
-            for item in list_items(value.as_bytes()) {
-                tokens.add(item);
+            let value = value.as_bytes();
+            // Nearly always there is one option alone.
+            if value.contains(&b',') {
+                list_items(value).for_each(|item| tokens.add(item));
+            } else {
+                tokens.add(value.trim_ascii());
             }
         }
         if tokens.nominated.len() > 1 {
