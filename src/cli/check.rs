@@ -177,9 +177,9 @@ fn upstream(u: &Upstream, out: &mut impl Write) -> io::Result<()> {
     let bound = u
         .spec
         .max_in_flight
-        .map_or("no bound".into(), |n| n.to_string());
+        .map_or("none".into(), |n| n.to_string());
     let total: Option<u32> = u.spec.backends.iter().map(|b| b.max_in_flight).sum();
-    let total = total.map_or("unlimited".into(), |n| n.to_string());
+    let total = total.map_or("any number".into(), |n| n.to_string());
     writeln!(
         out,
         "  {}: {strategy}; backends take {total} at once, bound for all: {bound}",

@@ -130,23 +130,28 @@ pub(crate) fn check_path(path: &str) -> Result<(), String> {
     if path.contains(['?', '#']) {
         return Err("a path has no query and no fragment".into());
     }
-    if let Some(c) = path
-        .chars()
-        .find(|c| !c.is_ascii_graphic() || "\"<>\\^`{|}".contains(*c))
-    {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/%".contains(c);
+    if let Some(c) = path.chars().find(|c| !plain(*c)) {
         return Err(format!("{c:?} must be percent-encoded in a path"));
     }
-    if path
-        .split('/')
-        .any(|segment| segment == "." || segment == "..")
-    {
+    if path.split('/').any(|s| s == "." || s == "..") {
         return Err("a path is given without `.` and `..` segments".into());
     }
     let mut rest = path;
     while let Some(at) = rest.find('%') {
-        let hex = rest.as_bytes().get(at + 1..at + 3);
-        if !hex.is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit)) {
+        let hex = rest.get(at + 1..at + 3);
+        let Some(byte) = hex.and_then(|h| u8::from_str_radix(h, 16).ok()) else {
             return Err("`%` must be followed by two hexadecimal digits".into());
+        };
+        let normal = match char::from(byte) {
+            c if c.is_ascii_alphanumeric() || "-._~".contains(c) => c.to_string(),
+            _ => format!("%{byte:02X}"),
+        };
+        if rest[at..at + 3] != normal {
+            let found = &rest[at..at + 3];
+            return Err(format!(
+                "requests have `{normal}` in the place of `{found}`"
+            ));
         }
         rest = &rest[at + 3..];
     }
@@ -244,6 +249,9 @@ mod tests {
             "http://::1",
             "http://a/../b",
             "http://a/%zz",
+            "http://a/%7Eb",
+            "http://a/%c3",
+            "http://a/[",
         ] {
             assert!(parse_url(text).is_err(), "{text}");
         }
