@@ -65,7 +65,8 @@ impl Scan {
     /// Is a parse worth its while? At first, when the blank line is there, and whenever the bytes have doubled: so
     /// the work stays linear and a malformed line is found before the section is whole.
     fn ready(&mut self, buf: &[u8]) -> bool {
-        let ready = buf.len() >= 2 * self.tried || has_blank_line(buf, self.seen);
+        let ready =
+            !buf.is_empty() && (buf.len() >= 2 * self.tried || has_blank_line(buf, self.seen));
         self.seen = buf.len();
         if ready {
             self.tried = buf.len();

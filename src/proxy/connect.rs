@@ -113,15 +113,39 @@ impl<E: Env> Backend<E> {
             let idle = {
                 let mut pool = self.lock();
                 let own = pool.idle.iter().rposition(|c| c.core == env.core());
-                let at = own.or_else(|| if self.is_full(&pool) { pool.idle.len().checked_sub(1) } else { None })?;
+                let at = own.or_else(|| {
+                    if self.is_full(&pool) {
+                        pool.idle.len().checked_sub(1)
+                    } else {
+                        None
+                    }
+                })?;
                 pool.idle.remove(at)?
             };
             let permit = Permit(Some(Arc::clone(self)));
-            let Idle { core, until, mut stream, read, write } = idle;
+            let Idle {
+                core,
+                until,
+                mut stream,
+                read,
+                write,
+            } = idle;
             if until > now && stands(&mut stream) {
-                let adopted = if core == env.core() { Ok(stream) } else { env.net().adopt(stream) };
+                let adopted = if core == env.core() {
+                    Ok(stream)
+                } else {
+                    env.net().adopt(stream)
+                };
                 match adopted {
-                    Ok(stream) => return Some(Link { stream, read, write, reused: true, permit }),
+                    Ok(stream) => {
+                        return Some(Link {
+                            stream,
+                            read,
+                            write,
+                            reused: true,
+                            permit,
+                        });
+                    }
                     Err(error) => tracing::warn!(%error, "a connection could not be handed over"),
                 }
             }
@@ -218,7 +242,11 @@ impl<E: Env> Backend<E> {
     fn permit(self: &Arc<Self>) -> Permit<E> {
         let evicted = {
             let mut pool = self.lock();
-            match if self.is_full(&pool) { pool.idle.pop_front() } else { None } {
+            match if self.is_full(&pool) {
+                pool.idle.pop_front()
+            } else {
+                None
+            } {
                 Some(idle) => Some(idle),
                 None => {
                     pool.open += 1;

@@ -30,7 +30,7 @@ use crate::message::{fields, target};
 /// Bounds on a backend's response head.
 const RESPONSE_LIMITS: HeadLimits = HeadLimits {
     bytes: 64 * 1024,
-    fields: 256,
+    fields: 128,
 };
 
 /// Serves one request, from its head to the head of its response. It cannot fail: what goes wrong becomes an answer.
