@@ -1,10 +1,17 @@
 //! Weirkeeper's deterministic simulator: the real proxy between modelled clients and backends, in simulated time.
 
+pub mod checkers;
 pub mod env;
 pub mod ledger;
 pub mod model;
 pub mod plan;
+pub mod report;
 pub mod scenario;
+pub mod seeds;
+pub mod shrink;
+pub mod sometimes;
+pub mod subject;
+pub mod swarm;
 pub mod trace;
 pub mod world;
 

@@ -7,14 +7,18 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use weirkeeper::engine::BackendSpec;
+use weirkeeper::engine::trace::Event;
 use weirkeeper::env::{Clock, Env};
+use weirkeeper::telemetry::UpstreamStatus;
 use weirkeeper::time::Tick;
 
-use crate::env::{Fabric, Open, SimEnv, lock};
-use crate::ledger::{Book, Ledger, PROBE};
+use crate::env::{Fabric, Open, SimEnv};
+use crate::ledger::{Book, End, Ledger, PROBE};
 use crate::model::backend::Backend;
 use crate::model::client::Group;
 use crate::model::faults::{Held, PROXY, Striking, zone_name};
@@ -25,6 +29,9 @@ use crate::scenario::ClientModel;
 pub trait Subject: 'static {
     /// Serves until the world ends. An error fails the run.
     fn serve(&self, env: SimEnv, plan: &Plan, ledger: Ledger) -> Serving;
+
+    /// What it says of its upstreams; empty if it has no such thing.
+    fn status(&self) -> Vec<UpstreamStatus>;
 }
 
 /// A subject at work.
@@ -49,6 +56,8 @@ pub struct Run {
     pub peaks: Vec<u32>,
     /// Panics within tasks.
     pub panics: Vec<String>,
+    /// What the subject said of its upstreams at the end.
+    pub status: Vec<UpstreamStatus>,
     /// Why the world came to a stop before its end.
     pub stopped: Option<String>,
 }
@@ -81,23 +90,31 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
         let (plan, backends) = (plan.clone(), backends.clone());
         let (ledger, held) = (ledger.clone(), Arc::clone(&held));
         sim.host(zone_name(zone), move || {
-            for (b, backend) in plan.backends.iter().zip(&backends) {
-                if b.zone == zone {
-                    backend.open();
+            let (env, plan, backends) = (env.clone(), plan.clone(), backends.clone());
+            let (ledger, held) = (ledger.clone(), Arc::clone(&held));
+            async move {
+                let here = plan
+                    .backends
+                    .iter()
+                    .zip(&backends)
+                    .filter(|(b, _)| b.zone == zone);
+                here.for_each(|(_, backend)| backend.open());
+                for striking in strikes(&plan, &backends, zone) {
+                    let work = striking.run(env.clone(), ledger.clone(), Arc::clone(&held));
+                    env.spawn("fault", work);
                 }
+                std::future::pending().await
             }
-            for striking in strikes(&plan, &backends, zone) {
-                let work = striking.run(env.clone(), ledger.clone(), Arc::clone(&held));
-                env.spawn("fault", work);
-            }
-            std::future::pending()
         });
     }
     let env = SimEnv::new(&fabric, PROXY);
     let (served, book) = (plan.clone(), ledger.clone());
+    let subject = Rc::new(subject);
+    let status = Rc::clone(&subject);
     sim.host(PROXY, move || {
-        let serving = subject.serve(env.clone(), &served, book.clone());
-        async move { serving.await.map_err(Into::into) }
+        let (subject, env) = (Rc::clone(&subject), env.clone());
+        let (plan, book) = (served.clone(), book.clone());
+        async move { subject.serve(env, &plan, book).await.map_err(Into::into) }
     });
     let env = SimEnv::new(&fabric, "clients");
     sim.client(
@@ -106,10 +123,14 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
     );
     let stopped = sim.run().err().map(|error| error.to_string());
     ledger.close();
+    // Before the world is dropped, and with it what still runs.
+    let status = status.status();
     drop(sim);
+    let mut book = ledger.take();
+    reach(&mut book, plan);
     Run {
         plan: plan.clone(),
-        book: ledger.take(),
+        book,
         open: plan
             .backends
             .iter()
@@ -117,8 +138,50 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
             .collect(),
         peaks: backends.iter().map(|b| b.peak()).collect(),
         panics: fabric.take_panics(),
+        status,
         stopped,
     }
+}
+
+/// Notes the rare states that only the whole book shows.
+fn reach(book: &mut Book, plan: &Plan) {
+    let mut attempts: BTreeMap<u64, u32> = BTreeMap::new();
+    for execution in &book.executions {
+        *attempts.entry(execution.request).or_default() += 1;
+    }
+    let mut notes = Vec::new();
+    for (id, request) in (0_u64..).zip(&book.requests) {
+        let attempts = attempts.get(&id).copied().unwrap_or(0);
+        match request.end {
+            Some((_, End::Answered { status: 200 })) if attempts > 1 => {
+                notes.push("retried and answered");
+            }
+            Some((_, End::Refused { status: 502 })) if attempts == 1 && !request.idempotent => {
+                notes.push("not idempotent, and not made up for");
+            }
+            _ => {}
+        }
+    }
+    let mut over: BTreeMap<(usize, u32), Tick> = BTreeMap::new();
+    for (upstream, at, event) in &book.engine {
+        match event {
+            Event::BackedOff(id, until) => {
+                over.insert((*upstream, id.0), *until);
+            }
+            Event::Picked { .. } => {
+                let spec = &plan.config.upstreams[*upstream].spec;
+                let passed = |b: &BackendSpec| {
+                    over.get(&(*upstream, b.id.0))
+                        .is_some_and(|until| until > at)
+                };
+                if spec.backends.iter().all(passed) {
+                    notes.push("fail open");
+                }
+            }
+            _ => {}
+        }
+    }
+    notes.into_iter().for_each(|note| book.reach(note));
 }
 
 fn strikes(plan: &Plan, backends: &[Arc<Backend>], zone: usize) -> Vec<Striking> {
@@ -193,20 +256,4 @@ async fn drive(
         .sleep_until(clock.now() + Duration::from_millis(20))
         .await;
     Ok(())
-}
-
-/// A value that several parts of a world write and its end reads.
-#[derive(Clone, Debug, Default)]
-pub struct Shared<T>(Arc<Mutex<T>>);
-
-impl<T: Clone> Shared<T> {
-    /// Puts a value in.
-    pub fn set(&self, value: T) {
-        *lock(&self.0) = value;
-    }
-
-    /// The value.
-    pub fn get(&self) -> T {
-        lock(&self.0).clone()
-    }
 }

@@ -4,8 +4,10 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use weirkeeper::config;
 use weirkeeper::env::{Clock, Env, Net};
 use weirkeeper_sim::env::{Fabric, SimEnv};
+use weirkeeper_sim::seeds::{Options, Source, rehearse};
 use weirkeeper_sim::trace::TraceHash;
 
 use crate::small;
@@ -93,6 +95,69 @@ fn one_seed_gives_one_hash_of_the_small_proxy() {
     assert_eq!(small_world(7), hash);
     assert_eq!(in_a_new_process("meta::print_the_small_hash"), hash);
     assert_ne!(small_world(8), hash);
+}
+
+/// The hash of the real proxy under a drawn world with faults, and under the config of the first example.
+fn real_world(seed: u64) -> String {
+    let options = |source| Options {
+        source,
+        seed,
+        seeds: 1,
+        only_faults: None,
+        threads: 1,
+    };
+    let drawn = rehearse(&options(Source::Swarm)).expect("the swarm plans itself");
+    let example = rehearse(&options(example(SEED_CONFIG))).expect("it has no scenario");
+    format!("{}-{}", drawn.trace_hash, example.trace_hash)
+}
+
+const SEED_CONFIG: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/fixtures/configs/seed.json"
+));
+
+fn example(text: &str) -> Source {
+    let config = config::load_str("seed.json", text, &|_| None).expect("a good config");
+    Source::Scenario {
+        config: Arc::new(config),
+        config_file: "seed.json".into(),
+        scenario: Box::default(),
+        scenario_file: None,
+        chaos: true,
+    }
+}
+
+/// Not a test of its own: the new process that the next test starts.
+#[test]
+#[ignore = "run by another test, in a new process"]
+fn print_the_real_hash() {
+    println!("hash={}", real_world(7));
+}
+
+#[test]
+fn one_seed_gives_one_hash_of_the_real_proxy() {
+    let hash = real_world(7);
+    assert_eq!(real_world(7), hash);
+    assert_eq!(in_a_new_process("meta::print_the_real_hash"), hash);
+    assert_ne!(real_world(8), hash);
+}
+
+#[test]
+fn another_weight_gives_another_hash() {
+    let hash = |text: &str| {
+        let options = Options {
+            source: example(text),
+            seed: 7,
+            seeds: 1,
+            only_faults: None,
+            threads: 1,
+        };
+        rehearse(&options).expect("it has no scenario").trace_hash
+    };
+    let changed = SEED_CONFIG.replace("\"weight\": 2", "\"weight\": 3");
+    assert_ne!(changed, SEED_CONFIG);
+    assert_ne!(hash(&changed), hash(SEED_CONFIG));
+    assert_eq!(hash(SEED_CONFIG), hash(SEED_CONFIG));
 }
 
 /// Runs one ignored test of this binary in a new process, and what it printed after `hash=`.

@@ -49,7 +49,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs_f64();
         if seconds >= 1.0 || seconds == 0.0 {
-            write!(f, "{seconds}s")
+            write!(f, "{}s", trimmed(seconds))
         } else if seconds >= 1e-3 {
             write!(f, "{}ms", trimmed(seconds * 1e3))
         } else {
