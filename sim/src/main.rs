@@ -1,1 +1,3 @@
+//! `weir-rehearse`: rehearses a config against a scenario.
+
 fn main() {}

@@ -1,1 +1,4 @@
+//! The simulations: the seam in both worlds, determinism, and the proxy under seeds with faults.
 
+mod meta;
+mod small;

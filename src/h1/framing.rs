@@ -34,7 +34,8 @@ pub(super) fn decide(
         status if is_connect && status.is_success() => (ResponseFraming::None, false),
         // Their fields describe what a GET would have brought.
         _ if is_head => (ResponseFraming::None, true),
-        StatusCode::NOT_MODIFIED => (ResponseFraming::None, true),
+        // Some servers chunk an empty body behind a 304; its end might come only after the next request.
+        StatusCode::NOT_MODIFIED => (ResponseFraming::None, !chunked),
         StatusCode::RESET_CONTENT => {
             head.headers.remove(header::CONTENT_LENGTH);
             (ResponseFraming::Length(0), length == Some(0))

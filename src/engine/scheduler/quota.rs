@@ -265,3 +265,75 @@ fn reciprocal(d: u64) -> i128 {
     let low = (((1_u64 << HIGH) % d) << LOW) / d;
     (i128::from(high) << LOW) | i128::from(low)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    fn quota(weights: &[u32]) -> Quota {
+        let entry = |&weight| Entry {
+            weight,
+            capacity: weight,
+        };
+        let mut quota = Quota::new(weights.iter().map(entry).collect(), Start::Zero);
+        (0..weights.len()).for_each(|i| quota.enter(i));
+        quota
+    }
+
+    #[test]
+    fn setting_virtual_time_back_changes_no_pick() {
+        let mut rng = Rng::new(2);
+        let mut kept = quota(&[3, 1, 4, 1, 5]);
+        let mut set_back = kept.clone();
+        for _ in 0..5000 {
+            match rng.below(10) {
+                0 => (0..5).for_each(|i| {
+                    kept.enter(i);
+                    set_back.enter(i);
+                }),
+                1 => {
+                    let i = rng.below(5) as usize;
+                    kept.leave(i);
+                    set_back.leave(i);
+                }
+                2 => set_back.rebase(),
+                _ => assert_eq!(kept.pick(), set_back.pick()),
+            }
+        }
+        assert!(kept.base > 100 * ONE && set_back.base < 20 * ONE);
+    }
+
+    #[test]
+    fn a_reciprocal_is_rounded_down_at_the_last_bit() {
+        let denominators = [1, 2, 3, 7, 10, 65_535, 1 << 31, u64::from(u32::MAX)];
+        for d in denominators {
+            assert_eq!(reciprocal(d), ONE / i128::from(d));
+        }
+    }
+
+    #[test]
+    fn lags_of_those_who_stay_sum_to_zero_after_a_removal() {
+        let mut old = quota(&[5, 3, 2, 1]);
+        for picks in 1..40 {
+            old.pick();
+            let mut before = old.clone();
+            let entries = [(5, 0), (2, 2), (9, 3), (4, 9)];
+            let from: Vec<Option<usize>> = entries.map(|(_, i)| (i < 4).then_some(i)).to_vec();
+            let entries = entries.map(|(weight, _)| Entry {
+                weight,
+                capacity: weight,
+            });
+            let new = before.clone().reload(entries.to_vec(), &from);
+            let sum: i128 = new.shares.iter().map(Share::lag).sum();
+            assert!(sum.abs() < ONE >> 40, "{sum}");
+            // What backend 1 took along is spread by weight: nobody else is moved by more than that.
+            (0..4).for_each(|i| before.leave(i));
+            let gone = before.shares[1].lag().abs() + (ONE >> 40);
+            for (to, from) in from.iter().enumerate() {
+                let was = from.map_or(0, |i| before.shares[i].lag());
+                assert!((new.shares[to].lag() - was).abs() <= gone, "{picks}");
+            }
+        }
+    }
+}
