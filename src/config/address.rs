@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::model::Cidr;
+use super::model::{Backend, Cidr};
 
 /// What is wrong with an address, and what was probably meant.
 pub(crate) type Fault = (String, Option<String>);
@@ -42,29 +42,8 @@ pub(crate) fn parse_port(text: &str) -> Result<u16, Fault> {
     }
 }
 
-/// Where a backend is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BackendUrl {
-    /// Lower case, without brackets.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    /// Empty, or begins with `/` and does not end with one.
-    pub(crate) path_prefix: String,
-}
-
-impl BackendUrl {
-    /// `host:port`, with brackets around an IPv6 address.
-    pub(crate) fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-}
-
-/// `http://host[:port][/prefix]`.
-pub(crate) fn parse_url(text: &str) -> Result<BackendUrl, Fault> {
+/// `http://host[:port][/prefix]`: a backend that is named `host:port`.
+pub(crate) fn parse_url(text: &str) -> Result<Backend, Fault> {
     let bad = |why: &str| {
         Err((
             format!("\"{text}\" is not the URL of a backend: {why}"),
@@ -125,11 +104,14 @@ pub(crate) fn parse_url(text: &str) -> Result<BackendUrl, Fault> {
     if let Err(why) = check_path(path_prefix) {
         return bad(&why);
     }
-    Ok(BackendUrl {
+    let mut backend = Backend {
+        name: String::new(),
         host: host.to_ascii_lowercase(),
         port,
         path_prefix: path_prefix.to_owned(),
-    })
+    };
+    backend.name = backend.authority();
+    Ok(backend)
 }
 
 /// A DNS name or an IPv4 address: letters, digits, hyphens, underscores (as containers use them), parted by dots.
@@ -245,7 +227,7 @@ mod tests {
         );
         let url = parse_url("http://[::1]").unwrap();
         assert_eq!(
-            (url.authority().as_str(), url.path_prefix.as_str()),
+            (url.name.as_str(), url.path_prefix.as_str()),
             ("[::1]:80", "")
         );
         for text in [

@@ -217,7 +217,6 @@ async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>) -> (StreamOf<E>
         .auto_date_header(false)
         .half_close(false)
         .header_read_timeout(None)
-        .pipeline_flush(true)
         .max_buf_size(limits.head_bytes.max(8192))
         .max_headers(limits.head_fields)
         .serve_connection(io, service);

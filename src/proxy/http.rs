@@ -111,6 +111,9 @@ async fn answer<E: Env>(
     {
         return Err(Cause::UriTooLong);
     }
+    if !fields::is_plainly_chunked(&parts.headers) {
+        return Err(Cause::BadRequest);
+    }
     let target = target::parse(&parts.method, &parts.uri, &parts.headers, parts.version)?;
     if limits
         .body_bytes
@@ -250,7 +253,7 @@ impl<E: Env> Run<'_, E> {
         id: (u64, u64),
     ) -> Result<(Attempt<E>, ResponseHead), Failure> {
         let conn = self.conn;
-        let mut reusable = backend.reuse(conn.core(), conn.now());
+        let mut reusable = backend.reuse(&conn.core.env, conn.now());
         loop {
             let mut link = match reusable.take() {
                 Some(link) => link,
