@@ -258,6 +258,10 @@ pub fn arm_idle<E: Env>(conn: &Conn<E>) {
 
 /// hyper has ended: count what it refused by itself, answer what it could not, and close.
 async fn finish<E: Env>(conn: &Conn<E>, stream: StreamOf<E>, result: Result<(), hyper::Error>) {
+    if result.is_ok() && !conn.line.linger.load(Ordering::Relaxed) {
+        // hyper has shut it down in order.
+        return;
+    }
     let Err(error) = result else {
         return close(stream, conn).await;
     };
