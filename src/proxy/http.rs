@@ -38,7 +38,7 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
     conn.watch.disarm();
     let (parts, body) = request.into_parts();
     let mut record = Record::begin(&conn, &parts);
-    let upload = Upload::new(&conn, body, &record.received);
+    let upload = Upload::new(&conn, body);
     let answer = {
         let mut answering = pin!(answer(&conn, parts, upload, &mut record));
         std::future::poll_fn(|cx| {
@@ -220,8 +220,12 @@ impl<E: Env> Run<'_, E> {
             .map(|limit| record.started + limit);
         let mut failed: Option<Failure> = None;
         loop {
-            let offered = conn.now();
-            let lease = match upstream.gate.acquire(&meta).await {
+            let offered = if meta.attempt == 0 {
+                record.started
+            } else {
+                conn.now()
+            };
+            let lease = match upstream.gate.acquire(offered, &meta).await {
                 Ok(lease) => lease,
                 // A retry that finds no other backend says what went wrong on the first.
                 Err(ShedReason::NoBackend) if let Some(failure) = failed => {
@@ -229,7 +233,9 @@ impl<E: Env> Run<'_, E> {
                 }
                 Err(reason) => return Err(shed(reason)),
             };
-            record.queue_wait += conn.now().since(offered);
+            if lease.waited() {
+                record.queue_wait += conn.now().since(offered);
+            }
             record.attempts += 1;
             let id = lease.backend();
             let Some(backend) = upstream.backends.get(&id) else {
@@ -267,7 +273,7 @@ impl<E: Env> Run<'_, E> {
         id: (u64, u64),
     ) -> Result<(Attempt<E>, ResponseHead), Failure> {
         let conn = self.conn;
-        let mut reusable = backend.reuse(&conn.core.env, conn.now());
+        let mut reusable = backend.reuse(&conn.core.env, conn.coarse_now());
         loop {
             let mut link = match reusable.take() {
                 Some(link) => link,

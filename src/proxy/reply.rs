@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -144,7 +144,6 @@ pub struct Record<E: Env> {
     pub queue_wait: Duration,
     pub attempts: u8,
     pub id: (u64, u64),
-    pub received: Arc<AtomicU64>,
     sent: u64,
     /// Its body ended as it should.
     complete: bool,
@@ -182,7 +181,6 @@ impl<E: Env> Record<E> {
             queue_wait: Duration::ZERO,
             attempts: 0,
             id: conn.core.request_id(),
-            received: Arc::new(AtomicU64::new(0)),
             sent: 0,
             complete: true,
             log,
@@ -240,7 +238,7 @@ impl<E: Env> Drop for Record<E> {
     fn drop(&mut self) {
         let conn = &self.conn;
         let now = conn.now();
-        client::arm_idle(conn, now);
+        client::arm_idle(conn);
         if !self.complete && self.cause.is_none() {
             self.cause = Some(Cause::ClientGone);
         }
@@ -270,7 +268,7 @@ impl<E: Env> Drop for Record<E> {
                 referer: field(&header::REFERER),
                 status: self.status,
                 bytes_sent: self.sent,
-                bytes_received: self.received.load(Ordering::Relaxed),
+                bytes_received: conn.line.received.load(Ordering::Relaxed),
                 started: self.started,
                 ended: now,
                 queue_wait: self.queue_wait,
