@@ -96,6 +96,16 @@ fn split<E: Env>(response: Response<Bytes>) -> (http::response::Parts, Content<E
     (parts, Content::Whole(data))
 }
 
+/// A lower bound of a head's size: its target, and its fields with a colon and a line's end each.
+fn head_bytes(parts: &http::request::Parts) -> usize {
+    let target = parts.uri.path_and_query().map_or(0, |p| p.as_str().len());
+    let fields = parts
+        .headers
+        .iter()
+        .map(|(n, v)| n.as_str().len() + v.len() + 3);
+    target + fields.sum::<usize>()
+}
+
 /// Steps 2 and 3: what is malformed or too large is refused, and a route decides what happens to the rest.
 async fn answer<E: Env>(
     conn: &Arc<Conn<E>>,
@@ -115,6 +125,10 @@ async fn answer<E: Env>(
     let bodiless = http_body::Body::is_end_stream(&upload);
     if !bodiless && !fields::is_plainly_chunked(&parts.headers) {
         return Err(Cause::BadRequest);
+    }
+    // hyper looks at the size of a head only while it is incomplete.
+    if head_bytes(&parts) > limits.head_bytes {
+        return Err(Cause::HeadTooLarge);
     }
     let target = target::parse(&parts.method, &parts.uri, &parts.headers, parts.version)?;
     if limits

@@ -38,6 +38,8 @@ pub enum Reply<E: Env> {
 pub struct Stream<E: Env> {
     fetch: Fetch<E, Upload<E>>,
     record: Record<E>,
+    /// A failure that waits for what came before it to go out.
+    failed: Option<Cause>,
 }
 
 impl<E: Env> Reply<E> {
@@ -50,7 +52,11 @@ impl<E: Env> Reply<E> {
     }
 
     pub fn stream(fetch: Fetch<E, Upload<E>>, record: Record<E>) -> Self {
-        Reply::Stream(Box::new(Stream { fetch, record }))
+        Reply::Stream(Box::new(Stream {
+            fetch,
+            record,
+            failed: None,
+        }))
     }
 }
 
@@ -87,6 +93,9 @@ impl<E: Env> Body for Reply<E> {
 
 impl<E: Env> Stream<E> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        if let Some(cause) = self.failed {
+            return Poll::Ready(Some(Err(cause)));
+        }
         // A defect in one body ends that body, not the connection's task.
         let polled = catch_unwind(AssertUnwindSafe(|| self.fetch.poll_piece(cx)));
         let frame = match polled {
@@ -106,7 +115,14 @@ impl<E: Env> Stream<E> {
                 let conn = &self.record.conn;
                 conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
             }
-            Some(Err(cause)) => self.record.cause = Some(*cause),
+            Some(Err(cause)) => {
+                // hyper drops what it has not flushed when a body fails. A turn later the head and the pieces before are out,
+                // and the client sees a response that broke off instead of silence.
+                self.record.cause = Some(*cause);
+                self.failed = Some(*cause);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             None => self.record.complete = true,
         }
         Poll::Ready(frame)
