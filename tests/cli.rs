@@ -1,5 +1,10 @@
 //! The commands as a person meets them: the built binary, its exit codes and its words.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests on real sockets stand outside the seam"
+)]
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -102,7 +107,7 @@ fn wrong_usage_exits_2_and_says_what_is_wrong() {
         (vec!["echo", "0", "--status", "99"], "200..=599"),
         (vec!["load", "https://x"], "only http"),
         (vec!["load", "http://x", "-c", "0"], "-c"),
-        (vec!["load", "http://x", "--rate", "-5"], "--rate"),
+        (vec!["load", "http://x", "--rate", "0"], "--rate"),
         (vec!["load", "http://x", "--method", "CONNECT"], "tunnel"),
         (vec!["run", "--port", "1"], "--port"),
     ] {
@@ -133,6 +138,22 @@ fn every_command_has_a_help_text() {
         text(&version.stdout),
         format!("weir {}\n", env!("CARGO_PKG_VERSION"))
     );
+}
+
+#[test]
+fn check_and_schema_answer_through_the_binary() {
+    let fixture = |name| format!("{}/fixtures/configs/{name}", env!("CARGO_MANIFEST_DIR"));
+    let good = weir(&["check", "-c", &fixture("seed.json")]);
+    assert_eq!(good.status.code(), Some(0), "{}", text(&good.stderr));
+    let full = weir(&["check", "--expand", "--config", &fixture("seed.json")]);
+    assert!(serde_json::from_slice::<Value>(&full.stdout).is_ok());
+    let bad = weir(&["check", "-c", &fixture("bad/three.json")]);
+    assert_eq!(bad.status.code(), Some(1));
+    let errors = text(&bad.stderr);
+    assert_eq!(errors.matches("three.json:").count(), 3, "{errors}");
+    let schema = weir(&["schema"]);
+    assert_eq!(schema.status.code(), Some(0));
+    assert!(serde_json::from_slice::<Value>(&schema.stdout).is_ok());
 }
 
 #[test]

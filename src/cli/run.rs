@@ -36,7 +36,13 @@ pub(super) fn run(args: &RunArgs) -> io::Result<u8> {
             eprintln!("{line}");
         }
         if let Some(admin) = server.admin() {
-            eprintln!("admin on http://{admin} (/metrics, /readyz, /healthz)");
+            let wanted = config.admin.map_or(admin, |admin| admin.bind);
+            let taken = if wanted.port() != 0 && wanted != admin {
+                format!("; port {} is taken", wanted.port())
+            } else {
+                String::new()
+            };
+            eprintln!("admin on http://{admin} (/metrics, /readyz, /healthz{taken})");
         }
         Ok(server.wait(&mut signals).await)
     })

@@ -1,5 +1,6 @@
-//! The aggregate of one upstream: admission, the central queue and the choice of a backend, decided together so that no place is
-//! lost between them. The shell holds it behind one short lock, drains [`Upstream::next_grant`] before it unlocks and wakes after.
+//! The aggregate of one upstream: admission, the central queue and the choice of a backend, decided together so that no place
+//! is lost between them. The shell holds it behind one short lock, drains [`Upstream::next_grant`] before it unlocks and wakes
+//! after.
 //!
 //! What holds after every call, as of its `now`:
 //! - nobody waits for whom a backend is eligible while the upstream has room (work conservation), so an offer that is
@@ -135,8 +136,8 @@ impl Upstream {
         }
     }
 
-    /// A reload. Backends that stay keep in_flight, back-off and lag; waiters keep their places and expiries, and are refused only
-    /// if they exclude every backend there is now. May emit grants.
+    /// A reload. Backends that stay keep in_flight, back-off and lag; waiters keep their places and expiries, and are refused
+    /// only if they exclude every backend there is now. May emit grants.
     pub fn apply<T: Trace>(&mut self, now: Tick, spec: UpstreamSpec, trace: &mut T) {
         self.pool.apply(&spec);
         self.queue.apply(spec.queue);

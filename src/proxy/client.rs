@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,7 +22,6 @@ use super::watch::Phase;
 use super::{http, respond};
 use crate::env::{Clock, Env, Stream};
 use crate::message::cause::Cause;
-use crate::time::Tick;
 
 /// Idling for this long gives hyper's buffers back.
 const PARK_AFTER: Duration = Duration::from_secs(1);
@@ -43,6 +42,8 @@ pub struct Line {
     overflow: AtomicBool,
     /// The last write did not go through: hyper still holds bytes.
     blocked: AtomicBool,
+    /// Body bytes of the current request so far.
+    pub received: AtomicU64,
     /// Unread bytes may be on their way: close only after draining them.
     pub linger: AtomicBool,
 }
@@ -217,7 +218,6 @@ async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>) -> (StreamOf<E>
         .auto_date_header(false)
         .half_close(false)
         .header_read_timeout(None)
-        .pipeline_flush(true)
         .max_buf_size(limits.head_bytes.max(8192))
         .max_headers(limits.head_fields)
         .serve_connection(io, service);
@@ -252,15 +252,16 @@ async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>) -> (StreamOf<E>
 }
 
 /// Arms the wait for the next request of a connection whose response has ended.
-pub fn arm_idle<E: Env>(conn: &Conn<E>, now: Tick) {
-    conn.watch.arm(
-        Phase::Idle,
-        now + PARK_AFTER.min(conn.model().timeouts.idle),
-    );
+pub fn arm_idle<E: Env>(conn: &Conn<E>) {
+    conn.arm_in(Phase::Idle, PARK_AFTER.min(conn.model().timeouts.idle));
 }
 
 /// hyper has ended: count what it refused by itself, answer what it could not, and close.
 async fn finish<E: Env>(conn: &Conn<E>, stream: StreamOf<E>, result: Result<(), hyper::Error>) {
+    if result.is_ok() && !conn.line.linger.load(Ordering::Relaxed) {
+        // hyper has shut it down in order.
+        return;
+    }
     let Err(error) = result else {
         return close(stream, conn).await;
     };

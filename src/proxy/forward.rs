@@ -430,8 +430,12 @@ where
     fn settle(&mut self) {
         if let Some(link) = self.link.take() {
             if self.sending.is_complete(&link) && self.decoder.reusable(&link.read) {
-                self.backend
-                    .keep(self.conn.core(), self.conn.now(), link, self.keep_alive);
+                self.backend.keep(
+                    self.conn.core(),
+                    self.conn.coarse_now(),
+                    link,
+                    self.keep_alive,
+                );
             } else {
                 drop(link);
             }

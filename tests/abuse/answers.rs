@@ -28,7 +28,7 @@ fn each(cases: &[(&str, &[u8])], check: impl Fn(&str, &mut Client)) {
         eprintln!("probe: {name}");
         // No back-off: the good requests that follow need this backend.
         let extra = Extra {
-            upstream: r#""back_off": {"base": 0, "max": 0}"#,
+            upstream: r#""back_off": {"base": "0s", "max": "0s"}"#,
             ..Extra::default()
         };
         let scene = Scene::with(backend(bytes), extra);

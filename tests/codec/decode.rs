@@ -175,9 +175,9 @@ fn limits_count_bytes_and_fields_however_they_arrive() {
 
 #[test]
 fn rfc9110_15_2_interim_heads_come_before_the_final_one() {
-    let decoded = get(
-        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
-    );
+    let decoded = get("HTTP/1.1 100 Continue\r\n\r\n\
+         HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
     let statuses: Vec<_> = decoded
         .heads
         .iter()
@@ -282,7 +282,8 @@ fn rfc9112_8_a_body_that_breaks_off_is_incomplete() {
 #[test]
 fn rfc9112_7_1_2_trailers_pass_but_for_those_that_change_the_message() {
     let decoded = get(format!(
-        "{CHUNKED}1\r\nx\r\n0\r\nX-Sum: 1\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\nConnection: close\r\nSet-Cookie: a\r\nHost: h\r\nX-Sum: 2\r\n\r\n"
+        "{CHUNKED}1\r\nx\r\n0\r\nX-Sum: 1\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\
+         Connection: close\r\nSet-Cookie: a\r\nHost: h\r\nX-Sum: 2\r\n\r\n"
     ));
     let trailers = decoded.trailers.as_ref().unwrap();
     let kept: Vec<_> = trailers.iter().map(|(n, v)| (n.as_str(), v)).collect();

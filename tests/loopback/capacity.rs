@@ -37,6 +37,16 @@ fn gated(gate: &Arc<Gate>) -> Backend {
     })
 }
 
+/// How many requests wait, as the metrics say.
+fn waiting(weir: &Weir) -> usize {
+    let metrics = weir.admin("/metrics").text();
+    let gauge = metrics
+        .lines()
+        .find_map(|l| l.strip_prefix("weir_upstream_waiting{upstream=\"app\"} "));
+    let gauge = gauge.and_then(|n| n.parse().ok());
+    gauge.expect("the gauge is there")
+}
+
 /// The first user's file, with its ports replaced.
 #[test]
 fn the_flat_file_fills_three_and_two_places_and_no_more() {
@@ -49,7 +59,11 @@ fn the_flat_file_fills_three_and_two_places_and_no_more() {
         })
     };
     let (three, two) = (backend(), backend());
-    let flat = r#"{"port":"8080","level":"L7","strategy":"round-robin","caching":"redis","proto":"tcp","serializer":"none","servers":{"http://localhost:8081":3,"http://localhost:8082":2},"maxWorkers":5,"cache-ignore":[]}"#;
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/fixtures/configs/good/first-user.json"
+    );
+    let flat = std::fs::read_to_string(path).expect("the fixture is there");
     let flat = flat
         .replace("8080", &free_port().to_string())
         .replace("8081", &three.port.to_string())
@@ -188,28 +202,15 @@ fn a_waiter_that_leaves_frees_its_place() {
     eventually("it runs", || backend.log().running == 1);
     let mut leaves = Client::connect(weir.port);
     leaves.send(get("/leaves"));
-    eventually("the queue is full", || {
-        Client::connect(weir.port)
-            .ask(get("/x"))
-            .is_ok_and(|r| r.status == 503)
-    });
+    eventually("it waits", || waiting(&weir) == 1);
     drop(leaves);
-    // The next one finds the place; while the first still holds it, it is refused, and tries again.
-    let port = weir.port;
-    let waits = std::thread::spawn(move || {
-        let mut last = 503;
-        eventually("a place in the queue", || {
-            last = Client::connect(port)
-                .ask(get("/waits"))
-                .map_or(0, |r| r.status);
-            last != 503
-        });
-        last
-    });
-    std::thread::sleep(Duration::from_millis(50));
+    eventually("its place is free", || waiting(&weir) == 0);
+    let mut waits = Client::connect(weir.port);
+    waits.send(get("/waits"));
+    eventually("the next one has it", || waiting(&weir) == 1);
     gate.open();
     assert_eq!(running.response("GET").map(|r| r.status), Ok(200));
-    assert_eq!(waits.join().ok(), Some(200));
+    assert_eq!(waits.response("GET").map(|r| r.status), Ok(200));
     assert!(!backend.log().saw("/leaves"), "who left is not sent on");
 }
 

@@ -25,7 +25,7 @@ fn a_refused_connection_is_tried_elsewhere() {
 #[test]
 fn without_a_backend_the_answer_says_why() {
     let extra = Extra {
-        upstream: r#""back_off": {"base": 0, "max": 0}"#,
+        upstream: r#""back_off": {"base": "0s", "max": "0s"}"#,
         ..Extra::default()
     };
     let weir = Weir::start(&config(&[free_port()], extra));
@@ -63,7 +63,7 @@ fn a_death_before_the_first_byte_is_tried_elsewhere_if_idempotent() {
     });
     let lives = Backend::ok();
     let extra = Extra {
-        upstream: r#""back_off": {"base": 0, "max": 0}, "retry": {"budget_per_second": 1000}"#,
+        upstream: r#""back_off": {"base": "0s", "max": "0s"}, "retry": {"budget_per_second": 1000}"#,
         ..Extra::default()
     };
     let weir = Weir::start(&config(&[dies.port, lives.port], extra));

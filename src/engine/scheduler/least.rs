@@ -84,8 +84,8 @@ impl Least {
 }
 
 impl State {
-    /// Utilisation in units of 2^-32, rounded down, above the stamp. Equal fractions round alike, and fractions whose denominators
-    /// are below 2^16 differ by at least one unit when they differ at all.
+    /// Utilisation in units of 2^-32, rounded down, above the stamp. Equal fractions round alike, and fractions whose
+    /// denominators are below 2^16 differ by at least one unit when they differ at all.
     fn key(&self) -> u128 {
         let utilisation = (u64::from(self.in_flight) << 32) / u64::from(self.capacity.max(1));
         (u128::from(utilisation) << 64) | u128::from(self.picked)

@@ -139,9 +139,9 @@ enum Start<'a> {
 const LONGEST_START: u64 = 1 << 16;
 
 impl Start<'_> {
-    /// How many picks of the cycle to make unseen: uniform over the cycle, sum / gcd of the weights, so that over many engines each
-    /// prefix of picks has exactly the expected shares. A cycle longer than `at_most` or 2^16 is entered within its first so many
-    /// picks: shares are then exact up to twice the scheduler's bound over that number.
+    /// How many picks of the cycle to make unseen: uniform over the cycle, sum / gcd of the weights, so that over many engines
+    /// each prefix of picks has exactly the expected shares. A cycle longer than `at_most` or 2^16 is entered within its first
+    /// so many picks: shares are then exact up to twice the scheduler's bound over that number.
     fn draw(self, entries: &[Entry], at_most: u64) -> u64 {
         let Start::Random(rng) = self else { return 0 };
         let sum: u64 = entries.iter().map(|e| u64::from(e.weight)).sum();

@@ -1,19 +1,19 @@
 //! Quota-optimal round robin: Tijdeman's chairman assignment ("The chairman assignment problem", Discrete Mathematics 32, 1980).
 //!
-//! Backend `i` of `n >= 2` has weight `w`, was picked `c` times, and `V` is virtual time, which advances by 1/W a pick (W: the sum
-//! of the eligible weights). Its quota is wV, its lag wV - c. With e = 1/(2n - 2) it may be picked from `R = (c + e)/w` on, and
-//! must be by `D = (c + 1 - e)/w`. Each pick goes to the smallest D among those with R <= V + 1/W. On a constant set every lag then
-//! stays within 1 - e after every pick, and no rule can do better for all weights.
+//! Backend `i` of `n >= 2` has weight `w` and was picked `c` times. Virtual time `V` advances by 1/W a pick, where W is the sum
+//! of the eligible weights. Its quota is wV, its lag wV - c. With e = 1/(2n - 2) it may be picked from `R = (c + e)/w` on, and
+//! must be by `D = (c + 1 - e)/w`. Each pick goes to the smallest D among those with R <= V + 1/W. On a constant set every
+//! lag then stays within 1 - e after every pick, and no rule can do better for all weights.
 //!
-//! **Changing sets.** Who leaves (full, or backed off) takes its lag along, and finds it unchanged at its return: it neither earns
-//! nor owes meanwhile. While a backend is in, its `origin` is the virtual time from which its quota counts; while it is out,
-//! that time less V. When nobody is released, which a constant set never shows, the smallest R is picked.
+//! **Changing sets.** Who leaves (full, or backed off) takes its lag along, and finds it unchanged at its return: it neither
+//! earns nor owes meanwhile. While a backend is in, its `origin` is the virtual time from which its quota counts; while it is
+//! out, that time less V. When nobody is released, which a constant set never shows, the smallest R is picked.
 //!
 //! **Exactness.** `c` is kept modulo `w` and the picks modulo W, both with their whole part in fixed point, where it is exact.
 //! What is rounded is one multiple of a rounded-down unit, so with 95 fraction bits, w < 2^16 and n <= 2^14 (hence W < 2^30) no
 //! key is further than 2^-64 from its true value, always below it, and V + 1/W no further than 2^-65. Two deadlines that
-//! differ do so by at least 1/(w w' (2n-2)) > 2^-47, a release and V + 1/W by at least 1/(w W (2n-2)) > 2^-61. So the order is that of
-//! exact fractions if equality of the latter is granted a tolerance in between, and it is: 2^-62.
+//! differ do so by at least 1/(w w' (2n-2)) > 2^-47, a release and V + 1/W by at least 1/(w W (2n-2)) > 2^-61. So the order is
+//! that of exact fractions if equality of the latter is granted a tolerance in between, and it is: 2^-62.
 
 use super::tournament::Tournament;
 use super::{Entry, Start};

@@ -1,5 +1,5 @@
 //! nginx's smooth weighted round robin, for those who migrate: every eligible backend gains its weight, the one with the most is
-//! picked and pays the sum of all. Simple and even to the eye, but not within one of the quota: the worst is near two picks behind.
+//! picked and pays the sum of all. Simple and even to the eye, but not within one pick of the quota.
 
 use super::{Entry, Start};
 
