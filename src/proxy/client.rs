@@ -140,8 +140,9 @@ impl<E: Env> AsyncWrite for Io<E> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    /// Left to the task that drives hyper: it drops the stream, which closes it in order, or lingers first.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -258,6 +259,9 @@ pub fn arm_idle<E: Env>(conn: &Conn<E>) {
 
 /// hyper has ended: count what it refused by itself, answer what it could not, and close.
 async fn finish<E: Env>(conn: &Conn<E>, stream: StreamOf<E>, result: Result<(), hyper::Error>) {
+    if result.is_ok() && !conn.line.linger.load(Ordering::Relaxed) {
+        return;
+    }
     let Err(error) = result else {
         return close(stream, conn).await;
     };
@@ -304,9 +308,7 @@ async fn refuse<E: Env>(conn: &Conn<E>, mut stream: StreamOf<E>, cause: Cause) {
 /// Closes in order; where unread bytes may come, reads and drops some of them first.
 async fn close<E: Env>(mut stream: StreamOf<E>, conn: &Conn<E>) {
     let lingering = async {
-        // hyper may have shut it down already, which is an error to do twice and otherwise nothing.
-        let _ = stream.shutdown().await;
-        if !conn.line.linger.load(Ordering::Relaxed) {
+        if stream.shutdown().await.is_err() || !conn.line.linger.load(Ordering::Relaxed) {
             return;
         }
         let mut scrap = [0; 4096];

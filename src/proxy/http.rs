@@ -121,7 +121,9 @@ async fn answer<E: Env>(
     {
         return Err(Cause::UriTooLong);
     }
-    if !fields::is_plainly_chunked(&parts.headers) {
+    // A body that has ended before its first byte was read has no coding either.
+    let bodiless = http_body::Body::is_end_stream(&upload);
+    if !bodiless && !fields::is_plainly_chunked(&parts.headers) {
         return Err(Cause::BadRequest);
     }
     // hyper looks at the size of a head only while it is incomplete.
@@ -145,7 +147,7 @@ async fn answer<E: Env>(
         })
         .ok_or(Cause::NoRoute)?;
     record.route = Some(index);
-    let framing = framing_of(&parts.headers, &upload);
+    let framing = framing_of(&parts.method, &upload);
     let inbound = Inbound {
         method: parts.method,
         target,
@@ -182,15 +184,17 @@ async fn answer<E: Env>(
 }
 
 /// How the body is framed towards the backend: as the client framed it.
-fn framing_of(headers: &HeaderMap, body: &impl http_body::Body) -> BodyFraming {
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        BodyFraming::Chunked
-    } else if headers.contains_key(header::CONTENT_LENGTH) {
-        body.size_hint()
+fn framing_of(method: &Method, body: &impl http_body::Body) -> BodyFraming {
+    if !body.is_end_stream() {
+        return body
+            .size_hint()
             .exact()
-            .map_or(BodyFraming::Chunked, BodyFraming::Length)
-    } else {
-        BodyFraming::None
+            .map_or(BodyFraming::Chunked, BodyFraming::Length);
+    }
+    // A method that is defined with content says so when there is none (RFC 9110 section 8.6).
+    match *method {
+        Method::POST | Method::PUT | Method::PATCH => BodyFraming::Length(0),
+        _ => BodyFraming::None,
     }
 }
 

@@ -170,11 +170,21 @@ pub struct Upload<E: Env> {
 impl<E: Env> Upload<E> {
     pub fn new(conn: &Arc<Conn<E>>, body: Incoming) -> Self {
         conn.line.received.store(0, Ordering::Relaxed);
+        conn.line.linger.store(false, Ordering::Relaxed);
         let limit = conn.model().limits.body_bytes.unwrap_or(u64::MAX);
         Upload {
             body,
             limit,
             conn: Arc::clone(conn),
+        }
+    }
+}
+
+impl<E: Env> Drop for Upload<E> {
+    fn drop(&mut self) {
+        if !self.body.is_end_stream() {
+            // The client may still be sending what nobody will read.
+            self.conn.line.linger.store(true, Ordering::Relaxed);
         }
     }
 }
