@@ -1,28 +1,50 @@
 //! Config files as users write them: what good ones mean, and what bad ones are told.
 
+mod bad;
+mod fuzz;
+mod good;
+mod schema;
+
+use std::path::{Path, PathBuf};
+
 use weirkeeper::config::{Config, Errors, load_str};
 
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/configs");
-
-fn fixture(name: &str) -> String {
-    let path = format!("{FIXTURES}/{name}");
-    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+/// The path of something in fixtures/.
+fn fixtures(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(name)
 }
 
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The JSON files of a folder in fixtures/, in order.
+fn json_files(folder: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(fixtures(folder)).expect("the folder is there");
+    let mut files: Vec<PathBuf> = entries
+        .map(|e| e.expect("a readable entry").path())
+        .filter(|p| p.extension().is_some_and(|e| e == "json"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Loads a text without any environment variable.
 fn load(text: &str) -> Result<Config, Errors> {
     load_str("config.json", text, &|_| None)
 }
 
-#[test]
-fn good() {
-    for name in [
-        "good/first-user.json",
-        "good/full.json",
-        "good/routes.json",
-        "seed.json",
-    ] {
-        let config = load(&fixture(name)).unwrap_or_else(|e| panic!("{name}:\n{e}"));
-        println!("{config:#?}");
+/// The config of a text that has to be fine.
+fn good(text: &str) -> Config {
+    load(text).unwrap_or_else(|e| panic!("{text}\n{e}"))
+}
+
+/// The errors of a text that has to have some, one a line.
+fn errors(text: &str) -> String {
+    match load(text) {
+        Ok(_) => panic!("no error in {text}"),
+        Err(errors) => errors.to_string(),
     }
-    println!("{}", load(&fixture("bad/three.json")).unwrap_err());
 }

@@ -1,1 +1,9 @@
-//! Placeholder.
+//! The proxy as a process on real sockets, with a client that isn't ours: what it keeps, streams, limits, changes and survives.
+//! Absent: bad input, which is abuse; and whatever needs a clock to show.
+
+mod capacity;
+mod failure;
+mod limits;
+mod rules;
+mod shutdown;
+mod streaming;

@@ -16,7 +16,7 @@ pub(crate) mod weir;
 pub(crate) mod wire;
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test calls it hung. Far beyond what a loaded machine needs; never a claim on speed.
@@ -36,6 +36,11 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
     listener.local_addr().expect("it is bound").port()
+}
+
+/// Does nobody listen on this port?
+pub(crate) fn refuses(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_err()
 }
 
 /// Says that a test cannot run on this system, and why; `tests/run` lists these lines at its end.

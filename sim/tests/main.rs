@@ -1,1 +1,6 @@
+//! The simulations: the seam in both worlds, determinism, and the proxy under seeds with faults.
 
+mod meta;
+mod scenarios;
+mod seeds;
+mod small;

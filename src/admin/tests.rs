@@ -1,3 +1,5 @@
+//! Health, readiness and metrics over real sockets; what happens when the address is taken.
+
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};

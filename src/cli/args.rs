@@ -12,7 +12,7 @@ use crate::config::{parse_duration, parse_size};
 
 /// A reverse proxy and load balancer whose serving code also runs in a deterministic simulator.
 #[derive(Debug, Parser)]
-#[command(name = "weir", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "weir", version, propagate_version = true)]
 pub(super) struct Args {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -64,7 +64,7 @@ pub(super) struct EchoArgs {
     /// Ports on 127.0.0.1 and ::1; 0 is any free one
     #[arg(required = true, value_name = "PORT")]
     pub(super) ports: Vec<u16>,
-    /// How long each answer takes: always the same, or exponentially distributed around a mean
+    /// How long each answer takes: fixed, or exponentially distributed
     #[arg(long, value_name = "20ms|exp:20ms", default_value = "0", value_parser = parse_delay)]
     pub(super) delay: Delay,
     /// Answer with a body of so many bytes (64KiB) instead of a description of the request
@@ -100,7 +100,7 @@ pub(super) struct LoadArgs {
     /// Requests at once, each on a connection of its own
     #[arg(short = 'c', long, value_name = "C", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) concurrency: u16,
-    /// Requests a second that are begun whether or not others are answered; latency then counts from the intended start
+    /// Begin R requests a second, answered or not; latency counts from the intended start
     #[arg(long, value_name = "R", value_parser = parse_rate)]
     pub(super) rate: Option<f64>,
     /// Begin no request after so long

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::model::Cidr;
+use super::model::{Backend, Cidr};
 
 /// What is wrong with an address, and what was probably meant.
 pub(crate) type Fault = (String, Option<String>);
@@ -42,29 +42,8 @@ pub(crate) fn parse_port(text: &str) -> Result<u16, Fault> {
     }
 }
 
-/// Where a backend is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BackendUrl {
-    /// Lower case, without brackets.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    /// Empty, or begins with `/` and does not end with one.
-    pub(crate) path_prefix: String,
-}
-
-impl BackendUrl {
-    /// `host:port`, with brackets around an IPv6 address.
-    pub(crate) fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-}
-
-/// `http://host[:port][/prefix]`.
-pub(crate) fn parse_url(text: &str) -> Result<BackendUrl, Fault> {
+/// `http://host[:port][/prefix]`: a backend that is named `host:port`.
+pub(crate) fn parse_url(text: &str) -> Result<Backend, Fault> {
     let bad = |why: &str| {
         Err((
             format!("\"{text}\" is not the URL of a backend: {why}"),
@@ -125,11 +104,14 @@ pub(crate) fn parse_url(text: &str) -> Result<BackendUrl, Fault> {
     if let Err(why) = check_path(path_prefix) {
         return bad(&why);
     }
-    Ok(BackendUrl {
+    let mut backend = Backend {
+        name: String::new(),
         host: host.to_ascii_lowercase(),
         port,
         path_prefix: path_prefix.to_owned(),
-    })
+    };
+    backend.name = backend.authority();
+    Ok(backend)
 }
 
 /// A DNS name or an IPv4 address: letters, digits, hyphens, underscores (as containers use them), parted by dots.
@@ -148,23 +130,28 @@ pub(crate) fn check_path(path: &str) -> Result<(), String> {
     if path.contains(['?', '#']) {
         return Err("a path has no query and no fragment".into());
     }
-    if let Some(c) = path
-        .chars()
-        .find(|c| !c.is_ascii_graphic() || "\"<>\\^`{|}".contains(*c))
-    {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/%".contains(c);
+    if let Some(c) = path.chars().find(|c| !plain(*c)) {
         return Err(format!("{c:?} must be percent-encoded in a path"));
     }
-    if path
-        .split('/')
-        .any(|segment| segment == "." || segment == "..")
-    {
+    if path.split('/').any(|s| s == "." || s == "..") {
         return Err("a path is given without `.` and `..` segments".into());
     }
     let mut rest = path;
     while let Some(at) = rest.find('%') {
-        let hex = rest.as_bytes().get(at + 1..at + 3);
-        if !hex.is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit)) {
+        let hex = rest.get(at + 1..at + 3);
+        let Some(byte) = hex.and_then(|h| u8::from_str_radix(h, 16).ok()) else {
             return Err("`%` must be followed by two hexadecimal digits".into());
+        };
+        let normal = match char::from(byte) {
+            c if c.is_ascii_alphanumeric() || "-._~".contains(c) => c.to_string(),
+            _ => format!("%{byte:02X}"),
+        };
+        if rest[at..at + 3] != normal {
+            let found = &rest[at..at + 3];
+            return Err(format!(
+                "requests have `{normal}` in the place of `{found}`"
+            ));
         }
         rest = &rest[at + 3..];
     }
@@ -245,7 +232,7 @@ mod tests {
         );
         let url = parse_url("http://[::1]").unwrap();
         assert_eq!(
-            (url.authority().as_str(), url.path_prefix.as_str()),
+            (url.name.as_str(), url.path_prefix.as_str()),
             ("[::1]:80", "")
         );
         for text in [
@@ -262,6 +249,9 @@ mod tests {
             "http://::1",
             "http://a/../b",
             "http://a/%zz",
+            "http://a/%7Eb",
+            "http://a/%c3",
+            "http://a/[",
         ] {
             assert!(parse_url(text).is_err(), "{text}");
         }

@@ -35,15 +35,28 @@ impl fmt::Display for ConfigError {
         if self.line > 0 {
             write!(f, ":{}:{}", self.line, self.col)?;
         }
-        write!(f, ": error: {}", self.what)?;
+        write!(f, ": error: {}", one_line(&self.what))?;
         if !self.path.is_empty() {
-            write!(f, " ({})", self.path)?;
+            write!(f, " ({})", one_line(&self.path))?;
         }
         match &self.hint {
-            Some(hint) => write!(f, " - did you mean \"{hint}\"?"),
+            Some(hint) => write!(f, " - did you mean \"{}\"?", one_line(hint)),
             None => Ok(()),
         }
     }
+}
+
+/// `text` with its control characters escaped: a config that somebody else wrote must not steer a terminal.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// All that is wrong with a config, in file order; never empty.

@@ -31,7 +31,10 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults) -> Body {
     for key in ["listeners", "routes", "upstreams"] {
         file.refuse(
             key,
-            &format!("\"{key}\" belongs to the full form and cannot stand beside \"port\" and \"servers\"; `weir check --expand` prints this file in full form"),
+            &format!(
+                "\"{key}\" belongs to the full form and cannot stand beside \"port\" and \"servers\"; \
+                 `weir check --expand` prints this file in full form"
+            ),
         );
     }
     let port = file

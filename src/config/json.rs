@@ -375,7 +375,8 @@ mod tests {
         /// On texts made of JSON's own pieces, this parser and serde_json accept the same ones and read the same values.
         #[test]
         fn it_agrees_with_serde_json(pieces in prop::collection::vec(prop::sample::select(vec![
-            "{", "}", "[", "]", ",", ":", "\"a\"", "\"\\u00e4\\n\"", "1", "-2.5e3", "0", "true", "null", " ", "\n", "\"", "\\", ".", "e",
+            "{", "}", "[", "]", ",", ":", "\"a\"", "\"\\u00e4\\n\"", "1", "-2.5e3", "0", "true", "null", " ", "\n",
+            "\"", "\\", ".", "e",
         ]), 0..12)) {
             let text = pieces.concat();
             match (parse(&text), serde_json::from_str::<serde_json::Value>(&text)) {

@@ -1,23 +1,24 @@
 //! The config: reading the file, compiling it, and errors with line, column and path.
 //!
-//! A text goes through three forms. [`json`] gives values that know their places. The readers ([`compile`] and its parts)
-//! turn them into the honest [`model`], with every default filled in, and gather all errors on the way. [`raw`] mirrors the
-//! file as it may be written: the JSON Schema comes from it, and [`expand`] renders a model back into it. A test keeps the
+//! A text goes through three forms. `json` gives values that know their places. The readers (`compile` and its parts)
+//! turn them into the honest `model`, with every default filled in, and gather all errors on the way. `raw` mirrors the
+//! file as it may be written: the JSON Schema comes from it, and `expand` renders a model back into it. A test keeps the
 //! readers and the mirror in step. Absent: watching the file, and the difference between two configs.
 
 mod address;
 mod compile;
 mod error;
 mod flat;
-//mod footprint;
+mod footprint;
+mod headers;
 mod interpolate;
 mod json;
 mod lint;
 mod listener;
 pub mod model;
-//mod raw;
+pub mod raw;
 mod reader;
-//mod render;
+mod render;
 mod route;
 mod settings;
 pub mod units;
@@ -27,9 +28,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use error::{ConfigError, Errors, Pos};
-//pub use footprint::{Footprint, Item, footprint};
+pub use footprint::{Footprint, Item, footprint};
 pub use model::Config;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
+pub use upstream::strategy_name;
 
 /// Reads and compiles the file at `path`, with this process's environment for `${VAR}`. A file that cannot be read is an error
 /// like any other, without line and column.
@@ -48,7 +50,21 @@ pub fn load_str(
     compile::compile(file, text, env).map(|plan| plan.config)
 }
 
-//HOLD
+/// The same config in full form with every default written out and every `${VAR}` filled in. Expanding the result once more
+/// changes nothing.
+pub fn expand(
+    file: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, Errors> {
+    compile::compile(file, text, env).map(|plan| render::render(&plan))
+}
+
+/// The JSON Schema of a config file in both forms, as `weir schema` prints it.
+pub fn schema() -> String {
+    raw::schema()
+}
+
 /// The text of the file at `path`, or the error that says why there is none.
 pub fn read(path: &Path) -> Result<String, Errors> {
     std::fs::read_to_string(path).map_err(|e| {

@@ -1,5 +1,6 @@
 //! The honest form of a config: everything resolved, every default filled in, nothing left to check.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,6 +165,22 @@ pub struct Backend {
     pub path_prefix: String,
 }
 
+impl Backend {
+    /// `host:port` as a Host field has it, with brackets around an IPv6 address.
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// `http://host:port/prefix`.
+    pub fn url(&self) -> String {
+        format!("http://{}{}", self.authority(), self.path_prefix)
+    }
+}
+
 /// Backend-side timeouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackendTimeouts {
@@ -213,6 +230,13 @@ pub struct Cidr {
     pub addr: IpAddr,
     /// Leading bits that count.
     pub prefix: u8,
+}
+
+impl fmt::Display for Cidr {
+    /// `10.0.0.0/8`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.addr, self.prefix)
+    }
 }
 
 impl Cidr {

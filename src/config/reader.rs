@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::error::{ConfigError, Errors, Pos, nearest};
+use super::error::{ConfigError, Errors, Pos, nearest, one_line};
 use super::interpolate::substitute;
 use super::json::{Kind, Value};
 use super::model::NEVER;
@@ -87,7 +87,8 @@ impl<'a> Node<'a> {
         } else {
             format!(" ({})", self.path)
         };
-        let text = format!("{}:{line}:{col}: warning: {what}{place}", self.run.file);
+        let said = one_line(&format!("{what}{place}"));
+        let text = format!("{}:{line}:{col}: warning: {said}", self.run.file);
         self.run.warnings.borrow_mut().push((self.value.pos, text));
     }
 

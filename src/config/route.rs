@@ -1,12 +1,13 @@
 //! `routes` of the full form.
 
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
 
 use super::address;
 use super::compile::PlannedRoute;
 use super::error::nearest;
+use super::headers::{self, header_name};
 use super::listener::plain_name;
-use super::model::{Action, HeaderRules, Rewrite, Route};
+use super::model::{Action, Rewrite, Route};
 use super::reader::{Node, Object};
 use super::settings::NOT_BUILT;
 use crate::engine::router::{HeaderMatch, PathMatch, RouteMatch};
@@ -60,11 +61,11 @@ fn read(
     let action = action(o, upstreams);
     let request = o
         .get("request_headers")
-        .map(|n| header_rules(&n, true))
+        .map(|n| headers::rules(&n, true))
         .unwrap_or_default();
     let response = o
         .get("response_headers")
-        .map(|n| header_rules(&n, false))
+        .map(|n| headers::rules(&n, false))
         .unwrap_or_default();
     Some(PlannedRoute {
         listeners: on?,
@@ -375,81 +376,4 @@ fn respond(node: &Node<'_>) -> Option<Action> {
     }
     let status = u16::try_from(status).ok()?;
     Some(Action::Respond { status, body })
-}
-
-fn header_rules(node: &Node<'_>, request: bool) -> HeaderRules {
-    let mut rules = HeaderRules::default();
-    let Some(o) = node.object() else {
-        return rules;
-    };
-    for (key, list) in [("set", &mut rules.set), ("add", &mut rules.add)] {
-        let host_too = request && key == "set";
-        for entry in o.get(key).and_then(|n| n.entries()).unwrap_or_default() {
-            let name = match header_name(entry.key).and_then(|n| changeable(n, host_too)) {
-                Ok(name) => name,
-                Err(what) => {
-                    entry.key_error(what, None);
-                    continue;
-                }
-            };
-            if list.iter().any(|(n, _)| *n == name) {
-                entry.key_error(format!("\"{name}\" stands here twice"), None);
-            }
-            if let Some(value) = header_value(&entry.node) {
-                list.push((name, value));
-            }
-        }
-    }
-    for item in o.get("remove").and_then(|n| n.items()).unwrap_or_default() {
-        let Some(text) = item.string() else {
-            continue;
-        };
-        match header_name(&text).and_then(|n| changeable(n, false)) {
-            Ok(name) => rules.remove.push(name),
-            Err(what) => item.error(what),
-        }
-    }
-    o.finish();
-    rules
-}
-
-fn header_name(text: &str) -> Result<HeaderName, String> {
-    HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is not a field name"))
-}
-
-/// Framing and connection fields are the proxy's own: a rule that touched them could split messages.
-fn changeable(name: HeaderName, host_too: bool) -> Result<HeaderName, String> {
-    const OWN: [&str; 9] = [
-        "connection",
-        "content-length",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "via",
-    ];
-    if OWN.contains(&name.as_str()) {
-        return Err(format!(
-            "the field \"{name}\" is the proxy's own and cannot be changed by a rule"
-        ));
-    }
-    if name == http::header::HOST && !host_too {
-        return Err("the field \"host\" can only be set, and only on requests".into());
-    }
-    Ok(name)
-}
-
-fn header_value(node: &Node<'_>) -> Option<HeaderValue> {
-    let text = node.string()?;
-    match HeaderValue::from_str(&text) {
-        Ok(value) if text.trim_matches([' ', '\t']) == text => Some(value),
-        _ => {
-            node.error(format!(
-                "{text:?} is not a field value: visible ASCII, no line breaks, no space at its ends"
-            ));
-            None
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! `upstreams` of the full form, and what the flat form shares with it.
 
-use super::address::{self, BackendUrl};
+use super::address;
 use super::listener::check_name;
 use super::model::{Backend, Upstream};
 use super::reader::{Node, Object};
@@ -18,6 +18,12 @@ pub(crate) const STRATEGIES: [(&str, Strategy); 5] = [
     ("least-request", Strategy::LeastRequest),
     ("power-of-two", Strategy::PowerOfTwo),
 ];
+
+/// The name of `strategy` in a config.
+pub fn strategy_name(strategy: Strategy) -> &'static str {
+    let known = STRATEGIES.iter().find(|(_, s)| *s == strategy);
+    known.map_or("unknown", |(name, _)| name)
+}
 
 /// An upstream and the key that names it.
 pub(crate) struct Named<'a> {
@@ -120,7 +126,6 @@ fn backend(node: &Node<'_>, group: &mut Group) {
 /// The backends of an upstream while they are read.
 #[derive(Default)]
 pub(crate) struct Group {
-    urls: Vec<BackendUrl>,
     backends: Vec<Backend>,
     specs: Vec<(u32, Option<u32>)>,
 }
@@ -161,40 +166,32 @@ impl Group {
         weight: u32,
         max_in_flight: Option<u32>,
     ) -> Result<(), AddFault> {
-        let url = address::parse_url(text).map_err(AddFault::Url)?;
-        if let Some(i) = self.urls.iter().position(|u| *u == url) {
+        let mut backend = address::parse_url(text).map_err(AddFault::Url)?;
+        if let Some(same) = self.backends.iter().find(|b| b.url() == backend.url()) {
             let what = format!(
                 "\"{text}\" is the same backend as \"{}\" before it",
-                self.backends[i].name
+                same.name
             );
             return Err(AddFault::Url((what, None)));
         }
         let taken = |name: &str| self.backends.iter().any(|b| b.name == name);
-        let name = match name {
-            Some(name) => {
-                let letter = |c: char| c.is_ascii_alphanumeric() || "-_.:[]/".contains(c);
-                if name.is_empty() || name.len() > 128 || !name.chars().all(letter) {
-                    let what =
-                        format!("the name {name:?} must be 1 to 128 letters, digits or -_.:[]/");
-                    return Err(AddFault::Name(what));
-                }
-                name
+        if let Some(name) = name {
+            let letter = |c: char| c.is_ascii_alphanumeric() || "-_.:[]/".contains(c);
+            if name.is_empty() || name.len() > 128 || !name.chars().all(letter) {
+                let what = format!("the name {name:?} must be 1 to 128 letters, digits or -_.:[]/");
+                return Err(AddFault::Name(what));
             }
-            None if taken(&url.authority()) => format!("{}{}", url.authority(), url.path_prefix),
-            None => url.authority(),
-        };
-        if taken(&name) {
+            backend.name = name;
+        } else if taken(&backend.name) {
+            backend.name.push_str(&backend.path_prefix);
+        }
+        if taken(&backend.name) {
             return Err(AddFault::Name(format!(
-                "a backend before it is named \"{name}\" as well"
+                "a backend before it is named \"{}\" as well",
+                backend.name
             )));
         }
-        self.backends.push(Backend {
-            name,
-            host: url.host.clone(),
-            port: url.port,
-            path_prefix: url.path_prefix.clone(),
-        });
-        self.urls.push(url);
+        self.backends.push(backend);
         self.specs.push((weight, max_in_flight));
         Ok(())
     }

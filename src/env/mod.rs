@@ -70,6 +70,8 @@ pub trait Net: Send + Sync + 'static {
     ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
     /// Opens a connection. The caller bounds the time.
     fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// Takes a stream over from another core, so that this core's runtime drives it from now on.
+    fn adopt(&self, stream: Self::Stream) -> io::Result<Self::Stream>;
     /// Binds `addr`; several cores may bind the same one and share its connections. Port 0 picks a free port.
     fn listen(&self, addr: SocketAddr) -> io::Result<Self::Listener>;
 }

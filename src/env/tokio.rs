@@ -123,6 +123,10 @@ impl Net for TokioNet {
         Ok(stream)
     }
 
+    fn adopt(&self, stream: TcpStream) -> io::Result<TcpStream> {
+        TcpStream::from_std(stream.into_std()?)
+    }
+
     fn listen(&self, addr: SocketAddr) -> io::Result<TcpListener> {
         listen(addr, true)
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 
 use super::DecodeError;
 use super::head::{ResponseFraming, ResponseHead};
@@ -20,11 +20,15 @@ pub(super) fn decide(
     if chunked && (length.is_some() || head.version == Version::HTTP_10) {
         return Err(DecodeError::BadFraming);
     }
-    if let Some(length) = length {
-        // Equal ones and lists of equal ones become one.
+    if let Some(Length {
+        bytes,
+        is_plain: false,
+    }) = length
+    {
         head.headers
-            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
     }
+    let length = length.map(|length| length.bytes);
     let claims_body = chunked || length.is_some_and(|length| length > 0);
     let (framing, certain) = match head.status {
         status if status.is_informational() || status == StatusCode::NO_CONTENT => {
@@ -34,7 +38,8 @@ pub(super) fn decide(
         status if is_connect && status.is_success() => (ResponseFraming::None, false),
         // Their fields describe what a GET would have brought.
         _ if is_head => (ResponseFraming::None, true),
-        StatusCode::NOT_MODIFIED => (ResponseFraming::None, true),
+        // Some servers chunk an empty body behind a 304; its end might come only after the next request.
+        StatusCode::NOT_MODIFIED => (ResponseFraming::None, !chunked),
         StatusCode::RESET_CONTENT => {
             head.headers.remove(header::CONTENT_LENGTH);
             (ResponseFraming::Length(0), length == Some(0))
@@ -56,10 +61,14 @@ pub(super) fn keeps_alive(head: &ResponseHead) -> bool {
 }
 
 /// The seconds of `Keep-Alive: timeout=5, max=100`; a value that is no number promises nothing.
-pub(super) fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn keep_alive_timeout(head: &ResponseHead) -> Option<Duration> {
+    const FIELD: HeaderName = HeaderName::from_static("keep-alive");
     const NAME: &[u8] = b"timeout=";
-    headers
-        .get_all("keep-alive")
+    if !head.keep_alive {
+        return None;
+    }
+    head.headers
+        .get_all(FIELD)
         .iter()
         .flat_map(|value| fields::list_items(value.as_bytes()))
         .find_map(|item| {
@@ -69,17 +78,27 @@ pub(super) fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
         })
 }
 
+/// What the Content-Length fields say.
+struct Length {
+    bytes: u64,
+    /// Said once, without a list or leading zeros. Otherwise it is mended before it is passed on.
+    is_plain: bool,
+}
+
 /// The one length that all Content-Length fields agree on, each with digits alone.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, DecodeError> {
-    let mut agreed = None;
+fn content_length(headers: &HeaderMap) -> Result<Option<Length>, DecodeError> {
+    let mut agreed: Option<Length> = None;
     for value in headers.get_all(header::CONTENT_LENGTH) {
         for item in value.as_bytes().split(|byte| *byte == b',') {
             let item = item.trim_ascii();
-            let length = decimal(item).ok_or(DecodeError::BadFraming)?;
-            if agreed.is_some_and(|agreed| agreed != length) {
+            let bytes = decimal(item).ok_or(DecodeError::BadFraming)?;
+            if agreed.as_ref().is_some_and(|first| first.bytes != bytes) {
                 return Err(DecodeError::BadFraming);
             }
-            agreed = Some(length);
+            agreed = Some(Length {
+                bytes,
+                is_plain: agreed.is_none() && (item[0] != b'0' || item.len() == 1),
+            });
         }
     }
     Ok(agreed)

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 
 use super::{DecodeError, framing};
 use crate::message::fields::forbidden_in_trailers;
@@ -65,7 +65,8 @@ impl Scan {
     /// Is a parse worth its while? At first, when the blank line is there, and whenever the bytes have doubled: so
     /// the work stays linear and a malformed line is found before the section is whole.
     fn ready(&mut self, buf: &[u8]) -> bool {
-        let ready = buf.len() >= 2 * self.tried || has_blank_line(buf, self.seen);
+        let ready =
+            !buf.is_empty() && (buf.len() >= 2 * self.tried || has_blank_line(buf, self.seen));
         self.seen = buf.len();
         if ready {
             self.tried = buf.len();
@@ -118,7 +119,7 @@ pub(super) fn parse(
     };
     let certain = framing::decide(&mut head, is_head, is_connect)?;
     head.keep_alive = certain && framing::keeps_alive(&head);
-    head.keep_alive_timeout = framing::keep_alive_timeout(&head.headers);
+    head.keep_alive_timeout = framing::keep_alive_timeout(&head);
     Ok(Some(head))
 }
 
@@ -168,12 +169,12 @@ fn parse_section<'b>(
         Err(httparse::Error::TooManyHeaders) => return Err(DecodeError::HeadTooLarge),
         Err(_) => return Err(DecodeError::BadHead),
     };
-    // The status line and the blank line stand around the fields.
-    if !every_line_ends_in_crlf(&buf[..length], response.headers.len() + 2) {
+    let line = buf.iter().position(|byte| *byte == b'\n').unwrap_or(0);
+    if !buf[..line].ends_with(b"\r") || !buf[..length].ends_with(b"\r\n") {
         return Err(DecodeError::BadHead);
     }
     for (span, field) in spans.iter_mut().zip(response.headers.iter()) {
-        *span = Span::of(buf, field);
+        *span = Span::of(buf, field).ok_or(DecodeError::BadHead)?;
     }
     Ok(Some(Parsed {
         version: match response.version {
@@ -245,11 +246,11 @@ pub(super) fn parse_trailers(
             return Err(DecodeError::HeadTooLarge);
         }
         Ok(httparse::Status::Complete((length, fields))) => {
-            if !every_line_ends_in_crlf(&buf[..length], fields.len() + 1) {
+            if !buf[..length].ends_with(b"\r\n") {
                 return Err(DecodeError::BadTrailers);
             }
             for (span, field) in spans.iter_mut().zip(fields) {
-                *span = Span::of(buf, field);
+                *span = Span::of(buf, field).ok_or(DecodeError::BadTrailers)?;
             }
             (length, fields.len())
         }
@@ -270,24 +271,21 @@ pub(super) fn parse_trailers(
 }
 
 impl Span {
-    /// Where `field`, which was parsed out of `buf`, lies in it. Limits keep sections far below 4 GiB.
-    fn of(buf: &[u8], field: &httparse::Header<'_>) -> Span {
-        let place = |part: &[u8]| {
-            // An empty value may be a slice of nowhere; only its length counts then.
-            let start = (part.as_ptr() as usize).wrapping_sub(buf.as_ptr() as usize);
-            match part.len() {
-                0 => (0, 0),
-                length => (start as u32, (start + length) as u32),
-            }
-        };
-        let (name, name_end) = place(field.name.as_bytes());
-        let (value, value_end) = place(field.value);
-        Span {
-            name,
-            name_end,
-            value,
-            value_end,
-        }
+    /// Where `field`, which was parsed out of `buf`, lies in it; `None` if its line does not end in CRLF. The parser
+    /// lets a bare LF pass, which RFC 9112, section 2.2 permits and smugglers like, but no CR without an LF.
+    fn of(buf: &[u8], field: &httparse::Header<'_>) -> Option<Span> {
+        let offset = |part: &[u8]| (part.as_ptr() as usize).wrapping_sub(buf.as_ptr() as usize);
+        let (name, value) = (offset(field.name.as_bytes()), offset(field.value));
+        let (name_end, value_end) = (name + field.name.len(), value + field.value.len());
+        let mut behind = buf.get(value_end..)?.iter();
+        let end = behind.find(|byte| !matches!(byte, b' ' | b'\t'))?;
+        let at = |place: usize| u32::try_from(place).ok();
+        (*end == b'\r').then_some(Span {
+            name: at(name)?,
+            name_end: at(name_end)?,
+            value: at(value)?,
+            value_end: at(value_end)?,
+        })
     }
 }
 
@@ -298,7 +296,7 @@ fn collect(section: &Bytes, spans: &[Span]) -> Result<HeaderMap, DecodeError> {
     for span in spans {
         let name = &section[span.name as usize..span.name_end as usize];
         let value = section.slice(span.value as usize..span.value_end as usize);
-        let name = HeaderName::from_bytes(name).map_err(|_| DecodeError::BadHead)?;
+        let name = name_of(name).ok_or(DecodeError::BadHead)?;
         let value = HeaderValue::from_maybe_shared(value).map_err(|_| DecodeError::BadHead)?;
         headers
             .try_append(name, value)
@@ -307,13 +305,25 @@ fn collect(section: &Bytes, spans: &[Span]) -> Result<HeaderMap, DecodeError> {
     Ok(headers)
 }
 
-/// Does each of the section's lines end in CRLF? The parser lets a bare LF pass, which RFC 9112, section 2.2 permits
-/// and smugglers like. It folds and skips no lines, so that their number is known and counting the CRLFs suffices.
-fn every_line_ends_in_crlf(section: &[u8], lines: usize) -> bool {
-    let ends = section
-        .iter()
-        .zip(&section[1..])
-        .filter(|&(&cr, &lf)| cr == b'\r' && lf == b'\n')
-        .count();
-    ends == lines
+/// A field's name. The usual ones in their usual spelling are found without lowering each letter.
+fn name_of(name: &[u8]) -> Option<HeaderName> {
+    Some(match name {
+        b"Age" | b"age" => header::AGE,
+        b"Date" | b"date" => header::DATE,
+        b"ETag" | b"etag" => header::ETAG,
+        b"Vary" | b"vary" => header::VARY,
+        b"Server" | b"server" => header::SERVER,
+        b"Expires" | b"expires" => header::EXPIRES,
+        b"Location" | b"location" => header::LOCATION,
+        b"Connection" | b"connection" => header::CONNECTION,
+        b"Set-Cookie" | b"set-cookie" => header::SET_COOKIE,
+        b"Content-Type" | b"content-type" => header::CONTENT_TYPE,
+        b"Accept-Ranges" | b"accept-ranges" => header::ACCEPT_RANGES,
+        b"Cache-Control" | b"cache-control" => header::CACHE_CONTROL,
+        b"Last-Modified" | b"last-modified" => header::LAST_MODIFIED,
+        b"Content-Length" | b"content-length" => header::CONTENT_LENGTH,
+        b"Content-Encoding" | b"content-encoding" => header::CONTENT_ENCODING,
+        b"Transfer-Encoding" | b"transfer-encoding" => header::TRANSFER_ENCODING,
+        _ => return HeaderName::from_bytes(name).ok(),
+    })
 }

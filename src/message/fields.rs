@@ -22,8 +22,12 @@ impl ConnectionTokens {
     pub fn of(headers: &HeaderMap) -> Self {
         let mut tokens = ConnectionTokens::default();
         for value in headers.get_all(header::CONNECTION) {
-            for item in list_items(value.as_bytes()) {
-                tokens.add(item);
+            let value = value.as_bytes();
+            // Nearly always there is one option alone.
+            if value.contains(&b',') {
+                list_items(value).for_each(|item| tokens.add(item));
+            } else {
+                tokens.add(value.trim_ascii());
             }
         }
         if tokens.nominated.len() > 1 {
@@ -117,29 +121,13 @@ fn cannot_be_nominated(name: &HeaderName) -> bool {
 
 /// Removes what belongs to the sender's connection: the hop-by-hop fields and those that Connection nominates.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    const ALWAYS: [HeaderName; 6] = [
-        header::CONNECTION,
-        header::TE,
-        header::UPGRADE,
-        header::TRANSFER_ENCODING,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-    ];
-    const RARE: [&str; 4] = [
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authentication-info",
-        "http2-settings",
-    ];
     if headers.contains_key(header::CONNECTION) {
         for name in ConnectionTokens::of(headers).nominated {
             headers.remove(name);
         }
     }
-    for name in ALWAYS {
-        headers.remove(name);
-    }
-    for name in RARE {
+    // One look at each name finds them all; a message seldom has more than one or two.
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
         headers.remove(name);
     }
 }
@@ -220,6 +208,20 @@ fn item_end(list: &[u8]) -> usize {
         }
     }
     list.len()
+}
+
+/// Is there no Transfer-Encoding, or `chunked` alone? Any other coding is one that this proxy does not decode, and a body whose
+/// coding is not understood has no certain end (RFC 9112, section 6.1).
+pub fn is_plainly_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(only), None) => only
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    }
 }
 
 /// Does the sender take trailers (`TE: trailers`, RFC 9110, section 10.1.4)?

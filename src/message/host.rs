@@ -70,18 +70,32 @@ fn is_ipv6(address: &[u8]) -> bool {
 /// Unreserved characters, sub-delimiters and whole percent-encodings (RFC 3986, section 3.2.2).
 fn is_reg_name(name: &[u8]) -> bool {
     let mut rest = name;
-    loop {
-        rest = match rest {
-            [] => return true,
+    while let Some(odd) = rest.iter().position(|byte| !REG_NAME[usize::from(*byte)]) {
+        rest = match &rest[odd..] {
             [b'%', high, low, tail @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                tail
-            }
-            [byte, tail @ ..]
-                if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte) =>
-            {
                 tail
             }
             _ => return false,
         };
     }
+    true
+}
+
+/// Bytes that a registered name may hold as they are.
+const REG_NAME: [bool; 256] = table(b"-._~!$&'()*+,;=");
+
+/// Marks letters, digits and these bytes.
+pub(super) const fn table(others: &[u8]) -> [bool; 256] {
+    let mut marked = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        marked[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        marked[others[at] as usize] = true;
+        at += 1;
+    }
+    marked
 }

@@ -1,6 +1,8 @@
 //! The normal form of a path (RFC 3986, section 6.2.2): each character in one spelling, no dot segments. What one
 //! reader would decode or resolve further than another is refused, since a rule could then be walked around.
 
+use super::host::table;
+
 /// `Some(None)` if the path is normal already, `Some(Some(normal))` if not, `None` if it must be refused: it does not
 /// begin with a slash, holds a broken percent-encoding or a control, or climbs above the root.
 pub(super) fn normalise(path: &str) -> Option<Option<String>> {
@@ -20,9 +22,9 @@ pub(super) fn normalise(path: &str) -> Option<Option<String>> {
 fn is_plain(path: &[u8]) -> bool {
     let mut before = 0;
     path.iter().all(|&byte| {
-        let plain = is_pchar(byte) && !(byte == b'.' && before == b'/');
+        let dotted = byte == b'.' && before == b'/';
         before = byte;
-        plain || byte == b'/'
+        (is_pchar(byte) || byte == b'/') && !dotted
     })
 }
 
@@ -105,22 +107,9 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// A path character that needs no encoding (RFC 3986, section 3.3).
+/// Path characters that need no encoding (RFC 3986, section 3.3).
+const PCHAR: [bool; 256] = table(b"-._~!$&'()*+,;=:@");
+
 fn is_pchar(byte: u8) -> bool {
-    is_unreserved(byte)
-        || matches!(
-            byte,
-            b'!' | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b','
-                | b';'
-                | b'='
-                | b':'
-                | b'@'
-        )
+    PCHAR[usize::from(byte)]
 }

@@ -7,7 +7,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use super::cause::Cause;
-use super::{host, path};
+use super::host::{self, Host};
+use super::path;
 
 /// Where a request goes. A target that came in normal form costs no allocation.
 #[derive(Clone, Debug)]
@@ -71,11 +72,7 @@ pub fn parse(
     if method == Method::CONNECT {
         return Err(Cause::MethodNotAllowed);
     }
-    let authority = authority(uri, headers, version)?;
-    let host = match &authority {
-        Some(value) => host::normalise(value.as_bytes()).ok_or(Cause::BadRequest)?,
-        None => host::Host::default(),
-    };
+    let (authority, host) = authority(uri, headers, version)?;
     // No path at all is the authority form, which belongs to CONNECT.
     let original = uri.path_and_query().cloned().ok_or(Cause::BadRequest)?;
     let normal_path = match original.path() {
@@ -96,27 +93,25 @@ fn authority(
     uri: &Uri,
     headers: &HeaderMap,
     version: Version,
-) -> Result<Option<HeaderValue>, Cause> {
+) -> Result<(Option<HeaderValue>, Host), Cause> {
+    let valid = |value: &HeaderValue| host::normalise(value.as_bytes()).ok_or(Cause::BadRequest);
     let mut hosts = headers.get_all(HOST).iter();
     let named = match (hosts.next(), hosts.next()) {
         (Some(_), Some(_)) => return Err(Cause::BadRequest),
-        (Some(host), None) if host::normalise(host.as_bytes()).is_none() => {
-            return Err(Cause::BadRequest);
-        }
-        (host, _) => host,
+        (Some(named), None) => (Some(named.clone()), valid(named)?),
+        (None, _) if version == Version::HTTP_11 => return Err(Cause::BadRequest),
+        (None, _) => (None, Host::default()),
     };
-    if named.is_none() && version == Version::HTTP_11 {
-        return Err(Cause::BadRequest);
-    }
     if !matches!(uri.scheme_str(), None | Some("http" | "https")) {
         return Err(Cause::BadRequest);
     }
-    match (uri.authority(), named) {
-        (Some(authority), _) => HeaderValue::from_str(authority.as_str())
-            .map(Some)
-            .map_err(|_| Cause::BadRequest),
-        (None, Some(host)) => Ok(Some(host.clone())),
-        (None, None) if version == Version::HTTP_2 => Err(Cause::BadRequest),
-        (None, None) => Ok(None),
+    match uri.authority() {
+        Some(authority) => {
+            let value = HeaderValue::from_str(authority.as_str()).map_err(|_| Cause::BadRequest)?;
+            let host = valid(&value)?;
+            Ok((Some(value), host))
+        }
+        None if named.0.is_none() && version == Version::HTTP_2 => Err(Cause::BadRequest),
+        None => Ok(named),
     }
 }

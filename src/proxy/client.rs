@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,7 +22,6 @@ use super::watch::Phase;
 use super::{http, respond};
 use crate::env::{Clock, Env, Stream};
 use crate::message::cause::Cause;
-use crate::time::Tick;
 
 /// Idling for this long gives hyper's buffers back.
 const PARK_AFTER: Duration = Duration::from_secs(1);
@@ -43,6 +42,8 @@ pub struct Line {
     overflow: AtomicBool,
     /// The last write did not go through: hyper still holds bytes.
     blocked: AtomicBool,
+    /// Body bytes of the current request so far.
+    pub received: AtomicU64,
     /// Unread bytes may be on their way: close only after draining them.
     pub linger: AtomicBool,
 }
@@ -139,8 +140,9 @@ impl<E: Env> AsyncWrite for Io<E> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    /// Left to the task that drives hyper: it drops the stream, which closes it in order, or lingers first.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -217,7 +219,6 @@ async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>) -> (StreamOf<E>
         .auto_date_header(false)
         .half_close(false)
         .header_read_timeout(None)
-        .pipeline_flush(true)
         .max_buf_size(limits.head_bytes.max(8192))
         .max_headers(limits.head_fields)
         .serve_connection(io, service);
@@ -252,15 +253,15 @@ async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>) -> (StreamOf<E>
 }
 
 /// Arms the wait for the next request of a connection whose response has ended.
-pub fn arm_idle<E: Env>(conn: &Conn<E>, now: Tick) {
-    conn.watch.arm(
-        Phase::Idle,
-        now + PARK_AFTER.min(conn.model().timeouts.idle),
-    );
+pub fn arm_idle<E: Env>(conn: &Conn<E>) {
+    conn.arm_in(Phase::Idle, PARK_AFTER.min(conn.model().timeouts.idle));
 }
 
 /// hyper has ended: count what it refused by itself, answer what it could not, and close.
 async fn finish<E: Env>(conn: &Conn<E>, stream: StreamOf<E>, result: Result<(), hyper::Error>) {
+    if result.is_ok() && !conn.line.linger.load(Ordering::Relaxed) {
+        return;
+    }
     let Err(error) = result else {
         return close(stream, conn).await;
     };
@@ -307,9 +308,7 @@ async fn refuse<E: Env>(conn: &Conn<E>, mut stream: StreamOf<E>, cause: Cause) {
 /// Closes in order; where unread bytes may come, reads and drops some of them first.
 async fn close<E: Env>(mut stream: StreamOf<E>, conn: &Conn<E>) {
     let lingering = async {
-        // hyper may have shut it down already, which is an error to do twice and otherwise nothing.
-        let _ = stream.shutdown().await;
-        if !conn.line.linger.load(Ordering::Relaxed) {
+        if stream.shutdown().await.is_err() || !conn.line.linger.load(Ordering::Relaxed) {
             return;
         }
         let mut scrap = [0; 4096];

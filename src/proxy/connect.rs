@@ -106,37 +106,53 @@ impl<E: Env> Backend<E> {
         self.lock().open
     }
 
-    /// An idle connection of this core that still stands, if there is one.
-    pub fn reuse(self: &Arc<Self>, core: usize, now: Tick) -> Option<Link<E>> {
+    /// An idle connection that still stands, if there is one: this core's latest, or, where the backend's bound leaves no room
+    /// for another, one that a different core hands over.
+    pub fn reuse(self: &Arc<Self>, env: &E, now: Tick) -> Option<Link<E>> {
         loop {
-            let mut idle = {
+            let idle = {
                 let mut pool = self.lock();
-                let at = pool.idle.iter().rposition(|c| c.core == core)?;
+                let own = pool.idle.iter().rposition(|c| c.core == env.core());
+                let at = own.or_else(|| {
+                    if self.is_full(&pool) {
+                        pool.idle.len().checked_sub(1)
+                    } else {
+                        None
+                    }
+                })?;
                 pool.idle.remove(at)?
             };
             let permit = Permit(Some(Arc::clone(self)));
-            if idle.until > now && stands(&mut idle.stream) {
-                let Idle {
-                    stream,
-                    read,
-                    write,
-                    ..
-                } = idle;
-                return Some(Link {
-                    stream,
-                    read,
-                    write,
-                    reused: true,
-                    permit,
-                });
+            let Idle {
+                core,
+                until,
+                mut stream,
+                read,
+                write,
+            } = idle;
+            if until > now && stands(&mut stream) {
+                let adopted = if core == env.core() {
+                    Ok(stream)
+                } else {
+                    env.net().adopt(stream)
+                };
+                match adopted {
+                    Ok(stream) => {
+                        return Some(Link {
+                            stream,
+                            read,
+                            write,
+                            reused: true,
+                            permit,
+                        });
+                    }
+                    Err(error) => tracing::warn!(%error, "a connection could not be handed over"),
+                }
             }
-            // Closed before its permit goes, as a Link is.
-            drop(idle);
-            drop(permit);
         }
     }
 
-    /// Opens a new connection, closing an idle one of another core first where the backend's bound asks for it.
+    /// Opens a new connection, closing an idle one first where the backend's bound asks for it.
     ///
     /// # Errors
     /// Why no address of the backend could be reached in time.
@@ -226,8 +242,11 @@ impl<E: Env> Backend<E> {
     fn permit(self: &Arc<Self>) -> Permit<E> {
         let evicted = {
             let mut pool = self.lock();
-            let full = self.max_in_flight.is_some_and(|max| pool.open >= max);
-            match if full { pool.idle.pop_front() } else { None } {
+            match if self.is_full(&pool) {
+                pool.idle.pop_front()
+            } else {
+                None
+            } {
                 Some(idle) => Some(idle),
                 None => {
                     pool.open += 1;
@@ -237,6 +256,10 @@ impl<E: Env> Backend<E> {
         };
         drop(evicted);
         Permit(Some(Arc::clone(self)))
+    }
+
+    fn is_full(&self, pool: &Pool<StreamOf<E>>) -> bool {
+        self.max_in_flight.is_some_and(|max| pool.open >= max)
     }
 
     async fn dial_any(&self, env: &E) -> Result<StreamOf<E>, Cause> {

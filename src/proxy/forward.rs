@@ -98,47 +98,79 @@ impl Sending {
         B: Body<Data = Bytes, Error = Cause> + Unpin,
     {
         loop {
-            while !self.broken && (link.write.has_remaining() || self.pending.has_remaining()) {
-                let parts = [IoSlice::new(&link.write), IoSlice::new(&self.pending)];
-                let stream = Pin::new(&mut link.stream);
-                let wrote = match (link.write.is_empty(), self.pending.is_empty()) {
-                    (false, true) => stream.poll_write(cx, &link.write),
-                    (true, _) => stream.poll_write(cx, &self.pending),
-                    (false, false) => stream.poll_write_vectored(cx, &parts),
-                };
-                match ready!(wrote) {
-                    Ok(n) if n > 0 => {
-                        self.wrote = true;
-                        let head = n.min(link.write.len());
-                        link.write.advance(head);
-                        self.pending.advance(n - head);
-                    }
-                    Ok(_) | Err(_) => self.broken = true,
-                }
-            }
-            if self.broken {
-                self.ended = true;
-                link.write.clear();
-                self.pending.clear();
-            }
+            // Gathered before it is written, so that a head and the first piece of its body go out together.
+            let starved = match self.gather(cx, conn, link, body) {
+                Poll::Ready(Ok(())) => false,
+                Poll::Ready(Err(cause)) => return Poll::Ready(Err(cause)),
+                Poll::Pending => true,
+            };
+            ready!(self.flush(cx, link));
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
-            match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-                Some(Ok(frame)) => self.take(frame, link),
-                Some(Err(cause)) => {
-                    self.consumed = true;
-                    return Poll::Ready(Err(cause));
-                }
-                None => {
-                    self.ended = true;
-                    if self.framing == BodyFraming::Chunked {
-                        h1::last_chunk(&mut link.write, None);
-                    }
+            if starved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes the next piece of the body, unless one is still on its way out. Pending when the client has not sent it yet.
+    fn gather<E: Env, B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: &Conn<E>,
+        link: &mut Link<E>,
+        body: &mut B,
+    ) -> Poll<Result<(), Cause>>
+    where
+        B: Body<Data = Bytes, Error = Cause> + Unpin,
+    {
+        if self.ended || !self.pending.is_empty() || link.write.len() > READ_BUFFER {
+            return Poll::Ready(Ok(()));
+        }
+        match ready!(Pin::new(body).poll_frame(cx)) {
+            Some(Ok(frame)) => self.take(frame, link),
+            Some(Err(cause)) => {
+                self.consumed = true;
+                return Poll::Ready(Err(cause));
+            }
+            None => {
+                self.ended = true;
+                if self.framing == BodyFraming::Chunked {
+                    h1::last_chunk(&mut link.write, None);
                 }
             }
-            conn.arm_in(Phase::FirstByte, self.first_byte);
         }
+        conn.arm_in(Phase::FirstByte, self.first_byte);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what has been gathered. Ready when all of it went out, or cannot any more.
+    fn flush<E: Env>(&mut self, cx: &mut Context<'_>, link: &mut Link<E>) -> Poll<()> {
+        while link.write.has_remaining() || self.pending.has_remaining() {
+            let parts = [IoSlice::new(&link.write), IoSlice::new(&self.pending)];
+            let stream = Pin::new(&mut link.stream);
+            let wrote = match (link.write.is_empty(), self.pending.is_empty()) {
+                (false, true) => stream.poll_write(cx, &link.write),
+                (true, _) => stream.poll_write(cx, &self.pending),
+                (false, false) => stream.poll_write_vectored(cx, &parts),
+            };
+            match ready!(wrote) {
+                Ok(n) if n > 0 => {
+                    self.wrote = true;
+                    let head = n.min(link.write.len());
+                    link.write.advance(head);
+                    self.pending.advance(n - head);
+                }
+                Ok(_) | Err(_) => {
+                    self.broken = true;
+                    self.ended = true;
+                    link.write.clear();
+                    self.pending.clear();
+                }
+            }
+        }
+        Poll::Ready(())
     }
 
     fn take<E: Env>(&mut self, frame: Frame<Bytes>, link: &mut Link<E>) {
@@ -430,8 +462,12 @@ where
     fn settle(&mut self) {
         if let Some(link) = self.link.take() {
             if self.sending.is_complete(&link) && self.decoder.reusable(&link.read) {
-                self.backend
-                    .keep(self.conn.core(), self.conn.now(), link, self.keep_alive);
+                self.backend.keep(
+                    self.conn.core(),
+                    self.conn.coarse_now(),
+                    link,
+                    self.keep_alive,
+                );
             } else {
                 drop(link);
             }

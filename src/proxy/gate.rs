@@ -84,12 +84,12 @@ impl<E: Env> Gate<E> {
         self.lock().engine.status()
     }
 
-    /// Waits for a slot. Dropping the future gives the place in the queue, or the slot, on to the next.
+    /// Offers at `now` and waits for a slot. Dropping the future gives the place in the queue, or the slot, on to the next.
     ///
     /// # Errors
     /// The engine's refusal.
-    pub async fn acquire(self: &Arc<Self>, meta: &Meta) -> Result<Lease<E>, ShedReason> {
-        let offer = self.decide(|state, now| {
+    pub async fn acquire(self: &Arc<Self>, now: Tick, meta: &Meta) -> Result<Lease<E>, ShedReason> {
+        let offer = self.decide_at(now, |state, now| {
             if meta.attempt == 0 {
                 state.budget.deposit();
             }
@@ -100,7 +100,7 @@ impl<E: Env> Gate<E> {
             offer
         });
         match offer {
-            Offer::Admit(slot) => Ok(Lease::new(self, slot)),
+            Offer::Admit(slot) => Ok(Lease::new(self, slot, false)),
             Offer::Shed(reason) => Err(reason),
             Offer::Wait(id) => {
                 let slot = Waiting {
@@ -109,7 +109,7 @@ impl<E: Env> Gate<E> {
                     done: false,
                 }
                 .await?;
-                Ok(Lease::new(self, slot))
+                Ok(Lease::new(self, slot, true))
             }
         }
     }
@@ -145,11 +145,14 @@ impl<E: Env> Gate<E> {
         }
     }
 
-    /// Locks, decides, hands out the grants, unlocks, wakes.
     fn decide<T>(&self, decision: impl FnOnce(&mut State, Tick) -> T) -> T {
+        self.decide_at(self.env.clock().now(), decision)
+    }
+
+    /// Locks, decides, hands out the grants, unlocks, wakes.
+    fn decide_at<T>(&self, now: Tick, decision: impl FnOnce(&mut State, Tick) -> T) -> T {
         let mut woken = Wakers::default();
         let (out, rearm) = {
-            let now = self.env.clock().now();
             let mut state = self.lock();
             let out = decision(&mut state, now);
             while let Some(grant) = state.engine.next_grant() {
@@ -285,20 +288,27 @@ pub struct Lease<E: Env> {
     gate: Arc<Gate<E>>,
     slot: Option<Slot>,
     backend: BackendId,
+    waited: bool,
 }
 
 impl<E: Env> Lease<E> {
-    fn new(gate: &Arc<Gate<E>>, slot: Slot) -> Self {
+    fn new(gate: &Arc<Gate<E>>, slot: Slot, waited: bool) -> Self {
         Lease {
             gate: Arc::clone(gate),
             backend: slot.backend,
             slot: Some(slot),
+            waited,
         }
     }
 
     /// Where the request goes.
     pub fn backend(&self) -> BackendId {
         self.backend
+    }
+
+    /// Did it wait in the queue for it?
+    pub fn waited(&self) -> bool {
+        self.waited
     }
 
     /// Gives the slot back and says how it went.

@@ -30,7 +30,7 @@ use crate::message::{fields, target};
 /// Bounds on a backend's response head.
 const RESPONSE_LIMITS: HeadLimits = HeadLimits {
     bytes: 64 * 1024,
-    fields: 256,
+    fields: 128,
 };
 
 /// Serves one request, from its head to the head of its response. It cannot fail: what goes wrong becomes an answer.
@@ -38,7 +38,7 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
     conn.watch.disarm();
     let (parts, body) = request.into_parts();
     let mut record = Record::begin(&conn, &parts);
-    let upload = Upload::new(&conn, body, &record.received);
+    let upload = Upload::new(&conn, body);
     let answer = {
         let mut answering = pin!(answer(&conn, parts, upload, &mut record));
         std::future::poll_fn(|cx| {
@@ -96,6 +96,16 @@ fn split<E: Env>(response: Response<Bytes>) -> (http::response::Parts, Content<E
     (parts, Content::Whole(data))
 }
 
+/// A lower bound of a head's size: its target, and its fields with a colon and a line's end each.
+fn head_bytes(parts: &http::request::Parts) -> usize {
+    let target = parts.uri.path_and_query().map_or(0, |p| p.as_str().len());
+    let fields = parts
+        .headers
+        .iter()
+        .map(|(n, v)| n.as_str().len() + v.len() + 3);
+    target + fields.sum::<usize>()
+}
+
 /// Steps 2 and 3: what is malformed or too large is refused, and a route decides what happens to the rest.
 async fn answer<E: Env>(
     conn: &Arc<Conn<E>>,
@@ -110,6 +120,15 @@ async fn answer<E: Env>(
         .is_some_and(|p| p.as_str().len() > limits.uri_bytes)
     {
         return Err(Cause::UriTooLong);
+    }
+    // A body that has ended before its first byte was read has no coding either.
+    let bodiless = http_body::Body::is_end_stream(&upload);
+    if !bodiless && !fields::is_plainly_chunked(&parts.headers) {
+        return Err(Cause::BadRequest);
+    }
+    // hyper looks at the size of a head only while it is incomplete.
+    if head_bytes(&parts) > limits.head_bytes {
+        return Err(Cause::HeadTooLarge);
     }
     let target = target::parse(&parts.method, &parts.uri, &parts.headers, parts.version)?;
     if limits
@@ -128,7 +147,7 @@ async fn answer<E: Env>(
         })
         .ok_or(Cause::NoRoute)?;
     record.route = Some(index);
-    let framing = framing_of(&parts.headers, &upload);
+    let framing = framing_of(&parts.method, &upload);
     let inbound = Inbound {
         method: parts.method,
         target,
@@ -165,15 +184,17 @@ async fn answer<E: Env>(
 }
 
 /// How the body is framed towards the backend: as the client framed it.
-fn framing_of(headers: &HeaderMap, body: &impl http_body::Body) -> BodyFraming {
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        BodyFraming::Chunked
-    } else if headers.contains_key(header::CONTENT_LENGTH) {
-        body.size_hint()
+fn framing_of(method: &Method, body: &impl http_body::Body) -> BodyFraming {
+    if !body.is_end_stream() {
+        return body
+            .size_hint()
             .exact()
-            .map_or(BodyFraming::Chunked, BodyFraming::Length)
-    } else {
-        BodyFraming::None
+            .map_or(BodyFraming::Chunked, BodyFraming::Length);
+    }
+    // A method that is defined with content says so when there is none (RFC 9110 section 8.6).
+    match *method {
+        Method::POST | Method::PUT | Method::PATCH => BodyFraming::Length(0),
+        _ => BodyFraming::None,
     }
 }
 
@@ -203,8 +224,12 @@ impl<E: Env> Run<'_, E> {
             .map(|limit| record.started + limit);
         let mut failed: Option<Failure> = None;
         loop {
-            let offered = conn.now();
-            let lease = match upstream.gate.acquire(&meta).await {
+            let offered = if meta.attempt == 0 {
+                record.started
+            } else {
+                conn.now()
+            };
+            let lease = match upstream.gate.acquire(offered, &meta).await {
                 Ok(lease) => lease,
                 // A retry that finds no other backend says what went wrong on the first.
                 Err(ShedReason::NoBackend) if let Some(failure) = failed => {
@@ -212,7 +237,9 @@ impl<E: Env> Run<'_, E> {
                 }
                 Err(reason) => return Err(shed(reason)),
             };
-            record.queue_wait += conn.now().since(offered);
+            if lease.waited() {
+                record.queue_wait += conn.now().since(offered);
+            }
             record.attempts += 1;
             let id = lease.backend();
             let Some(backend) = upstream.backends.get(&id) else {
@@ -250,7 +277,7 @@ impl<E: Env> Run<'_, E> {
         id: (u64, u64),
     ) -> Result<(Attempt<E>, ResponseHead), Failure> {
         let conn = self.conn;
-        let mut reusable = backend.reuse(conn.core(), conn.now());
+        let mut reusable = backend.reuse(&conn.core.env, conn.coarse_now());
         loop {
             let mut link = match reusable.take() {
                 Some(link) => link,

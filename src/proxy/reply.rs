@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub enum Reply<E: Env> {
 pub struct Stream<E: Env> {
     fetch: Fetch<E, Upload<E>>,
     record: Record<E>,
+    /// A failure that waits for what came before it to go out.
+    failed: Option<Cause>,
 }
 
 impl<E: Env> Reply<E> {
@@ -50,7 +52,11 @@ impl<E: Env> Reply<E> {
     }
 
     pub fn stream(fetch: Fetch<E, Upload<E>>, record: Record<E>) -> Self {
-        Reply::Stream(Box::new(Stream { fetch, record }))
+        Reply::Stream(Box::new(Stream {
+            fetch,
+            record,
+            failed: None,
+        }))
     }
 }
 
@@ -87,6 +93,9 @@ impl<E: Env> Body for Reply<E> {
 
 impl<E: Env> Stream<E> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        if let Some(cause) = self.failed {
+            return Poll::Ready(Some(Err(cause)));
+        }
         // A defect in one body ends that body, not the connection's task.
         let polled = catch_unwind(AssertUnwindSafe(|| self.fetch.poll_piece(cx)));
         let frame = match polled {
@@ -106,7 +115,14 @@ impl<E: Env> Stream<E> {
                 let conn = &self.record.conn;
                 conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
             }
-            Some(Err(cause)) => self.record.cause = Some(*cause),
+            Some(Err(cause)) => {
+                // hyper drops what it has not flushed when a body fails. A turn later the head and the pieces before are out,
+                // and the client sees a response that broke off instead of silence.
+                self.record.cause = Some(*cause);
+                self.failed = Some(*cause);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             None => self.record.complete = true,
         }
         Poll::Ready(frame)
@@ -128,7 +144,6 @@ pub struct Record<E: Env> {
     pub queue_wait: Duration,
     pub attempts: u8,
     pub id: (u64, u64),
-    pub received: Arc<AtomicU64>,
     sent: u64,
     /// Its body ended as it should.
     complete: bool,
@@ -166,7 +181,6 @@ impl<E: Env> Record<E> {
             queue_wait: Duration::ZERO,
             attempts: 0,
             id: conn.core.request_id(),
-            received: Arc::new(AtomicU64::new(0)),
             sent: 0,
             complete: true,
             log,
@@ -224,7 +238,7 @@ impl<E: Env> Drop for Record<E> {
     fn drop(&mut self) {
         let conn = &self.conn;
         let now = conn.now();
-        client::arm_idle(conn, now);
+        client::arm_idle(conn);
         if !self.complete && self.cause.is_none() {
             self.cause = Some(Cause::ClientGone);
         }
@@ -254,7 +268,7 @@ impl<E: Env> Drop for Record<E> {
                 referer: field(&header::REFERER),
                 status: self.status,
                 bytes_sent: self.sent,
-                bytes_received: self.received.load(Ordering::Relaxed),
+                bytes_received: conn.line.received.load(Ordering::Relaxed),
                 started: self.started,
                 ended: now,
                 queue_wait: self.queue_wait,

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -97,14 +97,15 @@ impl Inbound {
     fn forwarding<E: Env>(&self, out: &mut BytesMut, conn: &Conn<E>, rules: &HeaderRules) {
         let said = |name: &HeaderName| rules_say(rules, name);
         if !said(&X_FORWARDED_FOR) {
-            out.extend_from_slice(b"x-forwarded-for: ");
-            fields::forwarded_for(
-                out,
-                self.headers.get_all(&X_FORWARDED_FOR),
-                conn.peer,
-                conn.trusted,
-            );
-            out.extend_from_slice(b"\r\n");
+            let name = X_FORWARDED_FOR.as_str().as_bytes();
+            if conn.trusted {
+                let mut chain = BytesMut::new();
+                let said = self.headers.get_all(&X_FORWARDED_FOR);
+                fields::forwarded_for(&mut chain, said, conn.peer, true);
+                h1::field(out, name, &chain);
+            } else {
+                h1::field(out, name, conn.peer_text.as_bytes());
+            }
         }
         if !said(&X_FORWARDED_PROTO)
             && !(conn.trusted && self.headers.contains_key(&X_FORWARDED_PROTO))
@@ -163,18 +164,27 @@ pub fn hex_id((high, low): (u64, u64)) -> [u8; 32] {
 pub struct Upload<E: Env> {
     body: Incoming,
     limit: u64,
-    received: Arc<AtomicU64>,
     conn: Arc<Conn<E>>,
 }
 
 impl<E: Env> Upload<E> {
-    pub fn new(conn: &Arc<Conn<E>>, body: Incoming, received: &Arc<AtomicU64>) -> Self {
+    pub fn new(conn: &Arc<Conn<E>>, body: Incoming) -> Self {
+        conn.line.received.store(0, Ordering::Relaxed);
+        conn.line.linger.store(false, Ordering::Relaxed);
         let limit = conn.model().limits.body_bytes.unwrap_or(u64::MAX);
         Upload {
             body,
             limit,
-            received: Arc::clone(received),
             conn: Arc::clone(conn),
+        }
+    }
+}
+
+impl<E: Env> Drop for Upload<E> {
+    fn drop(&mut self) {
+        if !self.body.is_end_stream() {
+            // The client may still be sending what nobody will read.
+            self.conn.line.linger.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -201,6 +211,8 @@ impl<E: Env> Body for Upload<E> {
         };
         if let Some(data) = frame.data_ref() {
             let before = self
+                .conn
+                .line
                 .received
                 .fetch_add(data.len() as u64, Ordering::Relaxed);
             if before + data.len() as u64 > self.limit {

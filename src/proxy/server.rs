@@ -46,6 +46,8 @@ pub struct Core<E: Env> {
     /// Request ids are this and a counter.
     id_prefix: u64,
     next_request: AtomicU64,
+    /// When the sweep last looked, in nanoseconds: the clock of the coarse deadlines.
+    swept: AtomicU64,
     /// The second since the epoch and its HTTP date.
     date: Mutex<(u64, HeaderValue)>,
 }
@@ -93,6 +95,8 @@ pub struct Conn<E: Env> {
     pub core: Arc<Core<E>>,
     pub listener: usize,
     pub peer: IpAddr,
+    /// The same as text, for X-Forwarded-For.
+    pub peer_text: Box<str>,
     /// Does the peer belong to the listener's trusted proxies?
     pub trusted: bool,
     pub watch: Watch,
@@ -112,8 +116,13 @@ impl<E: Env> Conn<E> {
         self.core.env.clock().now()
     }
 
+    /// The time of the latest sweep: at most a sweep behind, and no look at a clock.
+    pub fn coarse_now(&self) -> Tick {
+        Tick::from_nanos(self.core.swept.load(Ordering::Relaxed))
+    }
+
     pub fn arm_in(&self, phase: Phase, patience: Duration) {
-        self.watch.arm(phase, self.now() + patience);
+        self.watch.arm(phase, self.coarse_now() + SWEEP + patience);
     }
 
     pub fn phase(&self) -> Phase {
@@ -133,6 +142,7 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
         next_connection: AtomicU64::new(0),
         id_prefix: env.rng("request-id", index).next_u64(),
         next_request: AtomicU64::new(0),
+        swept: AtomicU64::new(env.clock().now().as_nanos()),
         date: Mutex::new((u64::MAX, HeaderValue::from_static(""))),
         env: env.clone(),
         proxy: Arc::clone(&proxy),
@@ -219,6 +229,7 @@ fn admit<E: Env>(
         core: Arc::clone(core),
         listener,
         peer,
+        peer_text: peer.to_string().into(),
         trusted,
         watch: Watch::default(),
         line: client::Line::default(),
@@ -263,6 +274,7 @@ async fn sweep<E: Env>(core: Arc<Core<E>>) {
     for round in 1_u64.. {
         clock.sleep_until(clock.now() + SWEEP).await;
         let now = clock.now();
+        core.swept.store(now.as_nanos(), Ordering::Relaxed);
         core.registry()
             .values()
             .for_each(|conn| conn.watch.sweep(now));

@@ -113,8 +113,19 @@ fn put(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     out.write_fmt(text).expect("writing to a Vec does not fail");
 }
 
+/// Nothing in it needs an escape in either form. Nearly every field is so, and goes out as one copy.
+fn is_plain(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\'))
+}
+
 /// As Apache does: a backslash before quotes and backslashes, `\xhh` for every byte that is not printable ASCII.
 fn quoted_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    if is_plain(bytes) {
+        out.extend_from_slice(bytes);
+        return;
+    }
     for &byte in bytes {
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
@@ -129,13 +140,19 @@ fn member(name: &str, value: Option<&[u8]>, out: &mut Vec<u8>) {
     let Some(value) = value else {
         return;
     };
-    put(out, format_args!(",\"{name}\":\""));
-    for c in String::from_utf8_lossy(value).chars() {
-        match c {
-            '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
-            // C0, DEL and C1 (terminals obey those too) are all within one UTF-16 unit.
-            c if c.is_control() => put(out, format_args!("\\u{:04x}", c as u32)),
-            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+    for piece in [b",\"", name.as_bytes(), b"\":\""] {
+        out.extend_from_slice(piece);
+    }
+    if is_plain(value) {
+        out.extend_from_slice(value);
+    } else {
+        for c in String::from_utf8_lossy(value).chars() {
+            match c {
+                '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
+                // C0, DEL and C1 (terminals obey those too) are all within one UTF-16 unit.
+                c if c.is_control() => put(out, format_args!("\\u{:04x}", c as u32)),
+                c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
         }
     }
     out.push(b'"');

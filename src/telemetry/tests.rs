@@ -1,3 +1,5 @@
+//! Counters and their text form, log lines under hostile input, and the log as a file.
+
 use std::net::Ipv4Addr;
 use std::time::UNIX_EPOCH;
 

@@ -124,7 +124,12 @@ pub(crate) fn once(port: u16, raw: impl AsRef<[u8]>) -> Response {
 
 fn status(line: &str) -> Result<u16, Broken> {
     let malformed = || Broken::Malformed(format!("status line {line:?}"));
-    let rest = line.strip_prefix("HTTP/1.1 ").ok_or_else(malformed)?;
+    // To a client that speaks HTTP/1.0 a server may answer in it.
+    let rest = line.strip_prefix("HTTP/1.").ok_or_else(malformed)?;
+    let rest = rest
+        .strip_prefix("1 ")
+        .or(rest.strip_prefix("0 "))
+        .ok_or_else(malformed)?;
     let (code, _reason) = rest.split_once(' ').ok_or_else(malformed)?;
     let digits = code.len() == 3 && code.bytes().all(|b| b.is_ascii_digit());
     let code = code.parse().ok().filter(|_| digits).ok_or_else(malformed)?;

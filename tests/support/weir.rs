@@ -158,3 +158,37 @@ fn port_in(line: &str) -> Option<u16> {
     let address = address.split([' ', '/', ',', '\x1b']).next()?;
     address.rsplit(':').next()?.parse().ok()
 }
+
+/// What a test adds to the plain config, as JSON members: `"limits": {"uri": "1KiB"}`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extra<'a> {
+    pub(crate) top: &'a str,
+    pub(crate) listener: &'a str,
+    pub(crate) upstream: &'a str,
+}
+
+/// One listener and one upstream with these backends, on free ports. Idle backend connections close after a second, so that
+/// descriptors return within a test.
+pub(crate) fn config(ports: &[u16], extra: Extra<'_>) -> String {
+    let backends: Vec<String> = ports
+        .iter()
+        .map(|p| format!("\"http://127.0.0.1:{p}\""))
+        .collect();
+    let members = |start: String, more: &str| match more {
+        "" => start,
+        more => format!("{start}, {more}"),
+    };
+    let listener = members("\"bind\": \"127.0.0.1:0\"".into(), extra.listener);
+    let upstream = members(
+        format!("\"backends\": [{}]", backends.join(", ")),
+        extra.upstream,
+    );
+    let mut start = format!(
+        "\"listeners\": {{\"web\": {{{listener}}}}}, \"upstreams\": {{\"app\": {{{upstream}}}}}, \
+         \"admin\": {{\"bind\": \"127.0.0.1:0\"}}, \"access_log\": false"
+    );
+    if !extra.top.contains("\"timeouts\"") {
+        start.push_str(", \"timeouts\": {\"backend_idle\": \"1s\"}");
+    }
+    format!("{{{}}}", members(start, extra.top))
+}

@@ -1,3 +1,5 @@
+//! The pace of requests on a clock that stands still, and what the report counts.
+
 use super::report::*;
 use super::*;
 

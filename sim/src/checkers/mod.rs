@@ -1,0 +1,45 @@
+//! Invariants, one a file: each reads what a run left behind and says in sentences what is broken.
+//!
+//! What can only be seen while it happens (a backend that has too much, an answer to another's request) is written into the
+//! book by the models, under the checker's name.
+
+mod bytes;
+mod capacity;
+mod conservation;
+mod entitlement;
+mod liveness;
+mod queue;
+mod retry;
+
+pub use self::entitlement::{Shares, shares};
+
+use crate::world::Run;
+
+/// A broken invariant.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Violation {
+    /// The checker that found it.
+    pub checker: String,
+    /// What it found.
+    pub what: String,
+}
+
+/// All violations of a run.
+pub fn check(run: &Run) -> Vec<Violation> {
+    let mut found: Vec<(&'static str, String)> = run.book.violations.clone();
+    found.extend(run.panics.iter().map(|what| ("panic", what.clone())));
+    found.extend(run.stopped.iter().map(|what| ("world", what.clone())));
+    let named = |name: &'static str, list: Vec<String>| list.into_iter().map(move |w| (name, w));
+    found.extend(named("conservation", conservation::check(run)));
+    found.extend(named("capacity", capacity::check(run)));
+    found.extend(named("queue", queue::check(run)));
+    found.extend(named("entitlement", entitlement::check(run)));
+    found.extend(named("retry", retry::check(run)));
+    found.extend(named("bytes", bytes::check(run)));
+    found.extend(named("liveness", liveness::check(run)));
+    let violation = |(checker, what): (&str, String)| Violation {
+        checker: checker.to_string(),
+        what,
+    };
+    found.into_iter().map(violation).collect()
+}

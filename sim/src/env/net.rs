@@ -1,0 +1,205 @@
+//! Sockets and names of one simulated host.
+//!
+//! Two of turmoil's habits are made good here: it refuses a second bind of one address (core loops share a listener
+//! instead), and a dial that is given up leaves the far side connected to nobody (the dial is finished and closed instead).
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
+
+use turmoil::net::{TcpListener, TcpStream};
+use weirkeeper::env::{Listener, Net};
+
+use super::stream::{Link, SimStream};
+use super::{Fabric, lock};
+
+/// Sockets and names of one simulated host.
+#[derive(Debug)]
+pub struct SimNet {
+    fabric: Arc<Fabric>,
+    /// The shared listeners of this host by port.
+    listeners: Mutex<BTreeMap<u16, Weak<Shared>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    fabric: Arc<Fabric>,
+    addr: SocketAddr,
+    inner: Inner,
+}
+
+/// Turmoil's listener has no Debug of its own.
+struct Inner(TcpListener);
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TcpListener")
+    }
+}
+
+impl SimNet {
+    pub(super) fn new(fabric: &Arc<Fabric>) -> Self {
+        SimNet {
+            fabric: Arc::clone(fabric),
+            listeners: Mutex::default(),
+        }
+    }
+}
+
+impl Net for SimNet {
+    type Stream = SimStream;
+    type Listener = SimListener;
+
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        self.fabric
+            .names
+            .get(&(host.to_ascii_lowercase(), port))
+            .cloned()
+            .ok_or_else(|| {
+                let what = format!("{host}:{port} is not in the simulated world");
+                io::Error::new(io::ErrorKind::NotFound, what)
+            })
+    }
+
+    fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<SimStream>> + Send {
+        Dial {
+            counted: Some(Counted::new(&self.fabric, addr)),
+            inner: Some(Box::pin(dial(Arc::clone(&self.fabric), addr))),
+        }
+    }
+
+    fn adopt(&self, stream: SimStream) -> io::Result<SimStream> {
+        Ok(stream)
+    }
+
+    fn listen(&self, addr: SocketAddr) -> io::Result<SimListener> {
+        let mut listeners = lock(&self.listeners);
+        if let Some(shared) = listeners.get(&addr.port()).and_then(Weak::upgrade) {
+            return Ok(SimListener(shared));
+        }
+        // Turmoil binds the unspecified address of its own family only; a simulated host has just one address.
+        let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), addr.port());
+        let bind = pin!(TcpListener::bind(any));
+        let Poll::Ready(inner) = bind.poll(&mut Context::from_waker(Waker::noop())) else {
+            unreachable!("turmoil binds without waiting");
+        };
+        let inner = inner?;
+        let shared = Arc::new(Shared {
+            fabric: Arc::clone(&self.fabric),
+            addr: SocketAddr::new(addr.ip(), inner.local_addr()?.port()),
+            inner: Inner(inner),
+        });
+        listeners.insert(shared.addr.port(), Arc::downgrade(&shared));
+        Ok(SimListener(shared))
+    }
+}
+
+/// One of several handles of a listener. Whoever waits longest gets the next connection; the port is free once all are gone.
+#[derive(Debug)]
+pub struct SimListener(Arc<Shared>);
+
+impl Listener for SimListener {
+    type Stream = SimStream;
+
+    async fn accept(&self) -> io::Result<(SimStream, SocketAddr)> {
+        let (inner, peer) = self.0.inner.0.accept().await?;
+        // Accepting comes before the dialler learns of it: the link begins here.
+        let link = Arc::new(Link::default());
+        lock(&self.0.fabric.links).insert((peer, inner.local_addr()?), Arc::clone(&link));
+        Ok((SimStream::new(&self.0.fabric, inner, link, None), peer))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.0.addr)
+    }
+}
+
+/// Connections that were dialled to one address, from the dial to the drop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// Now.
+    pub now: u32,
+    /// The most at once.
+    pub peak: u32,
+    /// All of them.
+    pub total: u64,
+}
+
+/// Counts one connection for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Counted {
+    fabric: Arc<Fabric>,
+    addr: SocketAddr,
+}
+
+impl Counted {
+    fn new(fabric: &Arc<Fabric>, addr: SocketAddr) -> Self {
+        let mut open = lock(&fabric.open);
+        let entry = open.entry(addr).or_default();
+        entry.now += 1;
+        entry.total += 1;
+        entry.peak = entry.peak.max(entry.now);
+        drop(open);
+        Counted {
+            fabric: Arc::clone(fabric),
+            addr,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(entry) = lock(&self.fabric.open).get_mut(&self.addr) {
+            entry.now -= 1;
+        }
+    }
+}
+
+type Dialling = Pin<Box<dyn Future<Output = io::Result<SimStream>> + Send + Sync>>;
+
+/// A dial under way. Dropped before its end it goes on by itself and closes what it gets, as an operating system would.
+struct Dial {
+    counted: Option<Counted>,
+    inner: Option<Dialling>,
+}
+
+impl Future for Dial {
+    type Output = io::Result<SimStream>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let inner = self.inner.as_mut().expect("polled after completion");
+        let Poll::Ready(result) = inner.as_mut().poll(cx) else {
+            return Poll::Pending;
+        };
+        self.inner = None;
+        let counted = self.counted.take();
+        Poll::Ready(result.map(|mut stream| {
+            stream.count(counted);
+            stream
+        }))
+    }
+}
+
+impl Drop for Dial {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take()
+            && turmoil::in_simulation()
+            && let Ok(handle) = tokio::runtime::Handle::try_current()
+        {
+            // An error means that nobody answered: there is nothing to close.
+            handle.spawn(async move { drop(inner.await) });
+        }
+    }
+}
+
+async fn dial(fabric: Arc<Fabric>, addr: SocketAddr) -> io::Result<SimStream> {
+    let inner = TcpStream::connect(addr).await?;
+    let link = lock(&fabric.links)
+        .remove(&(inner.local_addr()?, addr))
+        .ok_or_else(|| io::Error::other("the accepting side recorded no link"))?;
+    Ok(SimStream::new(&fabric, inner, link, Some(addr)))
+}

@@ -1,0 +1,201 @@
+//! A simulated connection: turmoil's stream, cut into pieces from the seed, with a reset that the other side sees.
+//!
+//! Turmoil sends a reset only when data is left unread. An aborted connection is therefore closed in order and marked, and
+//! the other side reads an error where it would read the end. Absent: a reset that overtakes data which is still under way.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use turmoil::net::TcpStream;
+use weirkeeper::env::Stream;
+use weirkeeper::rng::Rng;
+
+use super::Fabric;
+use super::net::Counted;
+
+/// What both ends of a connection know of each other.
+#[derive(Debug, Default)]
+pub struct Link {
+    /// One end was dropped with an abort.
+    reset: AtomicBool,
+    /// The dialling end is gone, though the other may not have heard of it yet.
+    left: AtomicBool,
+}
+
+impl Link {
+    /// Has the end that dialled let go of the connection?
+    pub fn dialler_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// Whoever drops its end next resets the connection.
+    pub fn reset(&self) {
+        self.reset.store(true, Ordering::Relaxed);
+    }
+}
+
+/// One end of a simulated connection.
+#[derive(Debug)]
+pub struct SimStream {
+    inner: TcpStream,
+    link: Arc<Link>,
+    dialled: bool,
+    abort: AtomicBool,
+    chop: Option<Rng>,
+    counted: Option<Counted>,
+}
+
+impl SimStream {
+    pub(super) fn new(
+        fabric: &Fabric,
+        inner: TcpStream,
+        link: Arc<Link>,
+        dialled: Option<SocketAddr>,
+    ) -> Self {
+        let mut rng = Rng::new(fabric.seed).stream("chop", chop_index(&inner));
+        let chop = rng.chance(fabric.chop).then_some(rng);
+        SimStream {
+            inner,
+            link,
+            dialled: dialled.is_some(),
+            abort: AtomicBool::new(false),
+            chop,
+            counted: None,
+        }
+    }
+
+    pub(super) fn count(&mut self, counted: Option<Counted>) {
+        self.counted = counted;
+    }
+
+    /// What both ends know of each other.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    fn reset_by_peer(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::ConnectionReset, "reset by the other side")
+    }
+}
+
+/// The two ports identify a connection well enough, and do not depend on what else happens in the world.
+fn chop_index(inner: &TcpStream) -> u64 {
+    let port = |addr: io::Result<SocketAddr>| addr.map_or(0, |a| u64::from(a.port()));
+    port(inner.local_addr()) << 16 | port(inner.peer_addr())
+}
+
+/// How much of `len` bytes a cut connection moves at once: mostly a few, at times all.
+fn piece(rng: &mut Rng, len: usize) -> usize {
+    let bound = [1, 7, 64, 1024, usize::MAX][usize::try_from(rng.below(5)).unwrap_or(0)];
+    let len = u64::try_from(len.min(bound)).unwrap_or(u64::MAX);
+    usize::try_from(1 + rng.below(len)).unwrap_or(1)
+}
+
+impl AsyncRead for SimStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        let room = buf.remaining();
+        match &mut this.chop {
+            Some(rng) if room > 1 => {
+                let some = piece(rng, room);
+                let mut part = ReadBuf::new(buf.initialize_unfilled_to(some));
+                ready!(Pin::new(&mut this.inner).poll_read(cx, &mut part))?;
+                let filled = part.filled().len();
+                buf.advance(filled);
+            }
+            _ => ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?,
+        }
+        if room > 0 && buf.filled().len() == before && this.link.reset.load(Ordering::Relaxed) {
+            return Poll::Ready(Err(this.reset_by_peer()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for SimStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let len = match &mut this.chop {
+            Some(rng) if buf.len() > 1 => piece(rng, buf.len()),
+            _ => buf.len(),
+        };
+        Pin::new(&mut this.inner).poll_write(cx, &buf[..len])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // One call is one segment: a head and its body travel together, which halves the events of a request.
+        let mut whole = bufs.iter().filter(|b| !b.is_empty());
+        match (whole.next(), whole.next()) {
+            (None, _) => Poll::Ready(Ok(0)),
+            (Some(only), None) => self.poll_write(cx, only),
+            _ => {
+                let joined = bufs.iter().map(|b| &**b).collect::<Vec<_>>().concat();
+                self.as_mut().poll_write(cx, &joined)
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+impl Stream for SimStream {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.peer_addr()
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn poll_readable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut byte = [0];
+        let peeked = ready!(self.inner.poll_peek(cx, &mut ReadBuf::new(&mut byte)))?;
+        if peeked == 0 && self.link.reset.load(Ordering::Relaxed) {
+            return Poll::Ready(Err(self.reset_by_peer()));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn set_abort(&self) {
+        self.abort.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for SimStream {
+    fn drop(&mut self) {
+        if self.dialled {
+            self.link.left.store(true, Ordering::Relaxed);
+        }
+        if self.abort.load(Ordering::Relaxed) {
+            self.link.reset.store(true, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,510 @@
+//! A modelled backend: it accepts, reads, works for as long as its model says, and answers; faults act on it from outside.
+//!
+//! What it truly works on at once is its own affair: what exceeds that queues inside it. It writes down every request that
+//! reaches it and checks, at that moment, that the proxy kept to what the config allows.
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Semaphore;
+use weirkeeper::env::{Clock, Env, Listener, Net, Stream, Task};
+use weirkeeper::rng::Rng;
+use weirkeeper::time::Tick;
+
+use super::message::{self, Head, Reader};
+use super::pattern::Whose;
+use crate::env::{Link, SimEnv, SimStream, lock};
+use crate::ledger::Ledger;
+use crate::plan::BackendPlan;
+
+/// One modelled backend.
+#[derive(Debug)]
+pub struct Backend {
+    index: usize,
+    plan: BackendPlan,
+    env: SimEnv,
+    ledger: Ledger,
+    permits: Semaphore,
+    state: Mutex<State>,
+}
+
+/// What changes.
+#[derive(Debug)]
+struct State {
+    rng: Rng,
+    /// Faults that keep it from accepting.
+    closed: u32,
+    accepting: Option<Task>,
+    connections: BTreeMap<u64, Connection>,
+    next_connection: u64,
+    /// Connections older than this one end with their message.
+    retired: u64,
+    hang_until: Tick,
+    slow: Vec<f64>,
+    malformed: Vec<f64>,
+    /// Requests that it has, by execution, with the connection that they came on.
+    running: Vec<(usize, Arc<Link>)>,
+    peak: u32,
+    healed: bool,
+}
+
+#[derive(Debug)]
+struct Connection {
+    task: Option<Task>,
+    link: Arc<Link>,
+    idle: bool,
+}
+
+impl Backend {
+    /// A backend that does not accept yet.
+    pub fn new(index: usize, plan: BackendPlan, env: SimEnv, ledger: Ledger) -> Arc<Backend> {
+        let rng = env.rng("backend", index as u64);
+        let concurrency = plan
+            .model
+            .concurrency
+            .map_or(Semaphore::MAX_PERMITS, |c| c as usize);
+        Arc::new(Backend {
+            index,
+            plan,
+            env,
+            ledger,
+            permits: Semaphore::new(concurrency),
+            state: Mutex::new(State {
+                rng,
+                closed: 0,
+                accepting: None,
+                connections: BTreeMap::new(),
+                next_connection: 0,
+                retired: 0,
+                hang_until: Tick::ZERO,
+                slow: Vec::new(),
+                malformed: Vec::new(),
+                running: Vec::new(),
+                peak: 0,
+                healed: false,
+            }),
+        })
+    }
+
+    /// Listens, unless a fault keeps it from that. Runs within its host.
+    pub fn open(self: &Arc<Self>) {
+        let mut state = lock(&self.state);
+        if state.closed > 0 || state.accepting.is_some() {
+            return;
+        }
+        let at = SocketAddr::from(([0, 0, 0, 0], self.plan.port));
+        let listener = self
+            .env
+            .net()
+            .listen(at)
+            .expect("the port is this backend's own");
+        let this = Arc::clone(self);
+        state.accepting = Some(self.env.spawn("backend accept", async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                this.connected(stream);
+            }
+        }));
+    }
+
+    /// A fault keeps it from accepting, for as long as [`Backend::reopen`] is not called as often.
+    pub fn close(&self) {
+        let mut state = lock(&self.state);
+        state.closed += 1;
+        if let Some(task) = state.accepting.take() {
+            task.abort();
+        }
+    }
+
+    /// One reason less not to accept.
+    pub fn reopen(self: &Arc<Self>) {
+        lock(&self.state).closed -= 1;
+        self.open();
+    }
+
+    /// Every connection ends now, with a reset if so wished.
+    pub fn kill_connections(&self, reset: bool) {
+        for connection in lock(&self.state).connections.values() {
+            if reset {
+                connection.link.reset();
+            }
+            connection.task.iter().for_each(Task::abort);
+        }
+    }
+
+    /// Idle connections end now, the others with their message.
+    pub fn retire_connections(&self) {
+        let mut state = lock(&self.state);
+        state.retired = state.next_connection;
+        for connection in state.connections.values().filter(|c| c.idle) {
+            connection.task.iter().for_each(Task::abort);
+        }
+    }
+
+    /// Nothing is said before `until`.
+    pub fn hang(&self, until: Tick) {
+        let mut state = lock(&self.state);
+        state.hang_until = state.hang_until.max(until);
+    }
+
+    /// Work that begins takes `factor` times as long, until [`Backend::quicken`].
+    pub fn slow(&self, factor: f64) {
+        lock(&self.state).slow.push(factor);
+    }
+
+    /// Takes one `factor` back.
+    pub fn quicken(&self, factor: f64) {
+        remove(&mut lock(&self.state).slow, factor);
+    }
+
+    /// This share of answers is no HTTP, until [`Backend::mend`].
+    pub fn garble(&self, share: f64) {
+        lock(&self.state).malformed.push(share);
+    }
+
+    /// Takes one `share` back.
+    pub fn mend(&self, share: f64) {
+        remove(&mut lock(&self.state).malformed, share);
+    }
+
+    /// From now on it does nothing wrong by itself either.
+    pub fn heal(&self) {
+        lock(&self.state).healed = true;
+    }
+
+    /// The most requests that it had at once, orphans aside.
+    pub fn peak(&self) -> u32 {
+        lock(&self.state).peak
+    }
+
+    fn connected(self: &Arc<Self>, stream: SimStream) {
+        let mut state = lock(&self.state);
+        let key = state.next_connection;
+        state.next_connection += 1;
+        let connection = Connection {
+            task: None,
+            link: Arc::clone(stream.link()),
+            idle: true,
+        };
+        state.connections.insert(key, connection);
+        let this = Arc::clone(self);
+        let task = self.env.spawn("backend connection", async move {
+            let gone = Gone {
+                backend: &this,
+                key,
+            };
+            this.serve_connection(key, stream).await;
+            drop(gone);
+        });
+        if let Some(connection) = state.connections.get_mut(&key) {
+            connection.task = Some(task);
+        }
+    }
+
+    async fn serve_connection(&self, key: u64, mut stream: SimStream) {
+        let mut reader = Reader::default();
+        let mut idle = self.plan.model.idle.0;
+        loop {
+            let clock = self.env.clock();
+            let head = tokio::select! {
+                biased;
+                head = reader.head(&mut stream, true) => head,
+                () = clock.sleep_until(clock.now() + idle) => return,
+            };
+            let Ok(head) = head else { return };
+            self.set_idle(key, false);
+            let keep = match head.id {
+                Some(id) => self.serve(key, id, &head, &mut reader, &mut stream).await,
+                None => self.serve_unknown(&mut stream).await,
+            };
+            if !keep || head.close || self.set_idle(key, true) {
+                return;
+            }
+            idle = self.next_idle();
+        }
+    }
+
+    /// Serves one request; may the connection go on?
+    async fn serve(
+        &self,
+        key: u64,
+        id: u64,
+        head: &Head,
+        reader: &mut Reader,
+        stream: &mut SimStream,
+    ) -> bool {
+        let running = Running::begin(self, id, stream.link());
+        self.unhung().await;
+        match reader
+            .body(stream, head.framing, Some(Whose::Request(id)))
+            .await
+        {
+            Ok(_) => {}
+            Err(message::Fault::Foreign | message::Fault::Malformed) => {
+                let what = format!("the body of request {id} came to {} wrong", self.plan.name);
+                self.ledger.book().violation("bytes", what);
+                return false;
+            }
+            Err(_) => return false,
+        }
+        self.ledger
+            .book()
+            .work(self.env.clock().now(), running.execution);
+        let work = async {
+            // Once healed it has room: orphaned work of slower days may go on for long.
+            let healed = lock(&self.state).healed;
+            let _permit = match healed {
+                true => None,
+                false => Some(self.permits.acquire().await.expect("it is never closed")),
+            };
+            let clock = self.env.clock();
+            let (time, answer) = self.draw(key, head, id);
+            clock.sleep_until(clock.now() + time).await;
+            self.unhung().await;
+            answer
+        };
+        let answer = if self.plan.model.abort_stops_work {
+            tokio::select! {
+                biased;
+                answer = work => answer,
+                () = left(stream) => return false,
+            }
+        } else {
+            work.await
+        };
+        let mut pieces = answer.bytes.chunks(PIECE);
+        let sent = loop {
+            match pieces.next() {
+                None => break true,
+                Some(piece) if stream.write_all(piece).await.is_err() => break false,
+                Some(_) => {}
+            }
+        };
+        drop(running);
+        sent && !answer.close
+    }
+
+    /// A request that no modelled client sent: a health check, say.
+    async fn serve_unknown(&self, stream: &mut SimStream) -> bool {
+        self.unhung().await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answer).await.is_ok()
+    }
+
+    async fn unhung(&self) {
+        loop {
+            let until = lock(&self.state).hang_until;
+            if self.env.clock().now() >= until {
+                return;
+            }
+            self.env.clock().sleep_until(until).await;
+        }
+    }
+
+    /// How long the work takes, and what is said after it.
+    fn draw(&self, key: u64, head: &Head, id: u64) -> (Duration, Answer) {
+        let model = &self.plan.model;
+        let mut state = lock(&self.state);
+        let slow: f64 = state.slow.iter().product();
+        let garbled = state
+            .malformed
+            .iter()
+            .fold(model.malformed_rate, |a, b| a.max(*b));
+        let healed = state.healed;
+        let retired = key < state.retired;
+        let rng = &mut state.rng;
+        let mut time = model.service_time.sample(rng).mul_f64(slow);
+        if healed {
+            time = time.min(HEALED);
+        }
+        let answer = if !healed && rng.chance(garbled) {
+            garbage(rng, id)
+        } else if !healed && rng.chance(model.fail_rate) {
+            let status = model.fail_status;
+            Answer {
+                bytes: format!(
+                    "HTTP/1.1 {status} Failed\r\nx-sim: {id}\r\ncontent-length: 0\r\n\r\n"
+                )
+                .into_bytes(),
+                close: false,
+            }
+        } else {
+            let chunked = rng.chance(model.chunked_rate).then_some(rng);
+            whole_answer(id, head, chunked, retired)
+        };
+        (time, answer)
+    }
+
+    /// Notes whether a connection waits for a request; true if it should rather end.
+    fn set_idle(&self, key: u64, idle: bool) -> bool {
+        let mut state = lock(&self.state);
+        if let Some(connection) = state.connections.get_mut(&key) {
+            connection.idle = idle;
+        }
+        key < state.retired
+    }
+
+    /// How long the connection stays open for another request.
+    fn next_idle(&self) -> Duration {
+        let mut state = lock(&self.state);
+        if !state.healed && state.rng.chance(self.plan.model.close_rate) {
+            return Duration::from_millis(state.rng.below(4));
+        }
+        self.plan.model.idle.0
+    }
+}
+
+/// Work takes no longer once all is healed: a probe asks whether it is answered, not whether in time.
+const HEALED: Duration = Duration::from_millis(5);
+
+/// Writes larger than this go in pieces.
+const PIECE: usize = 16 * 1024;
+
+/// What is written, and whether the connection ends with it.
+struct Answer {
+    bytes: Vec<u8>,
+    close: bool,
+}
+
+fn whole_answer(id: u64, head: &Head, chunked: Option<&mut Rng>, close: bool) -> Answer {
+    let mut bytes = Vec::with_capacity(96 + head.size);
+    bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\nx-sim: ");
+    bytes.extend_from_slice(id.to_string().as_bytes());
+    if close {
+        bytes.extend_from_slice(b"\r\nconnection: close");
+    }
+    let bodiless = head.method == "HEAD";
+    match chunked {
+        None => {
+            bytes.extend_from_slice(b"\r\ncontent-length: ");
+            bytes.extend_from_slice(head.size.to_string().as_bytes());
+            bytes.extend_from_slice(b"\r\n\r\n");
+            if !bodiless {
+                body(&mut bytes, id, 0, head.size);
+            }
+        }
+        Some(rng) => {
+            bytes.extend_from_slice(b"\r\ntransfer-encoding: chunked\r\n\r\n");
+            let mut offset = 0;
+            while !bodiless && offset < head.size {
+                let left = head.size - offset;
+                let size = 1 + usize::try_from(rng.below(left as u64)).unwrap_or(0);
+                bytes.extend_from_slice(format!("{size:x}\r\n").as_bytes());
+                body(&mut bytes, id, offset, size);
+                bytes.extend_from_slice(b"\r\n");
+                offset += size;
+            }
+            if !bodiless {
+                bytes.extend_from_slice(b"0\r\n\r\n");
+            }
+        }
+    }
+    Answer { bytes, close }
+}
+
+fn body(bytes: &mut Vec<u8>, id: u64, offset: usize, len: usize) {
+    let end = bytes.len() + len;
+    let begin = bytes.len();
+    while bytes.len() < end {
+        let at = offset + bytes.len() - begin;
+        bytes.extend_from_slice(Whose::Answer(id).slice(at, end - bytes.len()));
+    }
+}
+
+/// Answers that no proxy may pass on as whole ones.
+fn garbage(rng: &mut Rng, id: u64) -> Answer {
+    let text = match rng.below(6) {
+        0 => "SMTP ready\r\n\r\n".to_string(),
+        1 => format!(
+            "HTTP/1.1 200 OK\r\nx-sim: {id}\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nabcdef"
+        ),
+        2 => format!("HTTP/1.1 200 OK\r\nx-sim: {id}\r\ncontent-length: 500\r\n\r\n"),
+        3 => format!("HTTP/1.1 200 OK\r\nx-sim: {id}\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"),
+        4 => format!("HTTP/1.1 200 OK\r\nx-sim: {id}\r\ncontent-"),
+        _ => String::new(),
+    };
+    Answer {
+        bytes: text.into_bytes(),
+        close: true,
+    }
+}
+
+fn remove(list: &mut Vec<f64>, value: f64) {
+    if let Some(at) = list.iter().position(|x| *x == value) {
+        list.remove(at);
+    }
+}
+
+/// Completes when the proxy has let go of the connection and the backend has heard of it.
+fn left(stream: &mut SimStream) -> impl Future<Output = ()> {
+    poll_fn(move |cx| {
+        let ready = Pin::new(&mut *stream).poll_readable(cx);
+        // Data would be the next request, which waits for its turn.
+        if ready.is_ready() && stream.link().dialler_left() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+}
+
+/// Takes a connection out of the list, however it ends.
+struct Gone<'a> {
+    backend: &'a Backend,
+    key: u64,
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        lock(&self.backend.state).connections.remove(&self.key);
+    }
+}
+
+/// A request that the backend has, however it ends.
+struct Running<'a> {
+    backend: &'a Backend,
+    execution: usize,
+}
+
+impl<'a> Running<'a> {
+    fn begin(backend: &'a Backend, id: u64, link: &Arc<Link>) -> Self {
+        let now = backend.env.clock().now();
+        let execution = backend.ledger.book().begin(now, backend.index, id);
+        let mut state = lock(&backend.state);
+        state.running.push((execution, Arc::clone(link)));
+        let had = state
+            .running
+            .iter()
+            .filter(|(_, l)| !l.dialler_left())
+            .count();
+        let orphans = state.running.len() - had;
+        let had = u32::try_from(had).unwrap_or(u32::MAX);
+        state.peak = state.peak.max(had);
+        drop(state);
+        let mut book = backend.ledger.book();
+        if orphans > 0 {
+            book.reach("orphaned work");
+        }
+        if backend.plan.max_in_flight.is_some_and(|max| had > max) {
+            let name = &backend.plan.name;
+            let what = format!("{name} had {had} requests at once at {now}, more than it may");
+            book.violation("capacity", what);
+        }
+        drop(book);
+        Running { backend, execution }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let now = self.backend.env.clock().now();
+        let mut state = lock(&self.backend.state);
+        state.running.retain(|(e, _)| *e != self.execution);
+        drop(state);
+        self.backend.ledger.book().finish(now, self.execution);
+    }
+}

@@ -1,0 +1,105 @@
+//! Faults at work: each is a task of its own within its backend's host, from its beginning to its end.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use weirkeeper::env::{Clock, Env};
+use weirkeeper::time::Tick;
+
+use super::backend::Backend;
+use crate::env::{SimEnv, lock};
+use crate::ledger::Ledger;
+use crate::scenario::{Fault, FaultKind};
+
+/// The proxy's host, from which a blackhole cuts a zone off.
+pub const PROXY: &str = "proxy";
+
+/// How many blackholes hold each zone's link. Shared by all zones.
+pub type Held = Arc<Mutex<Vec<u32>>>;
+
+/// A failure domain's name as a host.
+pub fn zone_name(zone: usize) -> String {
+    format!("zone-{zone}")
+}
+
+/// One fault, bound to its backend.
+pub struct Striking {
+    /// Where it strikes.
+    pub backend: Arc<Backend>,
+    /// The backend's index in the plan.
+    pub index: usize,
+    /// Its failure domain.
+    pub zone: usize,
+    /// What happens.
+    pub fault: Fault,
+    /// When measuring begins.
+    pub origin: Duration,
+    /// When every fault is over.
+    pub healed: Duration,
+}
+
+impl Striking {
+    /// Waits for its time, strikes, and heals.
+    pub async fn run(self, env: SimEnv, ledger: Ledger, held: Held) {
+        let clock = env.clock();
+        let at = Tick::ZERO + self.origin + self.fault.at.0;
+        let healed = Tick::ZERO + self.healed;
+        if at >= healed {
+            return;
+        }
+        let end = (at + self.fault.lasts.0).min(healed);
+        clock.sleep_until(at).await;
+        ledger
+            .book()
+            .fault(clock.now(), self.fault.kind.name(), self.index, true);
+        self.begin(end, &held);
+        clock.sleep_until(end).await;
+        self.end(&held);
+        ledger
+            .book()
+            .fault(clock.now(), self.fault.kind.name(), self.index, false);
+    }
+
+    fn begin(&self, end: Tick, held: &Held) {
+        let backend = &self.backend;
+        match self.fault.kind {
+            FaultKind::Crash => {
+                backend.close();
+                backend.kill_connections(false);
+            }
+            FaultKind::Restart => {
+                backend.close();
+                backend.retire_connections();
+            }
+            FaultKind::Refuse => backend.close(),
+            FaultKind::Hang => backend.hang(end),
+            FaultKind::Slow => backend.slow(self.fault.factor),
+            FaultKind::Malformed => backend.garble(self.fault.factor),
+            FaultKind::Reset => backend.kill_connections(true),
+            FaultKind::Blackhole => {
+                let holds = &mut lock(held)[self.zone];
+                *holds += 1;
+                if *holds == 1 {
+                    turmoil::hold(PROXY, zone_name(self.zone));
+                }
+            }
+        }
+    }
+
+    fn end(&self, held: &Held) {
+        let backend = &self.backend;
+        match self.fault.kind {
+            FaultKind::Crash | FaultKind::Restart | FaultKind::Refuse => backend.reopen(),
+            FaultKind::Slow => backend.quicken(self.fault.factor),
+            FaultKind::Malformed => backend.mend(self.fault.factor),
+            FaultKind::Hang | FaultKind::Reset => {}
+            FaultKind::Blackhole => {
+                let holds = &mut lock(held)[self.zone];
+                *holds -= 1;
+                if *holds == 0 {
+                    turmoil::release(PROXY, zone_name(self.zone));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The models around the proxy: clients that ask, backends that answer, and the little HTTP that both speak.
+//!
+//! They share no code with the proxy, so that a fault of its codec is not theirs as well.
+
+pub mod backend;
+pub mod client;
+pub mod faults;
+pub mod message;
+pub mod pattern;

@@ -1,0 +1,212 @@
+//! A scenario resolved against a config: which backends there are, where they stand, who asks what. A plan and nothing else
+//! decides a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use weirkeeper::config::model::{Action, Config};
+use weirkeeper::engine::router::PathMatch;
+
+use crate::scenario::{BackendModel, ClientModel, Expectation, Fault, RequestModel, Scenario};
+
+/// Failure domains at most: each is a simulated host, which costs time at each tick.
+const ZONES: usize = 3;
+
+/// What a backend without a bound is taken to work on at once, for the default load.
+const UNBOUNDED: u32 = 8;
+
+/// Everything that decides a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// The config under rehearsal.
+    pub config: Arc<Config>,
+    /// Core loops of the proxy.
+    pub cores: usize,
+    /// A message takes up to this long.
+    pub jitter: Duration,
+    /// Share of connections whose reads and writes come in pieces.
+    pub chop: f64,
+    /// Load before anything is measured.
+    pub warmup: Duration,
+    /// Measured load.
+    pub measure: Duration,
+    /// Who asks, and at which port.
+    pub clients: Vec<(ClientModel, u16)>,
+    /// Each `host:port` of the config once, in config order.
+    pub backends: Vec<BackendPlan>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// What must hold.
+    pub expect: Vec<Expectation>,
+}
+
+/// One modelled backend.
+#[derive(Clone, Debug)]
+pub struct BackendPlan {
+    /// Its name in the config.
+    pub name: String,
+    /// Its address in the config.
+    pub address: (String, u16),
+    /// Its failure domain.
+    pub zone: usize,
+    /// Its port there.
+    pub port: u16,
+    /// How it behaves.
+    pub model: BackendModel,
+    /// The entries of the config that lead to it: upstream and place in it.
+    pub members: Vec<(usize, usize)>,
+    /// What the proxy may send to it at once, over all its entries.
+    pub max_in_flight: Option<u32>,
+}
+
+impl Plan {
+    /// Resolves `scenario` against `config`.
+    ///
+    /// # Errors
+    /// One sentence for each name in the scenario that the config does not have.
+    pub fn new(seed: u64, config: Arc<Config>, scenario: &Scenario) -> Result<Plan, Vec<String>> {
+        let mut errors = Vec::new();
+        let backends = backends(&config, scenario);
+        let known = |name: &str| backends.iter().any(|b| b.name == name);
+        let names = || {
+            let names: Vec<&str> = backends.iter().map(|b| b.name.as_str()).collect();
+            names.join(", ")
+        };
+        for name in scenario.backends.keys().filter(|n| *n != "*" && !known(n)) {
+            errors.push(format!(
+                "no backend is called \"{name}\" (backends): there are {}",
+                names()
+            ));
+        }
+        for (i, fault) in scenario.faults.iter().enumerate() {
+            if !known(&fault.backend) {
+                let name = &fault.backend;
+                errors.push(format!(
+                    "no backend is called \"{name}\" (faults[{i}].backend): there are {}",
+                    names()
+                ));
+            }
+        }
+        let models = match scenario.clients.is_empty() {
+            true => vec![default_client(&config, &backends)],
+            false => scenario.clients.clone(),
+        };
+        let mut clients = Vec::new();
+        for (i, model) in models.into_iter().enumerate() {
+            let found = match &model.listener {
+                None => config.listeners.first(),
+                Some(name) => config.listeners.iter().find(|l| l.name == *name),
+            };
+            match found {
+                Some(listener) => clients.push((model, listener.bind.port())),
+                None => errors.push(format!("no such listener (clients[{i}].listener)")),
+            }
+        }
+        for expectation in &scenario.expect {
+            let subject = &expectation.subject;
+            if subject != "all" && !clients.iter().any(|(c, _)| c.name == *subject) {
+                errors.push(format!(
+                    "no clients are called \"{subject}\" (expect: {expectation})"
+                ));
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let cores = scenario.cores.map(usize::from).or(config.workers);
+        Ok(Plan {
+            seed,
+            cores: cores.unwrap_or(2).clamp(1, 8),
+            config,
+            jitter: scenario.network.jitter.0,
+            chop: scenario.network.chopped,
+            warmup: scenario.warmup.0,
+            measure: scenario.measure.0,
+            clients,
+            backends,
+            faults: scenario.faults.clone(),
+            expect: scenario.expect.clone(),
+        })
+    }
+
+    /// When the load ends and every fault is over.
+    pub fn healed(&self) -> Duration {
+        self.warmup + self.measure
+    }
+
+    /// The backend called `name`.
+    pub fn backend(&self, name: &str) -> Option<usize> {
+        self.backends.iter().position(|b| b.name == name)
+    }
+}
+
+fn backends(config: &Config, scenario: &Scenario) -> Vec<BackendPlan> {
+    let mut plans: Vec<BackendPlan> = Vec::new();
+    for (u, upstream) in config.upstreams.iter().enumerate() {
+        for (b, backend) in upstream.backends.iter().enumerate() {
+            let bound = upstream.spec.backends[b].max_in_flight;
+            let address = (backend.host.to_ascii_lowercase(), backend.port);
+            if let Some(plan) = plans.iter_mut().find(|p| p.address == address) {
+                plan.members.push((u, b));
+                plan.max_in_flight = plan.max_in_flight.zip(bound).map(|(x, y)| x + y);
+                continue;
+            }
+            let model = scenario.backends.get(&backend.name);
+            let model = model.or_else(|| scenario.backends.get("*")).cloned();
+            let index = plans.len();
+            plans.push(BackendPlan {
+                name: backend.name.clone(),
+                address,
+                zone: index % ZONES,
+                port: u16::try_from(1000 + index).unwrap_or(u16::MAX),
+                model: model.unwrap_or_default(),
+                members: vec![(u, b)],
+                max_in_flight: bound,
+            });
+        }
+    }
+    plans
+}
+
+/// One open loop at 80 % of what the backends can do, over all forwarding routes of the first listener.
+fn default_client(config: &Config, backends: &[BackendPlan]) -> ClientModel {
+    let rate: f64 = backends
+        .iter()
+        .map(|b| {
+            let slots = b.max_in_flight.unwrap_or(UNBOUNDED);
+            let slots = slots.min(b.model.concurrency.unwrap_or(u32::MAX));
+            f64::from(slots) / b.model.service_time.mean().max(0.001)
+        })
+        .sum();
+    let mut requests = Vec::new();
+    let routes = config.listeners.first().map(|l| Arc::clone(&l.routes));
+    for route in routes.iter().flat_map(|r| r.iter()) {
+        if !matches!(route.action, Action::Forward { .. }) || !route.matches.headers.is_empty() {
+            continue;
+        }
+        let path = match &route.matches.path {
+            PathMatch::Any => "/".to_string(),
+            PathMatch::Exact(path) | PathMatch::Prefix(path) => path.clone(),
+            PathMatch::Regex(_) => continue,
+        };
+        let default = RequestModel::default();
+        let host = route.matches.hosts.first();
+        let method = route.matches.methods.first();
+        requests.push(RequestModel {
+            path,
+            host: host.map_or(default.host.clone(), |h| h.replace('*', "any")),
+            method: method.map_or(default.method.clone(), ToString::to_string),
+            ..default
+        });
+    }
+    if requests.is_empty() {
+        requests.push(RequestModel::default());
+    }
+    ClientModel {
+        rate: Some((0.8 * rate).clamp(1.0, 5000.0)),
+        requests,
+        ..ClientModel::default()
+    }
+}

@@ -1,0 +1,119 @@
+//! Faults are data apart from the seed: what goes wrong, at which backend, when, and for how long.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use weirkeeper::rng::Rng;
+
+use super::units::Span;
+
+/// One thing that goes wrong. Times count from the beginning of the measured time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// What.
+    pub kind: FaultKind,
+    /// The backend's name.
+    pub backend: String,
+    /// When it begins.
+    pub at: Span,
+    /// How long it lasts. Every fault is over when the measured time ends.
+    #[serde(rename = "for", default)]
+    pub lasts: Span,
+    /// `slow`: service times are multiplied by this. `malformed`: the share of answers.
+    #[serde(default = "one")]
+    pub factor: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// What can go wrong.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// The process is killed: connections die, connecting is refused until it is back.
+    Crash,
+    /// A deployment: it stops accepting and closes idle connections, finishes what runs, and comes back.
+    Restart,
+    /// It accepts, and says nothing until it is over.
+    Hang,
+    /// Its work takes `factor` times as long.
+    Slow,
+    /// The network between the proxy and this backend's failure domain carries nothing until it is over.
+    Blackhole,
+    /// All its connections are reset at once; it goes on.
+    Reset,
+    /// Connecting is refused; what is connected goes on.
+    Refuse,
+    /// This share of its answers, `factor`, is no valid HTTP.
+    Malformed,
+}
+
+impl FaultKind {
+    /// All of them.
+    pub const ALL: [FaultKind; 8] = [
+        FaultKind::Crash,
+        FaultKind::Restart,
+        FaultKind::Hang,
+        FaultKind::Slow,
+        FaultKind::Blackhole,
+        FaultKind::Reset,
+        FaultKind::Refuse,
+        FaultKind::Malformed,
+    ];
+
+    /// Its name in files and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            FaultKind::Crash => "crash",
+            FaultKind::Restart => "restart",
+            FaultKind::Hang => "hang",
+            FaultKind::Slow => "slow",
+            FaultKind::Blackhole => "blackhole",
+            FaultKind::Reset => "reset",
+            FaultKind::Refuse => "refuse",
+            FaultKind::Malformed => "malformed",
+        }
+    }
+}
+
+/// Faults by swarm testing (Groce et al. 2012): each kind is enabled or not, then `count` faults of the enabled kinds strike
+/// random backends within `span`. Each fault draws from a substream of its own.
+pub fn swarm(seed: u64, backends: &[String], count: u64, span: Duration) -> Vec<Fault> {
+    let root = Rng::new(seed);
+    let mut kinds = root.stream("fault kinds", 0);
+    let enabled: Vec<FaultKind> = FaultKind::ALL
+        .into_iter()
+        .filter(|_| kinds.chance(0.5))
+        .collect();
+    if enabled.is_empty() || backends.is_empty() {
+        return Vec::new();
+    }
+    let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let pick = |rng: &mut Rng, len: usize| usize::try_from(rng.below(len as u64)).unwrap_or(0);
+    (0..count)
+        .map(|index| {
+            let mut rng = root.stream("fault", index);
+            let kind = enabled[pick(&mut rng, enabled.len())];
+            let at = rng.below(millis);
+            // Short ones are the more frequent: they meet requests on their way.
+            let lasts = [20, 200, 2000][pick(&mut rng, 3)];
+            Fault {
+                kind,
+                backend: backends[pick(&mut rng, backends.len())].clone(),
+                at: Span::millis(at),
+                lasts: Span::millis((1 + rng.below(lasts)).min(millis - at)),
+                factor: match kind {
+                    FaultKind::Slow => [3.0, 10.0, 50.0][pick(&mut rng, 3)],
+                    FaultKind::Malformed => [0.1, 1.0][pick(&mut rng, 2)],
+                    _ => 1.0,
+                },
+            }
+        })
+        .collect()
+}

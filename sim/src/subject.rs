@@ -1,0 +1,77 @@
+//! The real proxy as the subject of a rehearsal: the library's own serving code, with as many core loops as the plan says.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+
+use weirkeeper::env::Env;
+use weirkeeper::proxy::{self, Proxy};
+use weirkeeper::telemetry::{Layout, Telemetry, UpstreamStatus};
+
+use crate::env::SimEnv;
+use crate::ledger::Ledger;
+use crate::plan::Plan;
+use crate::world::{Serving, Subject};
+
+/// The proxy itself.
+#[derive(Default)]
+pub struct Weir {
+    /// Filled once it serves.
+    proxy: RefCell<Option<Arc<Proxy<SimEnv>>>>,
+}
+
+impl Subject for Weir {
+    fn serve(&self, env: SimEnv, plan: &Plan, ledger: Ledger) -> Serving {
+        let started = start(&env, plan, &ledger);
+        if let Ok((proxy, _)) = &started {
+            self.proxy.replace(Some(Arc::clone(proxy)));
+        }
+        Box::pin(async move {
+            let (proxy, loops) = started?;
+            for (env, bound) in loops {
+                let serving = proxy::serve(Arc::clone(&proxy), env.clone(), bound);
+                env.spawn("core", async move {
+                    // It returns only after a shutdown, and nobody asks for one.
+                    serving.await;
+                });
+            }
+            std::future::pending().await
+        })
+    }
+
+    fn status(&self) -> Vec<UpstreamStatus> {
+        let proxy = self.proxy.borrow();
+        proxy
+            .as_ref()
+            .map_or_else(Vec::new, |p| p.upstream_status())
+    }
+}
+
+type Started = (Arc<Proxy<SimEnv>>, Vec<(SimEnv, proxy::Bound<SimEnv>)>);
+
+fn start(env: &SimEnv, plan: &Plan, ledger: &Ledger) -> io::Result<Started> {
+    let config = Arc::clone(&plan.config);
+    let layout = Layout {
+        listeners: config.listeners.iter().map(|l| l.name.clone()).collect(),
+        upstreams: config
+            .upstreams
+            .iter()
+            .map(|u| {
+                let backends = u.backends.iter().map(|b| b.name.clone()).collect();
+                (u.name.clone(), backends)
+            })
+            .collect(),
+    };
+    let telemetry = Arc::new(Telemetry::new(layout, plan.cores, None));
+    let proxy = Proxy::new(env, config, telemetry);
+    let ledger = ledger.clone();
+    proxy.observe(move |upstream, at, event| ledger.book().engine(upstream, at, event));
+    let mut loops = Vec::new();
+    for core in 0..plan.cores {
+        let env = env.for_core(core);
+        let bound = proxy.bind(&env)?;
+        loops.push((env, bound));
+    }
+    debug_assert!(loops.iter().enumerate().all(|(i, (e, _))| e.core() == i));
+    Ok((proxy, loops))
+}

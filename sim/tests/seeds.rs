@@ -1,0 +1,100 @@
+//! The whole proxy under seeds: worlds that each seed draws, with faults, and no invariant broken in any.
+//!
+//! WEIR_SEEDS says how many (500), WEIR_SEED the first (1). What fails is printed with the one command that replays it.
+
+use weirkeeper_sim::report::Found;
+use weirkeeper_sim::seeds::{Options, SeedResult, Source, sweep, threads};
+use weirkeeper_sim::sometimes;
+
+fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
+        Err(_) => default,
+    }
+}
+
+fn options(seed: u64, seeds: u64) -> Options {
+    Options {
+        source: Source::Swarm,
+        seed,
+        seeds,
+        only_faults: None,
+        threads: threads(),
+    }
+}
+
+fn story(found: &[Found]) -> String {
+    let mut text = format!("{} seeds fail\n", found.len());
+    for found in found.iter().take(10) {
+        let (seed, violation) = (found.seed, &found.violation);
+        text.push_str(&format!(
+            "seed {seed}: {}: {}\n",
+            violation.checker, violation.what
+        ));
+        for fault in &found.faults {
+            let (kind, backend) = (fault.kind.name(), &fault.backend);
+            text.push_str(&format!(
+                "  with {kind} of {backend} at {} for {}\n",
+                fault.at, fault.lasts
+            ));
+        }
+        text.push_str(&format!("  replay: {}\n", found.replay));
+    }
+    text
+}
+
+fn median(results: &[SeedResult], figure: impl Fn(&SeedResult) -> f64) -> f64 {
+    let mut figures: Vec<f64> = results.iter().map(figure).collect();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    let seeds = number("WEIR_SEEDS", 500).max(1);
+    let sweep = sweep(&options(number("WEIR_SEED", 1), seeds)).expect("the swarm plans itself");
+    assert!(sweep.found.is_empty(), "{}", story(&sweep.found));
+    // A suite that meets nothing proves nothing.
+    let offered = median(&sweep.results, |r| r.offered as f64);
+    let faults = median(&sweep.results, |r| r.faults as f64);
+    let queued = median(&sweep.results, |r| {
+        r.queued as f64 / r.offered.max(1) as f64
+    });
+    println!(
+        "{seeds} seeds; the median run offers {offered} requests, {:.0} % of them wait, and has {faults} faults",
+        100.0 * queued
+    );
+    for (what, times) in sweep.tally.reached() {
+        println!("  {times:>9} {what}");
+    }
+    if seeds >= 200 {
+        assert!(offered >= 500.0, "the median run offers {offered} requests");
+        assert!(faults >= 3.0, "the median run has {faults} faults");
+        assert!(
+            queued >= 0.3,
+            "in the median run {queued} of the requests wait"
+        );
+        let missing = sometimes::missing(sweep.tally.reached());
+        assert!(missing.is_empty(), "never reached: {missing:?}");
+    }
+}
+
+/// Seeds that once found a bug, each with its story: `SEED  story`.
+#[test]
+fn seeds_that_found_a_bug_stay_good() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/seeds/swarm.txt");
+    let text = std::fs::read_to_string(file).expect(file);
+    let lines = text
+        .lines()
+        .filter(|l| !l.is_empty() && !l.starts_with('#'));
+    for line in lines {
+        let (seed, _) = line.split_once(' ').unwrap_or((line, ""));
+        let seed = seed
+            .parse()
+            .unwrap_or_else(|_| panic!("no seed begins the line: {line}"));
+        let sweep = sweep(&options(seed, 1)).expect("the swarm plans itself");
+        assert!(sweep.found.is_empty(), "{line}\n{}", story(&sweep.found));
+    }
+}

@@ -1,0 +1,112 @@
+//! What a config can use at most: memory and descriptors, by what uses them. An estimate from above, from the bounds that the
+//! config itself sets; where it sets none, the cause is named.
+
+use super::model::{Config, Listener, Upstream};
+
+/// What a config can use at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    /// Bytes over all bounded items.
+    pub memory: u64,
+    /// Descriptors over all bounded items.
+    pub descriptors: u64,
+    /// What they are made of.
+    pub items: Vec<Item>,
+    /// What has no bound, each with its cause; empty when everything is bounded.
+    pub unlimited: Vec<String>,
+}
+
+/// One use of memory and descriptors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// What it is: `listener web: 10000 connections`.
+    pub what: String,
+    /// Bytes at most.
+    pub memory: u64,
+    /// Descriptors at most.
+    pub descriptors: u64,
+}
+
+/// The program, its runtimes' stacks and tables, before any connection.
+const BASE_MEMORY: u64 = 16 << 20;
+const WORKER_MEMORY: u64 = 4 << 20;
+/// Standard streams, the admin thread, the access log; and for each runtime its selector, waker and signal pipe.
+const BASE_DESCRIPTORS: u64 = 16;
+const WORKER_DESCRIPTORS: u64 = 4;
+/// A busy client connection besides its head: buffers of the HTTP library and one piece of a body each way.
+const CLIENT_MEMORY: u64 = 16 << 10;
+/// A backend connection: read buffer, head, one piece of a body.
+const BACKEND_MEMORY: u64 = 48 << 10;
+/// A waiting request's entry in the queue; the request itself stays with its connection.
+const WAITER_MEMORY: u64 = 512;
+
+/// The most that `config` can use on a machine of `cores` cores.
+pub fn footprint(config: &Config, cores: usize) -> Footprint {
+    let workers = config.workers.unwrap_or(cores).max(1) as u64;
+    let mut items = vec![Item {
+        what: format!("the process with {workers} workers"),
+        memory: BASE_MEMORY + workers * WORKER_MEMORY,
+        descriptors: BASE_DESCRIPTORS + workers * WORKER_DESCRIPTORS,
+    }];
+    items.extend(config.listeners.iter().map(|l| listener(l, workers)));
+    let clients = config
+        .listeners
+        .iter()
+        .map(|l| l.limits.connections as u64)
+        .sum();
+    let mut unlimited = Vec::new();
+    for upstream in &config.upstreams {
+        backends(upstream, &mut items, &mut unlimited);
+        queue(upstream, clients, &mut items);
+    }
+    Footprint {
+        memory: items.iter().map(|i| i.memory).sum(),
+        descriptors: items.iter().map(|i| i.descriptors).sum(),
+        items,
+        unlimited,
+    }
+}
+
+fn listener(l: &Listener, workers: u64) -> Item {
+    let connections = l.limits.connections as u64;
+    Item {
+        what: format!("listener {}: {connections} connections", l.name),
+        memory: connections * (CLIENT_MEMORY + l.limits.head_bytes as u64),
+        // Every worker has a socket of its own on the same address.
+        descriptors: connections + workers,
+    }
+}
+
+/// Open connections to a backend, busy and idle, never exceed its max_in_flight; without one, nothing in the config bounds them.
+fn backends(upstream: &Upstream, items: &mut Vec<Item>, unlimited: &mut Vec<String>) {
+    let mut connections = 0;
+    for (backend, spec) in upstream.backends.iter().zip(&upstream.spec.backends) {
+        match spec.max_in_flight {
+            Some(max) => connections += u64::from(max),
+            None => unlimited.push(format!(
+                "connections to {} of upstream {}, since it has no max_in_flight",
+                backend.name, upstream.name
+            )),
+        }
+    }
+    if connections > 0 {
+        items.push(Item {
+            what: format!(
+                "upstream {}: {connections} backend connections",
+                upstream.name
+            ),
+            memory: connections * BACKEND_MEMORY,
+            descriptors: connections,
+        });
+    }
+}
+
+/// No more requests can wait than there are client connections, whatever the queue would hold.
+fn queue(upstream: &Upstream, clients: u64, items: &mut Vec<Item>) {
+    let waiting = (upstream.spec.queue.capacity as u64).min(clients);
+    items.push(Item {
+        what: format!("upstream {}: {waiting} waiting requests", upstream.name),
+        memory: waiting * WAITER_MEMORY,
+        descriptors: 0,
+    });
+}

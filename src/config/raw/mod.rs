@@ -1,0 +1,202 @@
+//! The mirror of a config file, as it may be written: the JSON Schema is derived from these structs, and a model is rendered
+//! through them. The doc comments are the schema's descriptions. Absent: reading, which needs places that serde does not keep.
+
+mod leaf;
+mod listener;
+mod route;
+mod upstream;
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::Serialize;
+use serde_json::Value;
+
+pub use leaf::*;
+pub use listener::*;
+pub use route::*;
+pub use upstream::*;
+
+/// The JSON Schema (2020-12) of a config file, with a line break at its end.
+pub fn schema() -> String {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = generator.into_root_schema_for::<File>().to_value();
+    drop_null(&mut schema);
+    let mut text = serde_json::to_string_pretty(&schema).expect("a JSON value can be written");
+    text.push('\n');
+    text
+}
+
+/// An `Option` says that a key may be left out, not that it may be null; where null has a meaning, an `enum` lists it.
+fn drop_null(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(drop_null),
+        Value::Object(map) => {
+            if let Some(Value::Array(types)) = map.get_mut("type") {
+                types.retain(|t| t != "null");
+                if let [only] = types.as_slice() {
+                    map["type"] = only.clone();
+                }
+            }
+            let mut only = None;
+            if let Some(Value::Array(forms)) = map.get_mut("anyOf") {
+                forms.retain(|f| f.get("type").is_none_or(|t| t != "null"));
+                only = (forms.len() == 1).then(|| forms.remove(0));
+            }
+            if let Some(Value::Object(form)) = only {
+                map.remove("anyOf");
+                for (key, value) in form {
+                    map.entry(key).or_insert(value);
+                }
+            }
+            map.values_mut().for_each(drop_null);
+        }
+        _ => {}
+    }
+}
+
+/// A config file of Weirkeeper, in full form or in flat form. `${VAR}` and `${VAR:-default}` stand for environment variables in
+/// every string, and `$${` for `${` itself.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(title = "weir config")]
+#[allow(clippy::large_enum_variant, reason = "one a file")]
+pub enum File {
+    /// The full form.
+    Full(FullFile),
+    /// The flat form.
+    Flat(FlatFile),
+}
+
+/// The full form: named listeners, routes and upstreams.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct FullFile {
+    /// What both forms know.
+    #[serde(flatten)]
+    pub common: Common,
+    /// What is bound, by name.
+    pub listeners: Ordered<Listener>,
+    /// Where requests go. The first route that matches wins. Without routes everything goes to the only upstream.
+    pub routes: Option<Vec<Route>>,
+    /// Groups of backends, by name.
+    pub upstreams: Option<Ordered<Upstream>>,
+}
+
+/// The flat form: one port, one group of servers. `weir check --expand` prints it in full form.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct FlatFile {
+    /// What both forms know.
+    #[serde(flatten)]
+    pub common: Common,
+    /// Bound on all interfaces, IPv4 and IPv6.
+    pub port: Port,
+    /// L7 is HTTP. L4 is not built yet.
+    pub level: Option<Level>,
+    /// How to choose a server. By default round-robin.
+    pub strategy: Option<Strategy>,
+    /// Where responses are stored. Not built yet: anything but "none" warns and runs uncached.
+    pub caching: Option<Caching>,
+    /// The transport. L7 needs "tcp".
+    pub proto: Option<Proto>,
+    /// Has no effect.
+    pub serializer: Option<String>,
+    /// Each server's URL, with the number of requests that it takes at once. Under the weighted strategies the number is its
+    /// share as well.
+    pub servers: Ordered<Capacity>,
+    /// Requests in flight to all servers together. By default unlimited.
+    #[serde(rename = "maxWorkers")]
+    pub max_workers: Option<CountOrOff>,
+    /// Paths that are never stored. Has no effect until caching is built.
+    #[serde(rename = "cache-ignore")]
+    pub cache_ignore: Option<Vec<String>>,
+}
+
+/// What both forms know.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct Common {
+    /// The address of this schema, for editors.
+    #[serde(rename = "$schema")]
+    pub schema: Option<String>,
+    /// Runtimes, one a core: a number, or "auto" (the default) for one on each core.
+    pub workers: Option<Workers>,
+    /// How long running requests may take to finish after SIGTERM or SIGINT. By default "30s".
+    pub shutdown_grace: Option<DurationOrZero>,
+    /// Where health, status and metrics are served. By default on 127.0.0.1:9900, or on the next free port.
+    pub admin: Option<AdminOrOff>,
+    /// One line for each request. By default off.
+    pub access_log: Option<AccessLogOrOff>,
+    /// Defaults for the timeouts of all listeners and upstreams.
+    pub timeouts: Option<Timeouts>,
+    /// Defaults for the limits of all listeners.
+    pub limits: Option<Limits>,
+    /// Default for all listeners: peers, as addresses or networks, whose X-Forwarded fields are believed. By default none.
+    pub trusted_proxies: Option<Vec<String>>,
+    /// Defaults for the queue of every upstream.
+    pub queue: Option<Queue>,
+    /// Defaults for the retries of all upstreams.
+    pub retry: Option<Retry>,
+    /// Defaults for the back-offs of all upstreams.
+    pub back_off: Option<BackOff>,
+    /// Default for the phase of all upstreams.
+    pub phase: Option<Phase>,
+}
+
+/// The admin listener, or "off".
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum AdminOrOff {
+    /// Where it binds.
+    On(Admin),
+    /// It is off.
+    Off(Off),
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Admin {
+    /// The address. By default "127.0.0.1:9900".
+    pub bind: Option<Bind>,
+    /// Take the next free port when this one is taken. By default false if "bind" is given, else true.
+    pub fallback: Option<bool>,
+}
+
+/// The access log, or "off".
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum AccessLogOrOff {
+    /// Where and how it is written.
+    On(AccessLog),
+    /// It is off.
+    Off(Off),
+}
+
+/// The access log.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct AccessLog {
+    /// A file that lines are appended to, or "-" (the default) for standard output.
+    pub path: Option<String>,
+    /// The form of a line. By default "combined".
+    pub format: Option<LogFormat>,
+}
+
+/// The timeouts of both sides, as defaults for the whole file.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Timeouts {
+    /// Those of the client's side.
+    #[serde(flatten)]
+    pub client: ListenerTimeouts,
+    /// Resolving and dialling a backend, over all its addresses. By default "2s".
+    pub connect: Option<DurationText>,
+    /// From the request's end to the response's first byte. By default "60s".
+    pub first_byte: Option<DurationOrOff>,
+    /// Between two pieces of a response body. By default "60s".
+    pub body_gap: Option<DurationOrOff>,
+    /// The whole request with queueing and retries. By default "off".
+    pub request: Option<DurationOrOff>,
+    /// How long an idle connection to a backend is kept. By default "4s".
+    pub backend_idle: Option<DurationOrZero>,
+}

@@ -1,0 +1,116 @@
+//! The mirror of a route.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::leaf::{FieldMatch, Name, OneOrMany, Ordered, PathText, RedirectStatus};
+
+/// A rule that leads somewhere: exactly one of `upstream`, `redirect` and `respond`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(
+    deny_unknown_fields,
+    extend("oneOf" = [{"required": ["upstream"]}, {"required": ["redirect"]}, {"required": ["respond"]}])
+)]
+pub struct Route {
+    /// Its name in logs. By default "route-" and its number, from 1.
+    pub name: Option<Name>,
+    /// The listeners that it serves. By default all.
+    #[schemars(length(min = 1))]
+    pub listeners: Option<Vec<String>>,
+    /// What a request must be. By default anything.
+    #[serde(rename = "match")]
+    pub matches: Option<Match>,
+    /// Forward to the upstream of this name.
+    pub upstream: Option<String>,
+    /// Answer with a redirect.
+    pub redirect: Option<Redirect>,
+    /// Answer at once.
+    pub respond: Option<Respond>,
+    /// Take this prefix off the path before it is forwarded.
+    pub strip_prefix: Option<PathText>,
+    /// Put one prefix of the path in another's place before it is forwarded.
+    pub replace_prefix: Option<ReplacePrefix>,
+    /// Changes to the request's fields: remove, then set, then add.
+    pub request_headers: Option<HeaderRules>,
+    /// Changes to the response's fields: remove, then set, then add.
+    pub response_headers: Option<HeaderRules>,
+}
+
+/// What a request must be; every part that is given must hold.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Match {
+    /// One host or any of several, without port. "*.example.com" is any name below example.com.
+    pub host: Option<OneOrMany>,
+    /// An exact path, or an object that says how it is compared.
+    pub path: Option<PathMatch>,
+    /// One method or any of several, in capitals.
+    pub methods: Option<OneOrMany>,
+    /// Fields by name: the value that must be there, or true for any value.
+    pub headers: Option<Ordered<FieldMatch>>,
+}
+
+/// What a path must be.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum PathMatch {
+    /// Exactly this.
+    Exact(PathText),
+    /// Compared as the key says.
+    By(PathBy),
+}
+
+/// How a path is compared.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PathBy {
+    /// Exactly this.
+    Exact(PathText),
+    /// This or anything below it: "/a" matches "/a" and "/a/b", not "/ab".
+    Prefix(PathText),
+    /// An expression that matches somewhere in the path, unless it is anchored.
+    Regex(String),
+}
+
+/// A redirect.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Redirect {
+    /// The Location; {scheme}, {host}, {path} and {query} (with its `?`) stand for the request's parts.
+    pub to: String,
+    /// 301, 302, 303, 307 or 308 (the default).
+    pub status: Option<RedirectStatus>,
+}
+
+/// An answer of the proxy's own.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Respond {
+    /// By default 200.
+    #[schemars(range(min = 200, max = 599))]
+    pub status: Option<u16>,
+    /// As text/plain. By default empty.
+    pub body: Option<String>,
+}
+
+/// One prefix in another's place.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ReplacePrefix {
+    /// The prefix to take off.
+    pub from: PathText,
+    /// The prefix to put on; "/" is none.
+    pub to: PathText,
+}
+
+/// Changes to fields, in this order: remove, set, add.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct HeaderRules {
+    /// Names to take out.
+    pub remove: Option<Vec<String>>,
+    /// Fields that replace whatever stands there.
+    pub set: Option<Ordered<String>>,
+    /// Fields that are added to whatever stands there.
+    pub add: Option<Ordered<String>>,
+}

@@ -1,0 +1,108 @@
+//! The mirror of an upstream.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::leaf::{
+    BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText, Phase, Strategy,
+};
+
+/// A group of backends behind one queue.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Upstream {
+    /// How to choose a backend. By default "round-robin".
+    pub strategy: Option<Strategy>,
+    /// Requests in flight to all backends together. By default "off", which is unlimited.
+    pub max_in_flight: Option<CountOrOff>,
+    /// Where requests wait while every backend is full.
+    pub queue: Option<Queue>,
+    /// How long backends may take.
+    pub timeouts: Option<UpstreamTimeouts>,
+    /// When another backend is tried.
+    pub retry: Option<Retry>,
+    /// How long a backend that refused or died is passed over.
+    pub back_off: Option<BackOff>,
+    /// Where a fresh round robin begins: at a random place (the default), or at its start ("zero").
+    pub phase: Option<Phase>,
+    /// URLs, or objects with a URL.
+    #[schemars(length(min = 1))]
+    pub backends: Vec<BackendEntry>,
+}
+
+/// How long backends may take.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct UpstreamTimeouts {
+    /// Resolving and dialling, over all addresses. By default "2s".
+    pub connect: Option<DurationText>,
+    /// From the request's end to the response's first byte. By default "60s".
+    pub first_byte: Option<DurationOrOff>,
+    /// Between two pieces of a response body. By default "60s".
+    pub body_gap: Option<DurationOrOff>,
+    /// The whole request with queueing and retries. By default "off".
+    pub request: Option<DurationOrOff>,
+    /// How long an idle connection is kept; the backend's own `Keep-Alive: timeout` lowers it. By default "4s".
+    pub idle: Option<DurationOrZero>,
+}
+
+/// The bounds of a queue.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Queue {
+    /// Waiting requests at most; 0 refuses whatever cannot run at once. By default 1,024 (10,000 in the flat form).
+    #[schemars(range(max = 1_000_000))]
+    pub capacity: Option<u64>,
+    /// Waiting time at most. By default "5s" ("30s" in the flat form).
+    pub timeout: Option<DurationText>,
+}
+
+/// When another backend is tried.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Retry {
+    /// Further attempts after the first. By default 1.
+    #[schemars(range(max = 10))]
+    pub attempts: Option<u8>,
+    /// Retries for each request, on average. By default 0.2.
+    #[schemars(range(min = 0, max = 1))]
+    pub budget_ratio: Option<f64>,
+    /// Retries a second whatever the load. By default 3.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub budget_per_second: Option<f64>,
+}
+
+/// How long a backend that refused or died is passed over: `base`, doubled at each failure in a row, up to `max`.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct BackOff {
+    /// After the first failure. By default "1s".
+    pub base: Option<DurationOrZero>,
+    /// At most. By default "30s".
+    pub max: Option<DurationOrZero>,
+}
+
+/// A backend's URL, or an object with it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum BackendEntry {
+    /// "http://host:port/prefix".
+    Url(BackendUrl),
+    /// With more to say.
+    Object(Backend),
+}
+
+/// One backend.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Backend {
+    /// "http://host:port/prefix"; the prefix is put before every path.
+    pub url: BackendUrl,
+    /// Its name in logs and metrics. By default host:port.
+    pub name: Option<String>,
+    /// Its share, 1 to 65,535. By default 1.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub weight: Option<u32>,
+    /// Requests that it takes at once. By default "off", which is unlimited.
+    pub max_in_flight: Option<CountOrOff>,
+}

@@ -1,0 +1,262 @@
+//! From a model back to a file: the full form with every default written out. Reading it gives the same model.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::compile::{Plan, PlannedRoute};
+use super::interpolate::escape;
+use super::model::{
+    Action, Backend, Cidr, Config, HeaderRules, Limits, Listener, LogFormat, NEVER, Rewrite,
+    Upstream,
+};
+use super::raw::{self, Ordered};
+use super::units::{format_duration, format_size};
+use super::upstream::strategy_name;
+use crate::engine::router::{PathMatch, RouteMatch};
+use crate::engine::{BackendSpec, Phase};
+
+/// The file's text, with a line break at its end.
+pub(crate) fn render(plan: &Plan) -> String {
+    let file = raw::FullFile {
+        common: common(&plan.config),
+        listeners: named(&plan.config.listeners, |l| (l.name.clone(), listener(l))),
+        routes: Some(plan.routes.iter().map(|r| route(r, &plan.config)).collect()),
+        upstreams: Some(named(&plan.config.upstreams, |u| {
+            (u.name.clone(), upstream(u))
+        })),
+    };
+    let mut value = serde_json::to_value(raw::File::Full(file))
+        .expect("the mirror has string keys and finite numbers");
+    drop_unset(&mut value);
+    let mut text = serde_json::to_string_pretty(&value).expect("a JSON value can be written");
+    text.push('\n');
+    text
+}
+
+/// Takes out the keys that were left out; a rendered file says "off" and never null.
+fn drop_unset(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(drop_unset),
+        Value::Object(map) => {
+            map.retain(|_, v| !v.is_null());
+            map.values_mut().for_each(drop_unset);
+        }
+        _ => {}
+    }
+}
+
+fn named<T, R>(items: &[T], render: impl Fn(&T) -> (String, R)) -> Ordered<R> {
+    Ordered(items.iter().map(render).collect())
+}
+
+/// A duration, or "off" for [`NEVER`].
+fn duration<T: From<String>>(d: Duration) -> Option<T> {
+    Some(format_duration(d).into())
+}
+
+fn size<T: From<String>>(bytes: usize) -> Option<T> {
+    Some(format_size(bytes as u64).into())
+}
+
+fn count(n: Option<u32>) -> Option<raw::CountOrOff> {
+    Some(n.map_or_else(|| "off".into(), raw::CountOrOff::from))
+}
+
+fn common(config: &Config) -> raw::Common {
+    let admin = match config.admin {
+        None => raw::AdminOrOff::Off("off".into()),
+        Some(admin) => raw::AdminOrOff::On(raw::Admin {
+            bind: Some(admin.bind.to_string().into()),
+            fallback: Some(!admin.explicit),
+        }),
+    };
+    let access_log = match &config.access_log {
+        None => raw::AccessLogOrOff::Off(false.into()),
+        Some(log) => {
+            let path = log.path.as_ref().map(|p| p.display().to_string());
+            let format = match log.format {
+                LogFormat::Combined => "combined",
+                LogFormat::Json => "json",
+            };
+            raw::AccessLogOrOff::On(raw::AccessLog {
+                path: Some(escape(path.as_deref().unwrap_or("-"))),
+                format: Some(format.into()),
+            })
+        }
+    };
+    raw::Common {
+        workers: Some(
+            config
+                .workers
+                .map_or_else(|| "auto".into(), raw::Workers::from),
+        ),
+        shutdown_grace: duration(config.shutdown_grace),
+        admin: Some(admin),
+        access_log: Some(access_log),
+        ..raw::Common::default()
+    }
+}
+
+fn listener(l: &Listener) -> raw::Listener {
+    raw::Listener {
+        bind: l.bind.to_string().into(),
+        protocol: Some("http".into()),
+        trusted_proxies: Some(l.trusted_proxies.iter().map(Cidr::to_string).collect()),
+        timeouts: Some(raw::ListenerTimeouts {
+            header: duration(l.timeouts.header),
+            idle: duration(l.timeouts.idle),
+            body: duration(l.timeouts.body),
+        }),
+        limits: Some(limits(&l.limits)),
+    }
+}
+
+fn limits(l: &Limits) -> raw::Limits {
+    raw::Limits {
+        head: size(l.head_bytes),
+        fields: Some(l.head_fields as u64),
+        uri: size(l.uri_bytes),
+        body: Some(
+            l.body_bytes
+                .map_or_else(|| "off".into(), |b| format_size(b).into()),
+        ),
+        connections: Some(l.connections as u64),
+    }
+}
+
+fn route(planned: &PlannedRoute, config: &Config) -> raw::Route {
+    let route = &planned.route;
+    let listeners = planned
+        .listeners
+        .iter()
+        .map(|&i| config.listeners[i].name.clone());
+    let mut out = raw::Route {
+        name: Some(route.name.as_str().into()),
+        listeners: Some(listeners.collect()),
+        matches: Some(matches(&route.matches)),
+        upstream: None,
+        redirect: None,
+        respond: None,
+        strip_prefix: None,
+        replace_prefix: None,
+        request_headers: header_rules(&route.request_headers),
+        response_headers: header_rules(&route.response_headers),
+    };
+    match &route.action {
+        Action::Forward { upstream, rewrite } => {
+            out.upstream = Some(config.upstreams[*upstream].name.clone());
+            match rewrite {
+                Rewrite::Keep => {}
+                Rewrite::StripPrefix(prefix) => out.strip_prefix = Some(escape(prefix).into()),
+                Rewrite::ReplacePrefix(from, to) => {
+                    let to = if to.is_empty() { "/" } else { to };
+                    out.replace_prefix = Some(raw::ReplacePrefix {
+                        from: escape(from).into(),
+                        to: escape(to).into(),
+                    });
+                }
+            }
+        }
+        Action::Redirect { status, location } => {
+            out.redirect = Some(raw::Redirect {
+                to: escape(location),
+                status: Some((*status).into()),
+            });
+        }
+        Action::Respond { status, body } => {
+            out.respond = Some(raw::Respond {
+                status: Some(*status),
+                body: Some(escape(body)),
+            });
+        }
+    }
+    out
+}
+
+/// What a route matches. Parts that match anything have no form of their own and are left out.
+fn matches(m: &RouteMatch) -> raw::Match {
+    let many = |items: Vec<String>| (!items.is_empty()).then_some(raw::OneOrMany::Many(items));
+    let path = match &m.path {
+        PathMatch::Any => None,
+        PathMatch::Exact(p) => Some(raw::PathBy::Exact(escape(p).into())),
+        PathMatch::Prefix(p) => Some(raw::PathBy::Prefix(escape(p).into())),
+        PathMatch::Regex(r) => Some(raw::PathBy::Regex(escape(r.as_str()))),
+    };
+    let headers: Vec<_> = m
+        .headers
+        .iter()
+        .map(|h| {
+            let wanted = match &h.value {
+                None => true.into(),
+                Some(value) => escape(value).into(),
+            };
+            (h.name.to_string(), wanted)
+        })
+        .collect();
+    raw::Match {
+        host: many(m.hosts.clone()),
+        path: path.map(raw::PathMatch::By),
+        methods: many(m.methods.iter().map(ToString::to_string).collect()),
+        headers: (!headers.is_empty()).then_some(Ordered(headers)),
+    }
+}
+
+fn header_rules(rules: &HeaderRules) -> Option<raw::HeaderRules> {
+    let fields = |list: &[(http::HeaderName, http::HeaderValue)]| {
+        let field = |(name, value): &(http::HeaderName, http::HeaderValue)| {
+            let value = value.to_str().expect("the reader takes visible ASCII only");
+            (name.to_string(), escape(value))
+        };
+        (!list.is_empty()).then(|| Ordered(list.iter().map(field).collect()))
+    };
+    let remove: Vec<_> = rules.remove.iter().map(ToString::to_string).collect();
+    (*rules != HeaderRules::default()).then(|| raw::HeaderRules {
+        remove: (!remove.is_empty()).then_some(remove),
+        set: fields(&rules.set),
+        add: fields(&rules.add),
+    })
+}
+
+fn upstream(u: &Upstream) -> raw::Upstream {
+    let phase = match u.spec.phase {
+        Phase::Random => "random",
+        Phase::Zero => "zero",
+    };
+    let backends = u.backends.iter().zip(&u.spec.backends);
+    raw::Upstream {
+        strategy: Some(strategy_name(u.spec.strategy).into()),
+        max_in_flight: count(u.spec.max_in_flight),
+        queue: Some(raw::Queue {
+            capacity: Some(u.spec.queue.capacity as u64),
+            timeout: duration(u.spec.queue.timeout),
+        }),
+        timeouts: Some(raw::UpstreamTimeouts {
+            connect: duration(u.timeouts.connect),
+            first_byte: duration(u.timeouts.first_byte),
+            body_gap: duration(u.timeouts.body_gap),
+            request: duration(u.timeouts.request.unwrap_or(NEVER)),
+            idle: duration(u.timeouts.idle),
+        }),
+        retry: Some(raw::Retry {
+            attempts: Some(u.retry.attempts),
+            budget_ratio: Some(u.retry.budget_ratio),
+            budget_per_second: Some(u.retry.budget_per_second),
+        }),
+        back_off: Some(raw::BackOff {
+            base: duration(u.spec.back_off.base),
+            max: duration(u.spec.back_off.max),
+        }),
+        phase: Some(phase.into()),
+        backends: backends.map(|(b, spec)| backend(b, spec)).collect(),
+    }
+}
+
+fn backend(b: &Backend, spec: &BackendSpec) -> raw::BackendEntry {
+    raw::BackendEntry::Object(raw::Backend {
+        url: escape(&b.url()).into(),
+        name: Some(b.name.clone()),
+        weight: Some(spec.weight),
+        max_in_flight: count(spec.max_in_flight),
+    })
+}

@@ -1,0 +1,232 @@
+//! Properties of the codec: reads may end anywhere, chunks survive the way there and back, and nothing that could be
+//! framed in two ways passes, as judged by a reader of its own that knows nothing of the codec.
+
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderValue, Method};
+use proptest::prelude::*;
+use weirkeeper::h1::{self, ResponseFraming};
+
+use super::{LIMITS, decode, get};
+
+/// Responses that are right or nearly so, for splitting and for mutation.
+const SEEDS: &[&str] = &[
+    "HTTP/1.1 200 OK\r\nServer: s\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nb;x=y\r\n hello there\r\n0\r\nX-Sum: 1\r\n\r\n",
+    "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello",
+    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the end",
+    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\nDate: d\r\n\r\n",
+    "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: \"x\"\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1",
+    "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+];
+
+/// Pieces that have confused parsers.
+const SPICES: &[&str] = &[
+    "\r",
+    "\n",
+    "\r\n",
+    "\0",
+    " ",
+    "\t",
+    ":",
+    ";",
+    ",",
+    "+",
+    "-",
+    "0",
+    "3",
+    "x",
+    "\u{b}",
+    "\u{7f}",
+    "\r\n ",
+    "Content-Length: 3\r\n",
+    "Content-Length: 4\r\n",
+    "Content-Length : 5\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "transfer-encoding: identity\r\n",
+    "\r\n\r\n",
+    "chunked",
+    "HTTP/1.1 200 OK\r\n\r\n",
+    "\u{fc}",
+];
+
+#[derive(Clone, Debug)]
+enum Mutation {
+    Insert(usize, usize),
+    Remove(usize, usize),
+    Replace(usize, u8),
+}
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    prop_oneof![
+        3 => (0usize..200, 0..SPICES.len()).prop_map(|(at, spice)| Mutation::Insert(at, spice)),
+        1 => (0usize..200, 1usize..20).prop_map(|(at, len)| Mutation::Remove(at, len)),
+        1 => (0usize..200, any::<u8>()).prop_map(|(at, byte)| Mutation::Replace(at, byte)),
+    ]
+}
+
+fn mutated() -> impl Strategy<Value = Vec<u8>> {
+    let mutations = prop::collection::vec(mutation(), 0..4);
+    (0..SEEDS.len(), mutations).prop_map(|(seed, mutations)| {
+        let mut bytes = SEEDS[seed].as_bytes().to_vec();
+        for mutation in mutations {
+            let length = bytes.len();
+            match mutation {
+                Mutation::Insert(at, spice) => {
+                    let at = at % (length + 1);
+                    bytes.splice(at..at, SPICES[spice].bytes());
+                }
+                Mutation::Remove(at, len) if length > 0 => {
+                    let at = at % length;
+                    bytes.drain(at..(at + len).min(length));
+                }
+                Mutation::Replace(at, byte) if length > 0 => bytes[at % length] = byte,
+                Mutation::Remove(..) | Mutation::Replace(..) => {}
+            }
+        }
+        bytes
+    })
+}
+
+fn method() -> impl Strategy<Value = Method> {
+    prop_oneof![4 => Just(Method::GET), 1 => Just(Method::HEAD), 1 => Just(Method::CONNECT)]
+}
+
+/// Cuts the bytes at the given places, with empty reads here and there.
+fn cut<'a>(bytes: &'a [u8], places: &[usize]) -> Vec<&'a [u8]> {
+    let mut places: Vec<_> = places.iter().map(|at| at % (bytes.len() + 1)).collect();
+    places.sort_unstable();
+    let mut reads = Vec::new();
+    let mut from = 0;
+    for to in places.into_iter().chain([bytes.len()]) {
+        reads.push(&bytes[from..to]);
+        from = to;
+    }
+    reads
+}
+
+/// The lines of the last head that these bytes hold before the body, read naively; `None` if lines or names are such
+/// that two readers could disagree about them.
+fn certain_lines(head: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let text = head.strip_suffix(b"\r\n\r\n")?;
+    let mut fields = Vec::new();
+    let mut rest = text;
+    let mut lines = Vec::new();
+    while let Some(at) = rest.windows(2).position(|pair| pair == b"\r\n") {
+        lines.push(&rest[..at]);
+        rest = &rest[at + 2..];
+    }
+    lines.push(rest);
+    for line in &lines[1..] {
+        let colon = line.iter().position(|b| *b == b':')?;
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
+        let clean = !name.is_empty() && name.iter().all(|b| b.is_ascii_graphic());
+        let one_line = value
+            .iter()
+            .all(|b| *b == b'\t' || *b >= b' ' && *b != 0x7f);
+        if !clean || !one_line {
+            return None;
+        }
+        fields.push((name.to_ascii_lowercase(), value.trim_ascii().to_vec()));
+    }
+    Some(fields)
+}
+
+/// What the fields say of the body if all readers agree on it.
+fn certain_framing(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<ResponseFraming> {
+    let all = |wanted: &[u8]| -> Vec<&[u8]> {
+        let fields = fields.iter().filter(|(name, _)| name == wanted);
+        fields.map(|(_, value)| value.as_slice()).collect()
+    };
+    let lengths: Vec<_> = all(b"content-length")
+        .into_iter()
+        .flat_map(|value| value.split(|b| *b == b','))
+        .map(|item| std::str::from_utf8(item.trim_ascii()).unwrap_or("?"))
+        .collect();
+    match (lengths.as_slice(), all(b"transfer-encoding").as_slice()) {
+        ([], []) => Some(ResponseFraming::Close),
+        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => Some(ResponseFraming::Chunked),
+        ([first, others @ ..], []) => {
+            let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+            let length: u64 = first.parse().ok()?;
+            let agree = |other: &&str| digits(other) && other.parse() == Ok(length);
+            (digits(first) && others.iter().all(agree)).then_some(ResponseFraming::Length(length))
+        }
+        _ => None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_split_of_the_bytes_gives_what_the_whole_gives(
+        bytes in mutated(),
+        method in method(),
+        places in prop::collection::vec(0usize..300, 0..8),
+    ) {
+        let whole = decode(&method, LIMITS, [&bytes[..]]);
+        let split = decode(&method, LIMITS, cut(&bytes, &places));
+        prop_assert_eq!(split.gist(), whole.gist());
+        let single = decode(&method, LIMITS, bytes.chunks(1));
+        prop_assert_eq!(single.gist(), whole.gist());
+    }
+
+    #[test]
+    fn nothing_ambiguous_is_accepted(bytes in mutated()) {
+        let decoded = get(&bytes);
+        let Some(head) = decoded.heads.first() else { return Ok(()) };
+        // The head ends at the first blank line, or else it was read in another way than it should be.
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = end.expect("an accepted head has an end") + 4;
+        let fields = certain_lines(&bytes[..end]);
+        prop_assert!(fields.is_some(), "{:?}", bytes.escape_ascii().to_string());
+        let fields = fields.unwrap();
+        prop_assert_eq!(fields.len() + 2, bytes[..end].iter().filter(|b| **b == b'\n').count());
+        let framing = certain_framing(&fields);
+        prop_assert!(framing.is_some(), "{:?}", bytes.escape_ascii().to_string());
+        match (head.status.as_u16(), framing.unwrap()) {
+            (100..=199 | 204 | 304, _) => prop_assert_eq!(head.framing, ResponseFraming::None),
+            (205, _) => prop_assert_eq!(head.framing, ResponseFraming::Length(0)),
+            (_, framing) => prop_assert_eq!(head.framing, framing),
+        }
+        if let (ResponseFraming::Length(length), None) = (head.framing, decoded.error) {
+            prop_assert_eq!(decoded.body.len() as u64, length);
+            prop_assert_eq!(&decoded.body[..], &bytes[end..end + decoded.body.len()]);
+        }
+    }
+
+    #[test]
+    fn chunks_and_trailers_survive_the_way(
+        chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..700), 0..8),
+        trailers in prop::collection::vec("[ -~]{0,20}", 0..4),
+        step in 1usize..400,
+    ) {
+        let mut sent = HeaderMap::new();
+        for value in &trailers {
+            sent.append("x-trailer", HeaderValue::from_str(value.trim()).unwrap());
+        }
+        let mut wire = BytesMut::from("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for chunk in &chunks {
+            h1::chunk_head(&mut wire, chunk.len());
+            wire.extend_from_slice(chunk);
+            wire.extend_from_slice(h1::CHUNK_TAIL);
+        }
+        h1::last_chunk(&mut wire, Some(&sent));
+        let decoded = decode(&Method::GET, LIMITS, wire.chunks(step));
+        prop_assert_eq!(decoded.error, None);
+        prop_assert!(decoded.reusable);
+        prop_assert_eq!(decoded.body, chunks.concat());
+        prop_assert_eq!(decoded.trailers.unwrap_or_default(), sent);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), tail in any::<bool>()) {
+        let mut wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        wire.truncate(if tail { wire.len() } else { 0 });
+        wire.extend_from_slice(&bytes);
+        let decoded = get(&wire);
+        prop_assert!(decoded.body.len() <= bytes.len());
+    }
+}

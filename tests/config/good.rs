@@ -1,0 +1,315 @@
+//! What good files mean.
+
+use std::time::Duration;
+
+use super::{fixtures, good, json_files, load, read};
+use weirkeeper::config::model::{Action, NEVER, Rewrite};
+use weirkeeper::config::{expand, footprint, load_str};
+use weirkeeper::engine::{Phase, Strategy};
+
+const FIRST_USER: &str = concat!(
+    r#"{"port":"8080","level":"L7","strategy":"round-robin","caching":"redis","proto":"tcp","serializer":"none","#,
+    r#""servers":{"http://localhost:8081":3,"http://localhost:8082":2},"maxWorkers":5,"cache-ignore":[]}"#,
+);
+
+#[test]
+fn the_first_users_file_means_what_it_meant() {
+    assert_eq!(read(&fixtures("configs/good/first-user.json")), FIRST_USER);
+    let config = good(FIRST_USER);
+    let listener = &config.listeners[0];
+    assert_eq!((config.listeners.len(), config.upstreams.len()), (1, 1));
+    assert_eq!(listener.bind.to_string(), "[::]:8080");
+    assert_eq!(listener.routes.len(), 1);
+    let upstream = &config.upstreams[0];
+    assert_eq!(upstream.spec.strategy, Strategy::RoundRobin);
+    assert_eq!(upstream.spec.max_in_flight, Some(5));
+    assert_eq!(upstream.spec.queue.capacity, 10_000);
+    assert_eq!(upstream.spec.queue.timeout, Duration::from_secs(30));
+    let capacities: Vec<_> = upstream
+        .spec
+        .backends
+        .iter()
+        .map(|b| (b.weight, b.max_in_flight))
+        .collect();
+    assert_eq!(capacities, [(1, Some(3)), (1, Some(2))]);
+    let places: Vec<_> = upstream
+        .backends
+        .iter()
+        .map(|b| (b.name.as_str(), b.host.as_str(), b.port))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            ("localhost:8081", "localhost", 8081),
+            ("localhost:8082", "localhost", 8082)
+        ]
+    );
+    assert_eq!(config.warnings.len(), 1);
+    assert!(
+        config.warnings[0].starts_with("config.json:1:"),
+        "{:?}",
+        config.warnings
+    );
+    assert!(
+        config.warnings[0].contains("runs uncached (/caching)"),
+        "{:?}",
+        config.warnings
+    );
+}
+
+#[test]
+fn a_servers_number_is_its_weight_under_the_weighted_strategies_only() {
+    for (strategy, weights) in [
+        ("round-robin", [1, 1]),
+        ("weighted-round-robin", [3, 2]),
+        ("smooth-weighted-round-robin", [3, 2]),
+        ("least-request", [1, 1]),
+        ("power-of-two", [1, 1]),
+    ] {
+        let config = good(&FIRST_USER.replace("round-robin", strategy));
+        let spec = &config.upstreams[0].spec;
+        assert_eq!(
+            spec.backends.iter().map(|b| b.weight).collect::<Vec<_>>(),
+            weights,
+            "{strategy}"
+        );
+        assert_eq!(
+            spec.backends
+                .iter()
+                .map(|b| b.max_in_flight)
+                .collect::<Vec<_>>(),
+            [Some(3), Some(2)]
+        );
+    }
+}
+
+#[test]
+fn flat_keys_take_the_forms_that_people_write() {
+    let config = good(
+        r#"{"port": 9000, "servers": {"http://B.example/api/": 1}, "queue": {"capacity": 7}, "timeouts": {"idle": "1s"}}"#,
+    );
+    assert_eq!(config.listeners[0].bind.port(), 9000);
+    assert_eq!(config.listeners[0].timeouts.idle, Duration::from_secs(1));
+    let upstream = &config.upstreams[0];
+    let backend = &upstream.backends[0];
+    assert_eq!(
+        (
+            backend.host.as_str(),
+            backend.port,
+            backend.path_prefix.as_str()
+        ),
+        ("b.example", 80, "/api")
+    );
+    assert_eq!(upstream.spec.max_in_flight, None);
+    assert_eq!(
+        (
+            upstream.spec.queue.capacity,
+            upstream.spec.queue.timeout.as_secs()
+        ),
+        (7, 30)
+    );
+    assert!(config.warnings.is_empty());
+
+    let config = good(r#"{"port": 1, "servers": {"http://a": 3, "http://b": 2}, "maxWorkers": 4}"#);
+    assert!(config.warnings[0].contains(
+        "4 requests in flight at most, though the backends take 5 together (/maxWorkers)"
+    ));
+}
+
+#[test]
+fn the_full_form_has_the_documented_defaults() {
+    let config = good(
+        r#"{"listeners": {"a": {"bind": ":80"}}, "upstreams": {"u": {"backends": ["http://h"]}}}"#,
+    );
+    let secs = Duration::from_secs;
+    let listener = &config.listeners[0];
+    assert_eq!(
+        (
+            listener.timeouts.header,
+            listener.timeouts.idle,
+            listener.timeouts.body
+        ),
+        (secs(10), secs(75), secs(60))
+    );
+    let l = &listener.limits;
+    assert_eq!(
+        (
+            l.head_bytes,
+            l.head_fields,
+            l.uri_bytes,
+            l.body_bytes,
+            l.connections
+        ),
+        (32 << 10, 100, 16 << 10, None, 10_000)
+    );
+    let upstream = &config.upstreams[0];
+    let t = &upstream.timeouts;
+    assert_eq!(
+        (t.connect, t.first_byte, t.body_gap, t.request, t.idle),
+        (secs(2), secs(60), secs(60), None, secs(4))
+    );
+    assert_eq!(
+        (upstream.spec.queue.capacity, upstream.spec.queue.timeout),
+        (1024, secs(5))
+    );
+    assert_eq!(
+        (upstream.spec.strategy, upstream.spec.phase),
+        (Strategy::RoundRobin, Phase::Random)
+    );
+    assert_eq!(
+        (upstream.spec.back_off.base, upstream.spec.back_off.max),
+        (secs(1), secs(30))
+    );
+    assert_eq!(
+        (
+            upstream.retry.attempts,
+            upstream.retry.budget_ratio,
+            upstream.retry.budget_per_second
+        ),
+        (1, 0.2, 3.0)
+    );
+    assert_eq!(
+        (
+            upstream.spec.backends[0].weight,
+            upstream.spec.backends[0].max_in_flight
+        ),
+        (1, None)
+    );
+    let admin = config.admin.expect("on by default");
+    assert_eq!(
+        (admin.bind.to_string().as_str(), admin.explicit),
+        ("127.0.0.1:9900", false)
+    );
+    assert!(config.workers.is_none() && config.access_log.is_none());
+    assert_eq!(config.shutdown_grace, secs(30));
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn what_stands_at_the_top_is_the_default_for_all() {
+    let config = good(&read(&fixtures("configs/good/full.json")));
+    let (web, internal) = (&config.listeners[0], &config.listeners[1]);
+    assert_eq!(
+        (web.limits.head_bytes, internal.limits.head_bytes),
+        (32 << 10, 16 << 10)
+    );
+    assert_eq!(
+        (web.limits.body_bytes, internal.limits.body_bytes),
+        (None, Some(64 << 20))
+    );
+    assert_eq!(
+        (web.timeouts.body, internal.timeouts.body),
+        (NEVER, Duration::from_secs(30))
+    );
+    assert_eq!(web.trusted_proxies[0].to_string(), "10.0.0.0/8");
+    assert_eq!(internal.trusted_proxies[0].to_string(), "192.0.2.0/24");
+    let (web, api) = (&config.upstreams[0], &config.upstreams[1]);
+    assert_eq!(
+        (web.timeouts.request, api.timeouts.request),
+        (None, Some(Duration::from_secs(120)))
+    );
+    assert_eq!(
+        (web.timeouts.idle.as_secs(), api.timeouts.idle.as_secs()),
+        (2, 3)
+    );
+    assert_eq!((web.retry.attempts, api.retry.attempts), (1, 2));
+    assert_eq!(
+        (web.spec.phase, api.spec.phase),
+        (Phase::Zero, Phase::Random)
+    );
+    let ids: Vec<u32> = config
+        .upstreams
+        .iter()
+        .flat_map(|u| &u.spec.backends)
+        .map(|b| b.id.0)
+        .collect();
+    assert_eq!(ids, [0, 1, 2, 3]);
+}
+
+#[test]
+fn routes_keep_their_order_on_each_of_their_listeners() {
+    let config = good(&read(&fixtures("configs/good/routes.json")));
+    let names = |i: usize| -> Vec<String> {
+        config.listeners[i]
+            .routes
+            .iter()
+            .map(|r| r.name.clone())
+            .collect()
+    };
+    assert_eq!(names(0), ["to-https", "health", "api", "numbered", "rest"]);
+    assert_eq!(names(1), ["health", "api", "numbered", "rest"]);
+    let action = |i: usize| config.listeners[0].routes[i].action.clone();
+    assert!(matches!(action(0), Action::Redirect { status: 301, .. }));
+    assert!(matches!(action(1), Action::Respond { status: 200, body } if body == "pong\n"));
+    assert!(
+        matches!(action(2), Action::Forward { upstream: 1, rewrite: Rewrite::StripPrefix(p) } if p == "/api")
+    );
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn variables_come_from_the_environment_given() {
+    let text = r#"{"listeners": {"a": {"bind": "127.0.0.1:${PORT:-8080}"}},
+        "upstreams": {"u": {"backends": ["http://${HOST}"]}}}"#;
+    let config =
+        load_str("f", text, &|name| (name == "HOST").then(|| "h".into())).expect("it is fine");
+    assert_eq!(config.listeners[0].bind.port(), 8080);
+    assert_eq!(config.upstreams[0].backends[0].host, "h");
+    let error = load(text).expect_err("HOST is not set").to_string();
+    assert!(
+        error.starts_with("config.json:2:42: error: the environment variable HOST is not set"),
+        "{error}"
+    );
+    assert!(error.ends_with("(/upstreams/u/backends/0)"), "{error}");
+}
+
+#[test]
+fn every_good_file_expands_to_the_same_config_and_no_further() {
+    let mut files = json_files("configs/good");
+    files.push(fixtures("configs/seed.json"));
+    for file in files {
+        let text = read(&file);
+        let name = file.display().to_string();
+        let once = expand(&name, &text, &|_| None).unwrap_or_else(|e| panic!("{e}"));
+        let twice = expand(&name, &once, &|_| None).unwrap_or_else(|e| panic!("{once}\n{e}"));
+        assert_eq!(once, twice, "{name}");
+        let (mut was, mut is) = (good(&text), good(&once));
+        // Warnings tell places, which change; what a flat file's own keys warn of is gone.
+        was.warnings.clear();
+        is.warnings.clear();
+        assert_eq!(format!("{was:?}"), format!("{is:?}"), "{name}");
+    }
+}
+
+#[test]
+fn odd_strings_survive_expansion() {
+    let text = r#"{"listeners": {"a": {"bind": ":0"}}, "routes": [
+        {"match": {"headers": {"x": "a $${B} $$ \" ü"}}, "respond": {"body": "\u0000 $${C:-d}\n"},
+         "response_headers": {"set": {"X-Y": "$${Z}"}}}
+    ]}"#;
+    let once = expand("f", text, &|_| None).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(Ok(&once), expand("f", &once, &|_| None).as_ref());
+    assert_eq!(
+        format!("{:?}", good(text).listeners),
+        format!("{:?}", good(&once).listeners)
+    );
+}
+
+#[test]
+fn the_footprint_counts_what_the_config_bounds_and_names_what_it_does_not() {
+    let bounded = footprint(&good(FIRST_USER), 2);
+    assert!(bounded.unlimited.is_empty());
+    // 10,000 clients with 48 KiB each, 5 backend connections, and what the process needs anyway.
+    assert!(
+        bounded.descriptors > 10_005 && bounded.descriptors < 10_100,
+        "{bounded:?}"
+    );
+    assert!(
+        bounded.memory > 10_000 * (48 << 10) && bounded.memory < 10_000 * (60 << 10),
+        "{bounded:?}"
+    );
+    let more = footprint(&good(&FIRST_USER.replace(":3,", ":300,")), 2);
+    assert_eq!(more.descriptors, bounded.descriptors + 297);
+    let open = footprint(&good(&read(&fixtures("configs/good/routes.json"))), 2);
+    assert_eq!(open.unlimited.len(), 2, "{open:?}");
+}
