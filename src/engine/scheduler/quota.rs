@@ -301,6 +301,40 @@ mod tests {
         assert!(kept.base > 100 * ONE && set_back.base < 20 * ONE);
     }
 
+    /// The rule, word by word, over all who are eligible.
+    fn by_the_rule(quota: &Quota) -> Option<usize> {
+        let horizon = quota.now + reciprocal(quota.total.max(1)) + TOLERANCE;
+        let eligible = (0..quota.shares.len()).filter(|&i| quota.shares[i].eligible);
+        let keys = eligible.map(|i| (i, quota.shares[i].keys(quota.e)));
+        let coarse = |key: i128| key >> 16;
+        let released = keys.clone().filter(|(_, (release, _))| *release <= horizon);
+        let first = released.min_by_key(|(_, (_, deadline))| coarse(*deadline));
+        let early = keys.min_by_key(|(_, (release, _))| coarse(*release));
+        first.or(early).map(|(i, _)| i)
+    }
+
+    #[test]
+    fn picks_are_the_rules_while_weights_come_and_go() {
+        let mut rng = Rng::new(6);
+        for round in 0..200 {
+            let heaviest = [3, 40, 1000][round % 3];
+            let n = 2 + rng.below(12) as usize;
+            let weights: Vec<u32> = (0..n).map(|_| 1 + rng.below(heaviest) as u32).collect();
+            let mut quota = quota(&weights);
+            for _ in 0..300 {
+                let i = rng.below(n as u64) as usize;
+                match rng.below(5) {
+                    0 => quota.leave(i),
+                    1 => quota.enter(i),
+                    _ => {
+                        let expected = by_the_rule(&quota);
+                        assert_eq!(quota.pick(), expected);
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_reciprocal_is_rounded_down_at_the_last_bit() {
         let denominators = [1, 2, 3, 7, 10, 65_535, 1 << 31, u64::from(u32::MAX)];
