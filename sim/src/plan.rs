@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weirkeeper::config::model::{Action, Config};
+use weirkeeper::config::model::{Action, Config, Route};
 use weirkeeper::engine::router::PathMatch;
 
 use crate::scenario::{BackendModel, ClientModel, Expectation, Fault, RequestModel, Scenario};
@@ -170,43 +170,77 @@ fn backends(config: &Config, scenario: &Scenario) -> Vec<BackendPlan> {
     plans
 }
 
-/// One open loop at 80 % of what the backends can do, over all forwarding routes of the first listener.
+/// One open loop at 80 % of what the backends can do, over the forwarding routes of the first listener, each by what its
+/// upstream can do.
 fn default_client(config: &Config, backends: &[BackendPlan]) -> ClientModel {
-    let rate: f64 = backends
-        .iter()
-        .map(|b| {
-            let slots = b.max_in_flight.unwrap_or(UNBOUNDED);
-            let slots = slots.min(b.model.concurrency.unwrap_or(u32::MAX));
-            f64::from(slots) / b.model.service_time.mean().max(0.001)
-        })
-        .sum();
-    let mut requests = Vec::new();
     let routes = config.listeners.first().map(|l| Arc::clone(&l.routes));
-    for route in routes.iter().flat_map(|r| r.iter()) {
-        if !matches!(route.action, Action::Forward { .. }) || !route.matches.headers.is_empty() {
-            continue;
+    let asked: Vec<(usize, RequestModel)> = routes
+        .iter()
+        .flat_map(|routes| routes.iter())
+        .filter_map(request)
+        .collect();
+    let mut rate = 0.0;
+    let mut requests = Vec::new();
+    for u in 0..config.upstreams.len() {
+        let mine: Vec<&RequestModel> = asked.iter().filter(|a| a.0 == u).map(|a| &a.1).collect();
+        let able = able(config, backends, u);
+        if !mine.is_empty() {
+            rate += able;
         }
-        let path = match &route.matches.path {
-            PathMatch::Any => "/".to_string(),
-            PathMatch::Exact(path) | PathMatch::Prefix(path) => path.clone(),
-            PathMatch::Regex(_) => continue,
-        };
-        let default = RequestModel::default();
-        let host = route.matches.hosts.first();
-        let method = route.matches.methods.first();
-        requests.push(RequestModel {
-            path,
-            host: host.map_or(default.host.clone(), |h| h.replace('*', "any")),
-            method: method.map_or(default.method.clone(), ToString::to_string),
-            ..default
-        });
+        requests.extend(mine.iter().map(|request| RequestModel {
+            weight: (able / mine.len() as f64).max(1e-3),
+            ..(*request).clone()
+        }));
     }
     if requests.is_empty() {
         requests.push(RequestModel::default());
     }
     ClientModel {
-        rate: Some((0.8 * rate).clamp(1.0, 5000.0)),
+        rate: Some((0.8 * rate).clamp(1.0, 5000.0).round()),
         requests,
         ..ClientModel::default()
     }
+}
+
+/// Requests a second that the backends of upstream `u` can do.
+fn able(config: &Config, backends: &[BackendPlan], u: usize) -> f64 {
+    let spec = &config.upstreams[u].spec;
+    let (mut slots, mut able) = (0.0, 0.0);
+    for plan in backends {
+        for (_, b) in plan.members.iter().filter(|(member, _)| *member == u) {
+            let declared = spec.backends[*b].max_in_flight.unwrap_or(UNBOUNDED);
+            let mine = f64::from(declared.min(plan.model.concurrency.unwrap_or(u32::MAX)));
+            slots += mine;
+            able += mine / plan.model.service_time.mean().max(0.001);
+        }
+    }
+    match spec.max_in_flight {
+        Some(bound) if f64::from(bound) < slots => able * f64::from(bound) / slots,
+        _ => able,
+    }
+}
+
+/// A request that takes `route`, and the upstream that it leads to; `None` if a model has to be told how to ask.
+fn request(route: &Route) -> Option<(usize, RequestModel)> {
+    let Action::Forward { upstream, .. } = route.action else {
+        return None;
+    };
+    if !route.matches.headers.is_empty() {
+        return None;
+    }
+    let path = match &route.matches.path {
+        PathMatch::Any => "/".to_string(),
+        PathMatch::Exact(path) | PathMatch::Prefix(path) => path.clone(),
+        PathMatch::Regex(_) => return None,
+    };
+    let default = RequestModel::default();
+    let host = route.matches.hosts.first().map(|h| h.replace('*', "any"));
+    let method = route.matches.methods.first().map(ToString::to_string);
+    let request = RequestModel {
+        path,
+        host: host.unwrap_or(default.host),
+        method: method.unwrap_or(default.method),
+        ..RequestModel::default()
+    };
+    Some((upstream, request))
 }

@@ -91,7 +91,7 @@ impl Shape {
             first: if n > 1 && rng.below(5) == 0 { n / 2 } else { n },
             slots,
             rate: 60.0 + rng.unit() * 90.0,
-            pressure: 0.7 + rng.unit() * 0.9,
+            pressure: 0.6 + rng.unit() * 0.6,
         }
     }
 
@@ -138,8 +138,8 @@ fn config_text(rng: &mut Rng, shape: &Shape) -> String {
             "strategy": strategy,
             "max_in_flight": bound,
             "queue": {
-                "capacity": one(rng, &[0, 4, 16, 64, 64, 256]),
-                "timeout": one(rng, &["30ms", "200ms", "1s", "3s"]),
+                "capacity": one(rng, &[0, 4, 16, 64, 256, 256]),
+                "timeout": one(rng, &["30ms", "300ms", "2s", "5s"]),
             },
             "timeouts": {
                 "connect": one(rng, &["40ms", "300ms"]),

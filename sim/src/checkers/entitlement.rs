@@ -27,6 +27,8 @@ pub struct Shares {
     pub choices: u64,
     /// Picks whose field of candidates could not be told.
     pub unknown: u64,
+    /// The strategy goes by turns, so that there are shares to be entitled to.
+    pub by_turns: bool,
     /// The furthest that anybody was behind or ahead.
     pub worst: f64,
 }
@@ -44,6 +46,12 @@ pub fn shares(plan: &Plan, book: &Book, u: usize) -> Shares {
     let mut shares = Shares {
         given: vec![0; n],
         earned: vec![0.0; n],
+        by_turns: matches!(
+            spec.strategy,
+            Strategy::RoundRobin
+                | Strategy::WeightedRoundRobin
+                | Strategy::SmoothWeightedRoundRobin
+        ),
         ..Shares::default()
     };
     let mut lag = vec![0.0_f64; n];

@@ -126,8 +126,8 @@ pub struct UpstreamReport {
     pub failures: BTreeMap<String, u64>,
     /// Picks among two or more.
     pub choices: u64,
-    /// The furthest that a backend was from its share, in picks.
-    pub worst_lag: f64,
+    /// The furthest that a backend was from its share, in picks. Only strategies that go by turns entitle to a share.
+    pub worst_lag: Option<f64>,
     /// In config order.
     pub backends: Vec<BackendReport>,
 }
@@ -141,8 +141,8 @@ pub struct BackendReport {
     pub picks: u64,
     /// Its part of the picks among two or more, 0 to 1.
     pub share: f64,
-    /// The part that it was entitled to.
-    pub entitled: f64,
+    /// The part that it was entitled to, under a strategy that goes by turns.
+    pub entitled: Option<f64>,
     /// Requests that reached it.
     pub received: u64,
     /// The most at once, as it saw them, orphans aside.

@@ -175,7 +175,9 @@ impl Tally {
         }
         let shares = &run.shares[u];
         figures.choices += shares.choices;
-        figures.worst_lag = figures.worst_lag.max(shares.worst);
+        if shares.by_turns {
+            figures.worst_lag = Some(figures.worst_lag.unwrap_or(0.0).max(shares.worst));
+        }
         for (sum, x) in upstream.given.iter_mut().zip(&shares.given) {
             *sum += x;
         }
@@ -320,7 +322,10 @@ impl Upstream {
         figures.queued += extra.queued;
         figures.cancelled += extra.cancelled;
         figures.choices += extra.choices;
-        figures.worst_lag = figures.worst_lag.max(extra.worst_lag);
+        figures.worst_lag = match (figures.worst_lag, extra.worst_lag) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        };
         add_all(&mut figures.shed, &extra.shed);
         add_all(&mut figures.failures, &extra.failures);
         for (b, extra) in figures.backends.iter_mut().zip(&extra.backends) {
@@ -344,7 +349,7 @@ impl Upstream {
         let choices = report.choices.max(1) as f64;
         for (i, backend) in report.backends.iter_mut().enumerate() {
             backend.share = self.given[i] as f64 / choices;
-            backend.entitled = self.earned[i] / choices;
+            backend.entitled = report.worst_lag.map(|_| self.earned[i] / choices);
         }
         report
     }

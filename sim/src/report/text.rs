@@ -160,21 +160,28 @@ fn backends(out: &mut String, upstream: &UpstreamReport) -> std::fmt::Result {
     )?;
     for b in &upstream.backends {
         let max = b.max_in_flight.map_or("-".to_string(), |m| m.to_string());
+        let entitled = b
+            .entitled
+            .map_or("-".to_string(), |e| format!("{:.1}%", 100.0 * e));
         writeln!(
             out,
-            "  {:<20} {:>8} {:>7.1}% {:>8.1}% {:>9} {:>11} {:>12}",
+            "  {:<20} {:>8} {:>7.1}% {:>9} {:>9} {:>11} {:>12}",
             b.name,
             b.picks,
             100.0 * b.share,
-            100.0 * b.entitled,
+            entitled,
             b.received,
             format!("{} / {max}", b.peak_in_flight),
             b.peak_connections
         )?;
     }
-    let (choices, worst) = (upstream.choices, upstream.worst_lag);
-    writeln!(
+    write!(
         out,
-        "  shares are over {choices} picks among two or more; the worst lag was {worst:.2} picks"
-    )
+        "  shares are over {} picks among two or more",
+        upstream.choices
+    )?;
+    match upstream.worst_lag {
+        Some(worst) => writeln!(out, "; the worst lag was {worst:.2} picks"),
+        None => writeln!(out),
+    }
 }
