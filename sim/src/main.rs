@@ -35,6 +35,9 @@ struct Arguments {
     /// Keeps only these faults, by their numbers from 0; an empty list keeps none.
     #[arg(long, value_name = "N,N")]
     only_faults: Option<String>,
+    /// Stops at the first seed that breaks an invariant, and does not look for the faults that it takes.
+    #[arg(long)]
+    first: bool,
     /// Prints the report as JSON.
     #[arg(long)]
     json: bool,
@@ -66,6 +69,7 @@ fn run(arguments: &Arguments) -> Result<u8, Vec<String>> {
         seed: arguments.seed,
         seeds: arguments.seeds,
         only_faults: arguments.only_faults.as_deref().map(numbers).transpose()?,
+        first: arguments.first,
         threads: seeds::threads(),
     };
     let report = seeds::rehearse(&options)?;

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use weirkeeper::config::model::Config;
 
@@ -51,6 +51,8 @@ pub struct Options {
     pub seeds: u64,
     /// Keep only these of each world's faults.
     pub only_faults: Option<Vec<usize>>,
+    /// Stop at the first seed that breaks something, and do not shrink it.
+    pub first: bool,
     /// Threads to run on.
     pub threads: usize,
 }
@@ -168,16 +170,18 @@ pub fn sweep(options: &Options) -> Result<Sweep, Vec<String>> {
         Source::Scenario { .. } => Tally::new(&first),
     };
     let next = AtomicU64::new(0);
+    let failed = AtomicBool::new(false);
     let worker = || {
         let mut tally = empty.clone();
         let mut results = Vec::new();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            if at >= options.seeds {
+            if at >= options.seeds || (options.first && failed.load(Ordering::Relaxed)) {
                 return Ok::<_, Vec<String>>((tally, results));
             }
             let plan = options.plan(options.seed + at)?;
             let (run, violations) = run_one(&plan);
+            failed.fetch_or(!violations.is_empty(), Ordering::Relaxed);
             let book = run.as_ref().map(|r| &r.book);
             results.push(SeedResult {
                 seed: plan.seed,
@@ -254,7 +258,7 @@ impl Options {
             let plan = self.plan(result.seed)?;
             let violation = result.violations[0].clone();
             let all: Vec<usize> = (0..plan.faults.len()).collect();
-            let kept = match i < SHRUNK && self.only_faults.is_none() {
+            let kept = match i < SHRUNK && self.only_faults.is_none() && !self.first {
                 true => shrink::faults(&plan, &violation.checker),
                 false => all,
             };

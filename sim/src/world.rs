@@ -17,6 +17,7 @@ use weirkeeper::env::{Clock, Env};
 use weirkeeper::telemetry::UpstreamStatus;
 use weirkeeper::time::Tick;
 
+use crate::checkers::{Shares, shares};
 use crate::env::{Fabric, Open, SimEnv};
 use crate::ledger::{Book, End, Ledger, PROBE};
 use crate::model::backend::Backend;
@@ -56,6 +57,8 @@ pub struct Run {
     pub peaks: Vec<u32>,
     /// Panics within tasks.
     pub panics: Vec<String>,
+    /// What each upstream's backends earned and were given.
+    pub shares: Vec<Shares>,
     /// What the subject said of its upstreams at the end.
     pub status: Vec<UpstreamStatus>,
     /// Why the world came to a stop before its end.
@@ -130,7 +133,6 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
     reach(&mut book, plan);
     Run {
         plan: plan.clone(),
-        book,
         open: plan
             .backends
             .iter()
@@ -138,7 +140,11 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
             .collect(),
         peaks: backends.iter().map(|b| b.peak()).collect(),
         panics: fabric.take_panics(),
+        shares: (0..plan.config.upstreams.len())
+            .map(|u| shares(plan, &book, u))
+            .collect(),
         status,
+        book,
         stopped,
     }
 }

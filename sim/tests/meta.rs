@@ -104,6 +104,7 @@ fn real_world(seed: u64) -> String {
         seed,
         seeds: 1,
         only_faults: None,
+        first: false,
         threads: 1,
     };
     let drawn = rehearse(&options(Source::Swarm)).expect("the swarm plans itself");
@@ -150,6 +151,7 @@ fn another_weight_gives_another_hash() {
             seed: 7,
             seeds: 1,
             only_faults: None,
+            first: false,
             threads: 1,
         };
         rehearse(&options).expect("it has no scenario").trace_hash

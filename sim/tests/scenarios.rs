@@ -51,6 +51,7 @@ fn every_scenario_is_met() {
             seed: 7,
             seeds: 2,
             only_faults: None,
+            first: false,
             threads: 2,
         };
         let report = rehearse(&options).unwrap_or_else(|e| panic!("{}", e.join("\n")));

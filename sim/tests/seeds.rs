@@ -21,6 +21,7 @@ fn options(seed: u64, seeds: u64) -> Options {
         seed,
         seeds,
         only_faults: None,
+        first: false,
         threads: threads(),
     }
 }

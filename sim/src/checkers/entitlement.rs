@@ -8,6 +8,8 @@ use weirkeeper::engine::Strategy;
 use weirkeeper::engine::trace::Event;
 use weirkeeper::time::Tick;
 
+use crate::ledger::Book;
+use crate::plan::Plan;
 use crate::world::Run;
 
 /// The worst lag that is let pass: the theorem's bound is below 1 on constant sets and 2 between any two moments; under
@@ -30,8 +32,8 @@ pub struct Shares {
 }
 
 /// The shares of upstream `u`.
-pub fn shares(run: &Run, u: usize) -> Shares {
-    let spec = &run.plan.config.upstreams[u].spec;
+pub fn shares(plan: &Plan, book: &Book, u: usize) -> Shares {
+    let spec = &plan.config.upstreams[u].spec;
     let even = spec.strategy == Strategy::RoundRobin;
     let weights: Vec<f64> = spec
         .backends
@@ -48,7 +50,7 @@ pub fn shares(run: &Run, u: usize) -> Shares {
     let mut running = vec![0_u32; n];
     let mut passed_over = vec![Tick::ZERO; n];
     let place = |id| spec.backends.iter().position(|b| b.id == id);
-    for (_, at, event) in run.book.engine.iter().filter(|(i, _, _)| *i == u) {
+    for (_, at, event) in book.engine.iter().filter(|(i, _, _)| *i == u) {
         match event {
             Event::BackedOff(id, until) => {
                 if let Some(i) = place(*id) {
@@ -113,7 +115,7 @@ pub(super) fn check(run: &Run) -> Vec<String> {
         ) {
             continue;
         }
-        let shares = shares(run, u);
+        let shares = &run.shares[u];
         if shares.worst > BOUND + shares.unknown as f64 {
             let (name, worst) = (&upstream.name, shares.worst);
             found.push(format!(

@@ -1,8 +1,14 @@
-//! Simulated time. A tokio instant does not survive a host's restart, so what is shown is turmoil's elapsed time.
+//! Simulated time: turmoil's elapsed time, which all hosts share.
+//!
+//! Asking turmoil for it costs two look-ups in its tables, and time is asked for dozens of times a request. So turmoil is
+//! asked once, and tokio's paused clock tells how much later it is; that holds for as long as the host's runtime lives, which
+//! is to the end: what crashes in our worlds is a model within a host, never the host.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
 use weirkeeper::env::Clock;
 use weirkeeper::time::Tick;
 
@@ -12,9 +18,11 @@ pub const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 /// A year, beyond any simulation: what a deadline of "never" becomes.
 const FAR: Duration = Duration::from_secs(365 * 86_400);
 
-/// Turmoil's elapsed time.
+/// Turmoil's elapsed time, on one host.
 #[derive(Debug)]
 pub struct SimClock {
+    /// An instant of the host's runtime, and the simulation's time then.
+    origin: OnceLock<(Instant, Duration)>,
     /// The last time that was read. It stands in where no simulation is running: while a finished world is being dropped.
     last: AtomicU64,
 }
@@ -22,21 +30,31 @@ pub struct SimClock {
 impl SimClock {
     pub(super) fn new() -> Self {
         SimClock {
+            origin: OnceLock::new(),
             last: AtomicU64::new(0),
         }
     }
 }
 
+impl SimClock {
+    fn origin(&self) -> (Instant, Duration) {
+        *self.origin.get_or_init(|| {
+            let elapsed = turmoil::sim_elapsed().unwrap_or_default();
+            (Instant::now(), elapsed)
+        })
+    }
+}
+
 impl Clock for SimClock {
     fn now(&self) -> Tick {
-        match turmoil::sim_elapsed() {
-            Some(elapsed) => {
-                let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-                self.last.store(nanos, Ordering::Relaxed);
-                Tick::from_nanos(nanos)
-            }
-            None => Tick::from_nanos(self.last.load(Ordering::Relaxed)),
+        if !turmoil::in_simulation() {
+            return Tick::from_nanos(self.last.load(Ordering::Relaxed));
         }
+        let (instant, elapsed) = self.origin();
+        let now = elapsed + instant.elapsed();
+        let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        self.last.store(nanos, Ordering::Relaxed);
+        Tick::from_nanos(nanos)
     }
 
     fn wall(&self) -> SystemTime {
@@ -46,6 +64,8 @@ impl Clock for SimClock {
     type Sleep = tokio::time::Sleep;
 
     fn sleep_until(&self, deadline: Tick) -> tokio::time::Sleep {
-        tokio::time::sleep(deadline.since(self.now()).min(FAR))
+        let (instant, elapsed) = self.origin();
+        let deadline = Duration::from_nanos(deadline.as_nanos());
+        tokio::time::sleep_until(instant + deadline.saturating_sub(elapsed).min(FAR))
     }
 }

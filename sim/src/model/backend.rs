@@ -215,7 +215,15 @@ impl Backend {
                 head = reader.head(&mut stream, true) => head,
                 () = clock.sleep_until(clock.now() + idle) => return,
             };
-            let Ok(head) = head else { return };
+            let head = match head {
+                Ok(head) => head,
+                Err(message::Fault::Malformed) => {
+                    let what = format!("what came to {} is no request", self.plan.name);
+                    self.ledger.book().violation("bytes", what);
+                    return;
+                }
+                Err(_) => return,
+            };
             self.set_idle(key, false);
             let keep = match head.id {
                 Some(id) => self.serve(key, id, &head, &mut reader, &mut stream).await,
@@ -243,8 +251,8 @@ impl Backend {
             .body(stream, head.framing, Some(Whose::Request(id)))
             .await
         {
-            Ok(_) => {}
-            Err(message::Fault::Foreign | message::Fault::Malformed) => {
+            Ok(size) if size == head.body => {}
+            Ok(_) | Err(message::Fault::Foreign | message::Fault::Malformed) => {
                 let what = format!("the body of request {id} came to {} wrong", self.plan.name);
                 self.ledger.book().violation("bytes", what);
                 return false;

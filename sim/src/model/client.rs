@@ -326,7 +326,8 @@ impl Kind {
         let size = self.model.body_bytes as usize;
         let mut bytes = Vec::with_capacity(self.head.len() + 96 + size);
         bytes.extend_from_slice(&self.head);
-        bytes.extend_from_slice(format!("x-sim: {id} {}\r\n", self.model.answer_bytes).as_bytes());
+        let answer = self.model.answer_bytes;
+        bytes.extend_from_slice(format!("x-sim: {id} {answer} {size}\r\n").as_bytes());
         let body = |bytes: &mut Vec<u8>, mut offset: usize, len: usize| {
             let end = offset + len;
             while offset < end {

@@ -1,7 +1,7 @@
 //! HTTP/1.1 as the models speak it: reading a message from a stream, with its body checked as it comes.
 //!
-//! The fields that matter are one: `x-sim: ID SIZE`, the request's id and the size of the answer that it asks for; a
-//! backend's answer repeats the id. An answer without it was made by the proxy.
+//! The fields that matter are one: `x-sim: ID SIZE BODY`, the request's id, the size of the answer that it asks for, and the
+//! size of its own body; a backend's answer repeats the id. An answer without it was made by the proxy.
 
 use std::io;
 
@@ -20,6 +20,8 @@ pub struct Head {
     pub id: Option<u64>,
     /// From `x-sim`: the size that is asked for.
     pub size: usize,
+    /// From `x-sim`: the size that the body has.
+    pub body: usize,
     /// How the body is framed.
     pub framing: Framing,
     /// The connection ends with this message.
@@ -231,6 +233,7 @@ fn parse(buf: &[u8], request: bool) -> Result<Option<(usize, Head)>, Fault> {
             let mut words = value.split(' ');
             head.id = words.next().and_then(|w| w.parse().ok());
             head.size = words.next().and_then(|w| w.parse().ok()).unwrap_or(0);
+            head.body = words.next().and_then(|w| w.parse().ok()).unwrap_or(0);
         } else if field.name.eq_ignore_ascii_case("content-length") {
             head.framing = Framing::Length(value.trim().parse().map_err(|_| Fault::Malformed)?);
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {

@@ -11,7 +11,6 @@ use super::{
     BackendReport, Found, GroupReport, Judged, Latency, Report, UpstreamReport, Verdict,
     not_modelled,
 };
-use crate::checkers::shares;
 use crate::ledger::{Book, End, PROBE};
 use crate::plan::Plan;
 use crate::scenario::Expectation;
@@ -174,7 +173,7 @@ impl Tally {
                 }
             }
         }
-        let shares = shares(run, u);
+        let shares = &run.shares[u];
         figures.choices += shares.choices;
         figures.worst_lag = figures.worst_lag.max(shares.worst);
         for (sum, x) in upstream.given.iter_mut().zip(&shares.given) {
