@@ -6,5 +6,6 @@ mod codec;
 mod config;
 mod engine;
 mod loopback;
+mod regressions;
 mod support;
 mod tidy;

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -40,8 +41,8 @@ pub struct Line {
     first_line: AtomicBool,
     /// The head's first line is longer than any target that is served.
     overflow: AtomicBool,
-    /// The last write did not go through: hyper still holds bytes.
-    blocked: AtomicBool,
+    /// A request is being served: from the end of its head until its response is all in hyper's hands.
+    busy: AtomicBool,
     /// Body bytes of the current request so far.
     pub received: AtomicU64,
     /// Unread bytes may be on their way: close only after draining them.
@@ -49,41 +50,76 @@ pub struct Line {
 }
 
 /// hyper's view of a client's stream. It counts the bytes of a head, because hyper tells a long target from a large head only
-/// when the whole head has come.
+/// when the whole head has come, and it sees when a response has left.
 struct Io<E: Env> {
+    /// What a former hyper had read of the next head.
+    prefix: Bytes,
     stream: StreamOf<E>,
     conn: Arc<Conn<E>>,
 }
 
 impl<E: Env> Io<E> {
     /// Notes the arrival of `bytes`; false when the target has become too long.
-    fn arrived(&self, bytes: &[u8]) -> bool {
+    fn arrived(&self, mut bytes: &[u8]) -> bool {
         let (line, model) = (&self.conn.line, self.conn.model());
+        if line.busy.load(Ordering::Relaxed) {
+            return true;
+        }
         match self.conn.phase() {
             Phase::Idle => {
-                self.conn.arm_in(Phase::Head, model.timeouts.header);
-                line.head.store(0, Ordering::Relaxed);
-                line.first_line.store(false, Ordering::Relaxed);
+                // Empty lines before a request are no part of it (RFC 9112 section 2.2).
+                let begin = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n'));
+                bytes = &bytes[begin.unwrap_or(bytes.len())..];
+                if bytes.is_empty() {
+                    return true;
+                }
+                begin_head(&self.conn);
             }
             Phase::Head => {}
+            // A next request that comes before the last response has left is hyper's to keep.
             _ => return true,
         }
         if line.first_line.load(Ordering::Relaxed) {
             return true;
         }
-        if bytes.contains(&b'\n') {
-            line.first_line.store(true, Ordering::Relaxed);
-        }
-        let before = line.head.fetch_add(bytes.len(), Ordering::Relaxed);
+        let ended = bytes.contains(&b'\n');
+        line.first_line.store(ended, Ordering::Relaxed);
+        let so_far = line.head.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
         // A method, two spaces and a version fit beside the longest target.
-        if line.first_line.load(Ordering::Relaxed)
-            || before + bytes.len() <= model.limits.uri_bytes + 64
-        {
+        if ended || so_far <= model.limits.uri_bytes + 64 {
             return true;
         }
         line.overflow.store(true, Ordering::Relaxed);
         false
     }
+
+    /// Notes a write: a client that takes some of a response may take its time for the rest.
+    fn wrote(&self, result: &Poll<io::Result<usize>>) {
+        if matches!(result, Poll::Ready(Ok(n)) if *n > 0) && self.conn.phase() == Phase::ClientWrite
+        {
+            self.conn
+                .arm_in(Phase::ClientWrite, self.conn.model().timeouts.body);
+        }
+    }
+}
+
+/// Arms the wait for the rest of a head.
+fn begin_head<E: Env>(conn: &Conn<E>) {
+    conn.arm_in(Phase::Head, conn.model().timeouts.header);
+    conn.line.head.store(0, Ordering::Relaxed);
+    conn.line.first_line.store(false, Ordering::Relaxed);
+}
+
+/// A head has been read: no deadline of the client's runs while it is served.
+pub fn begin_request<E: Env>(conn: &Conn<E>) {
+    conn.line.busy.store(true, Ordering::Relaxed);
+    conn.watch.disarm();
+}
+
+/// The response is all in hyper's hands. Once hyper has written it, the connection idles.
+pub fn end_request<E: Env>(conn: &Conn<E>) {
+    conn.line.busy.store(false, Ordering::Relaxed);
+    conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
 }
 
 impl<E: Env> AsyncRead for Io<E> {
@@ -93,23 +129,18 @@ impl<E: Env> AsyncRead for Io<E> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if self.prefix.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        } else {
+            let piece = self.prefix.len().min(buf.remaining());
+            buf.put_slice(&self.prefix.split_to(piece));
+        }
         let new = &buf.filled()[before..];
         if new.is_empty() || self.arrived(new) {
             Poll::Ready(Ok(()))
         } else {
             Poll::Ready(Err(io::Error::other("the request target is too long")))
         }
-    }
-}
-
-impl<E: Env> Io<E> {
-    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.conn
-            .line
-            .blocked
-            .store(result.is_pending(), Ordering::Relaxed);
-        result
     }
 }
 
@@ -120,7 +151,8 @@ impl<E: Env> AsyncWrite for Io<E> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.wrote(result)
+        self.wrote(&result);
+        result
     }
 
     fn poll_write_vectored(
@@ -129,19 +161,27 @@ impl<E: Env> AsyncWrite for Io<E> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.wrote(result)
+        self.wrote(&result);
+        result
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
+    /// hyper flushes when its own buffer is empty: whatever was answered has left.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        if self.conn.phase() == Phase::ClientWrite && !self.conn.line.busy.load(Ordering::Relaxed) {
+            self.conn
+                .arm_in(Phase::Idle, PARK_AFTER.min(self.conn.model().timeouts.idle));
+        }
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    /// Left to the task that drives hyper: it drops the stream, which closes it in order, or lingers first.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -151,29 +191,33 @@ enum End {
     Done(Result<(), hyper::Error>),
     /// The client was too slow.
     Late(Phase),
-    /// Idle, with nothing buffered either way: it can be parked.
-    Park,
+    /// Idle, with nothing left to write: it can be parked. What was read of a next head comes along.
+    Park(Bytes),
 }
 
 /// Serves one client connection until it ends.
 pub async fn run<E: Env>(conn: Arc<Conn<E>>, mut stream: StreamOf<E>) {
     // The first head must come within the header timeout; a later one may be waited for as long as a client may idle.
     let mut patience = conn.model().timeouts.header;
+    let mut prefix = Bytes::new();
     loop {
-        match parked(&conn, &mut stream, patience).await {
-            Parked::Readable => {}
-            Parked::Over => return close(stream, &conn).await,
+        if prefix.is_empty()
+            && let Parked::Over = parked(&conn, &mut stream, patience).await
+        {
+            return close(stream, &conn).await;
         }
-        let (back, end) = serve(&conn, stream).await;
+        let (back, end) = serve(&conn, stream, std::mem::take(&mut prefix)).await;
         stream = back;
         match end {
-            End::Park => patience = conn.model().timeouts.idle.saturating_sub(PARK_AFTER),
+            End::Park(begun) => {
+                patience = conn.model().timeouts.idle.saturating_sub(PARK_AFTER);
+                prefix = begun;
+            }
             End::Done(result) => return finish(&conn, stream, result).await,
             End::Late(Phase::Head) => return refuse(&conn, stream, Cause::ClientTimeout).await,
-            End::Late(phase) => {
-                if phase == Phase::ClientWrite {
-                    stream.set_abort();
-                }
+            End::Late(_) => {
+                // It takes nothing: what is buffered for it need not outlive it.
+                stream.set_abort();
                 return;
             }
         }
@@ -190,18 +234,24 @@ async fn parked<E: Env>(conn: &Conn<E>, stream: &mut StreamOf<E>, patience: Dura
     conn.arm_in(Phase::Idle, patience);
     std::future::poll_fn(|cx| {
         conn.watch.register(cx.waker());
+        // A request that has come is served, even if the proxy is stopping.
+        if Pin::new(&mut *stream).poll_readable(cx).is_ready() {
+            return Poll::Ready(Parked::Readable);
+        }
         if conn.watch.is_closing() || conn.due().is_some() {
             return Poll::Ready(Parked::Over);
         }
-        Pin::new(&mut *stream)
-            .poll_readable(cx)
-            .map(|_| Parked::Readable)
+        Poll::Pending
     })
     .await
 }
 
 /// Lets hyper serve until the connection ends, is late, or idles.
-async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>) -> (StreamOf<E>, End) {
+async fn serve<E: Env>(
+    conn: &Arc<Conn<E>>,
+    stream: StreamOf<E>,
+    prefix: Bytes,
+) -> (StreamOf<E>, End) {
     let limits = &conn.model().limits;
     let service = {
         let conn = Arc::clone(conn);
@@ -211,6 +261,7 @@ async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>) -> (StreamOf<E>
         })
     };
     let io = TokioIo::new(Io {
+        prefix,
         stream,
         conn: Arc::clone(conn),
     });
@@ -221,45 +272,52 @@ async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>) -> (StreamOf<E>
         .max_buf_size(limits.head_bytes.max(8192))
         .max_headers(limits.head_fields)
         .serve_connection(io, service);
-    conn.arm_in(Phase::Head, conn.model().timeouts.header);
-    conn.line.head.store(0, Ordering::Relaxed);
-    conn.line.first_line.store(false, Ordering::Relaxed);
+    begin_head(conn);
     let mut told = false;
-    let end = std::future::poll_fn(|cx| {
+    let ended = std::future::poll_fn(|cx| {
         conn.watch.register(cx.waker());
-        if conn.watch.is_closing() && !told {
+        loop {
+            if let Poll::Ready(result) = Pin::new(&mut hyper).poll(cx) {
+                return Poll::Ready(Ended::Done(result));
+            }
+            if told || !conn.watch.is_closing() {
+                break;
+            }
+            // Only after a first look, which finds a request that was there before the proxy began to stop.
             told = true;
             Pin::new(&mut hyper).graceful_shutdown();
         }
-        if let Poll::Ready(result) = Pin::new(&mut hyper).poll(cx) {
-            return Poll::Ready(End::Done(result));
-        }
         match conn.due() {
-            Some(Phase::Idle) if conn.line.blocked.load(Ordering::Relaxed) => {
-                Poll::Ready(End::Late(Phase::ClientWrite))
+            Some(phase @ (Phase::Idle | Phase::Head | Phase::ClientWrite)) => {
+                Poll::Ready(Ended::Due(phase))
             }
-            Some(Phase::Idle) => Poll::Ready(End::Park),
-            Some(phase @ (Phase::Head | Phase::ClientWrite)) => Poll::Ready(End::Late(phase)),
             _ => Poll::Pending,
         }
     })
     .await;
     let parts = hyper.into_parts();
-    let stream = parts.io.into_inner().stream;
-    // A client that began its next head within the idle second would have left the idle phase.
-    debug_assert!(!matches!(end, End::Park) || parts.read_buf.is_empty());
-    (stream, end)
+    let io = parts.io.into_inner();
+    let end = match ended {
+        Ended::Done(result) => End::Done(result),
+        Ended::Due(Phase::Idle) => {
+            let mut begun = BytesMut::from(parts.read_buf);
+            begun.extend_from_slice(&io.prefix);
+            End::Park(begun.freeze())
+        }
+        Ended::Due(phase) => End::Late(phase),
+    };
+    (io.stream, end)
 }
 
-/// Arms the wait for the next request of a connection whose response has ended.
-pub fn arm_idle<E: Env>(conn: &Conn<E>) {
-    conn.arm_in(Phase::Idle, PARK_AFTER.min(conn.model().timeouts.idle));
+/// Why hyper is no longer polled.
+enum Ended {
+    Done(Result<(), hyper::Error>),
+    Due(Phase),
 }
 
 /// hyper has ended: count what it refused by itself, answer what it could not, and close.
 async fn finish<E: Env>(conn: &Conn<E>, stream: StreamOf<E>, result: Result<(), hyper::Error>) {
     if result.is_ok() && !conn.line.linger.load(Ordering::Relaxed) {
-        // hyper has shut it down in order.
         return;
     }
     let Err(error) = result else {
@@ -274,6 +332,10 @@ async fn finish<E: Env>(conn: &Conn<E>, stream: StreamOf<E>, result: Result<(), 
         Cause::BadRequest
     } else {
         tracing::trace!(%error, peer = %conn.peer, "a client connection ended");
+        if error.is_user() {
+            // A body broke off: an orderly close would make it look whole to a client that reads to the end.
+            stream.set_abort();
+        }
         return;
     };
     conn.core
@@ -308,12 +370,11 @@ async fn refuse<E: Env>(conn: &Conn<E>, mut stream: StreamOf<E>, cause: Cause) {
 /// Closes in order; where unread bytes may come, reads and drops some of them first.
 async fn close<E: Env>(mut stream: StreamOf<E>, conn: &Conn<E>) {
     let lingering = async {
-        // hyper may have shut it down already, which is an error to do twice and otherwise nothing.
-        let _ = stream.shutdown().await;
-        if !conn.line.linger.load(Ordering::Relaxed) {
+        if stream.shutdown().await.is_err() || !conn.line.linger.load(Ordering::Relaxed) {
             return;
         }
-        let mut scrap = [0; 4096];
+        // On the heap, and made only here: a parked connection holds this future's frame.
+        let mut scrap = vec![0; 4096];
         let mut dropped = 0;
         while dropped < LINGER_BYTES {
             match stream.read(&mut scrap).await {

@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::config::model;
+use crate::engine::Outcome;
 use crate::env::{Clock, Env, Net};
 use crate::message::cause::Cause;
 use crate::time::Tick;
@@ -66,6 +67,45 @@ pub struct Link<E: Env> {
     /// It has served a request before, so its peer may have closed it meanwhile.
     pub reused: bool,
     permit: Permit<E>,
+}
+
+/// Why there is no connection, and whether the backend is to blame.
+#[derive(Clone, Copy, Debug)]
+pub struct Undialled {
+    /// For the client.
+    pub cause: Cause,
+    /// For the engine.
+    pub outcome: Outcome,
+}
+
+impl Undialled {
+    /// The backend's doing.
+    fn of(cause: Cause) -> Self {
+        Undialled {
+            cause,
+            outcome: Outcome::Refused,
+        }
+    }
+
+    /// Running out of descriptors, ports or memory here is no reason to pass over a healthy backend.
+    fn by(error: &io::Error) -> Self {
+        let ours = [
+            io::ErrorKind::AddrNotAvailable,
+            io::ErrorKind::AddrInUse,
+            io::ErrorKind::OutOfMemory,
+        ];
+        // Too many open files has no kind of its own.
+        let local = ours.contains(&error.kind()) || matches!(error.raw_os_error(), Some(23 | 24));
+        let outcome = if local {
+            Outcome::Cancelled
+        } else {
+            Outcome::Refused
+        };
+        Undialled {
+            cause: Cause::ConnectFailed,
+            outcome,
+        }
+    }
 }
 
 /// The right to hold one connection open; its drop gives the place back.
@@ -156,7 +196,7 @@ impl<E: Env> Backend<E> {
     ///
     /// # Errors
     /// Why no address of the backend could be reached in time.
-    pub async fn dial(self: &Arc<Self>, env: &E) -> Result<Link<E>, Cause> {
+    pub async fn dial(self: &Arc<Self>, env: &E) -> Result<Link<E>, Undialled> {
         let permit = self.permit();
         let dialling = self.dial_any(env);
         match env.clock().timeout(self.timeouts.connect, dialling).await {
@@ -167,8 +207,8 @@ impl<E: Env> Backend<E> {
                 reused: false,
                 permit,
             }),
-            Some(Err(cause)) => Err(cause),
-            None => Err(Cause::ConnectTimeout),
+            Some(Err(undialled)) => Err(undialled),
+            None => Err(Undialled::of(Cause::ConnectTimeout)),
         }
     }
 
@@ -212,24 +252,18 @@ impl<E: Env> Backend<E> {
 
     /// Closes idle connections that have outlived their time or that the backend has closed.
     pub fn reap(&self, now: Tick) {
-        let mut gone = Vec::new();
-        {
-            let mut pool = self.lock();
-            let mut kept = VecDeque::with_capacity(pool.idle.len());
-            while let Some(mut idle) = pool.idle.pop_front() {
-                if idle.until > now && stands(&mut idle.stream) {
-                    kept.push_back(idle);
-                } else {
-                    gone.push(idle);
-                }
+        let mut pool = self.lock();
+        let mut kept = VecDeque::with_capacity(pool.idle.len());
+        while let Some(mut idle) = pool.idle.pop_front() {
+            if idle.until > now && stands(&mut idle.stream) {
+                kept.push_back(idle);
+            } else {
+                // Closed before its place is free, and both under the lock, or another core could open one too many.
+                drop(idle);
+                pool.open -= 1;
             }
-            pool.idle = kept;
         }
-        let closed = u32::try_from(gone.len()).unwrap_or(u32::MAX);
-        drop(gone);
-        if closed > 0 {
-            self.lock().open -= closed;
-        }
+        pool.idle = kept;
     }
 
     /// Closes every idle connection.
@@ -262,10 +296,10 @@ impl<E: Env> Backend<E> {
         self.max_in_flight.is_some_and(|max| pool.open >= max)
     }
 
-    async fn dial_any(&self, env: &E) -> Result<StreamOf<E>, Cause> {
-        let addresses = self.addresses(env).await?;
+    async fn dial_any(&self, env: &E) -> Result<StreamOf<E>, Undialled> {
+        let addresses = self.addresses(env).await.map_err(Undialled::of)?;
         let started = env.clock().now();
-        let mut last = Cause::Dns;
+        let mut last = Undialled::of(Cause::Dns);
         for (i, addr) in addresses.iter().enumerate() {
             // A silent address may not use up the time of those behind it.
             let left = self
@@ -276,13 +310,13 @@ impl<E: Env> Backend<E> {
             last = match env.clock().timeout(share, env.net().connect(*addr)).await {
                 Some(Ok(stream)) => return Ok(stream),
                 Some(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => {
-                    Cause::ConnectRefused
+                    Undialled::of(Cause::ConnectRefused)
                 }
                 Some(Err(e)) => {
                     tracing::debug!(backend = %self.model.name, %addr, error = %e, "connect failed");
-                    Cause::ConnectFailed
+                    Undialled::by(&e)
                 }
-                None => Cause::ConnectTimeout,
+                None => Undialled::of(Cause::ConnectTimeout),
             };
         }
         // The name may have moved.

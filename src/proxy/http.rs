@@ -6,36 +6,27 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::Upstream;
-use super::connect::Backend;
-use super::forward::{Attempt, Failure, Fetch, Sending, exchange};
-use super::gate::Lease;
+use super::attempt::{Fetched, Run, apply};
+use super::client;
+use super::fetch::Fetch;
 use super::reply::{Record, Reply};
 use super::request::{Inbound, Upload};
 use super::respond;
 use super::server::Conn;
 use super::watch::Phase;
-use crate::config::model::{Action, HeaderRules, Rewrite, Route};
-use crate::engine::retry::{Progress, may_retry};
-use crate::engine::{Meta, Outcome, ShedReason};
+use crate::config::model::{Action, HeaderRules};
 use crate::env::{Clock, Env};
-use crate::h1::{BodyFraming, HeadLimits, ResponseDecoder, ResponseHead};
-use crate::message::cause::{Cause, Side};
+use crate::h1::BodyFraming;
+use crate::message::cause::Cause;
 use crate::message::{fields, target};
-
-/// Bounds on a backend's response head.
-const RESPONSE_LIMITS: HeadLimits = HeadLimits {
-    bytes: 64 * 1024,
-    fields: 128,
-};
 
 /// Serves one request, from its head to the head of its response. It cannot fail: what goes wrong becomes an answer.
 pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Response<Reply<E>> {
-    conn.watch.disarm();
+    client::begin_request(&conn);
     let (parts, body) = request.into_parts();
     let mut record = Record::begin(&conn, &parts);
     let upload = Upload::new(&conn, body);
@@ -50,7 +41,7 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
         .await
     };
     let (mut head, body) = match answer {
-        Ok(Answer::Fetched(head, fetch)) => (head, Content::Fetch(fetch)),
+        Ok(Answer::Fetched((head, fetch))) => (head, Content::Fetch(fetch)),
         Ok(Answer::Own(response)) => split(response),
         Err(cause) => {
             if cause == Cause::Panic {
@@ -79,13 +70,18 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
 }
 
 /// An answer before its record is bound to its body.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is moved once, and a box would cost each request an allocation"
+)]
 enum Answer<E: Env> {
     /// A backend's.
-    Fetched(http::response::Parts, Fetch<E, Upload<E>>),
+    Fetched(Fetched<E>),
     /// The proxy's own.
     Own(Response<Bytes>),
 }
 
+#[expect(clippy::large_enum_variant, reason = "as above")]
 enum Content<E: Env> {
     Whole(Bytes),
     Fetch(Fetch<E, Upload<E>>),
@@ -165,16 +161,18 @@ async fn answer<E: Env>(
                 rewrite,
                 inbound: &inbound,
             };
-            match upstream.model.timeouts.request {
-                None => run.attempts(upload, record).await,
-                Some(limit) => conn
-                    .core
-                    .env
-                    .clock()
-                    .timeout(limit, run.attempts(upload, record))
-                    .await
-                    .unwrap_or(Err(Cause::Deadline)),
-            }
+            let attempts = run.attempts(upload, record);
+            let fetched = match upstream.model.timeouts.request {
+                None => attempts.await,
+                Some(limit) => {
+                    let clock = conn.core.env.clock();
+                    clock
+                        .timeout(limit, attempts)
+                        .await
+                        .unwrap_or(Err(Cause::Deadline))
+                }
+            };
+            fetched.map(Answer::Fetched)
         }
         Action::Redirect { status, location } => {
             redirect(*status, location, &inbound, &route.response_headers)
@@ -195,184 +193,6 @@ fn framing_of(method: &Method, body: &impl http_body::Body) -> BodyFraming {
     match *method {
         Method::POST | Method::PUT | Method::PATCH => BodyFraming::Length(0),
         _ => BodyFraming::None,
-    }
-}
-
-/// One request on its way to one upstream.
-struct Run<'a, E: Env> {
-    conn: &'a Arc<Conn<E>>,
-    upstream: &'a Arc<Upstream<E>>,
-    route: &'a Route,
-    rewrite: &'a Rewrite,
-    inbound: &'a Inbound,
-}
-
-impl<E: Env> Run<'_, E> {
-    /// Steps 5 to 9: admit, attempt, and, where the retry rule and the budget agree, attempt again elsewhere.
-    async fn attempts(
-        &self,
-        mut upload: Upload<E>,
-        record: &mut Record<E>,
-    ) -> Result<Answer<E>, Cause> {
-        let (conn, upstream) = (self.conn, self.upstream);
-        record.upstream = Some(upstream.index);
-        let mut meta = Meta::first(record.started);
-        meta.deadline = upstream
-            .model
-            .timeouts
-            .request
-            .map(|limit| record.started + limit);
-        let mut failed: Option<Failure> = None;
-        loop {
-            let offered = if meta.attempt == 0 {
-                record.started
-            } else {
-                conn.now()
-            };
-            let lease = match upstream.gate.acquire(offered, &meta).await {
-                Ok(lease) => lease,
-                // A retry that finds no other backend says what went wrong on the first.
-                Err(ShedReason::NoBackend) if let Some(failure) = failed => {
-                    return Err(failure.cause);
-                }
-                Err(reason) => return Err(shed(reason)),
-            };
-            if lease.waited() {
-                record.queue_wait += conn.now().since(offered);
-            }
-            record.attempts += 1;
-            let id = lease.backend();
-            let Some(backend) = upstream.backends.get(&id) else {
-                return Err(Cause::NoBackend);
-            };
-            record.backend = Some(backend.index);
-            let failure = match self.attempt(lease, backend, &mut upload, record.id).await {
-                Ok((attempt, head)) => {
-                    let fetch = Fetch::new(conn, attempt, upstream.model.timeouts, &head, upload);
-                    return Ok(Answer::Fetched(self.response(head), fetch));
-                }
-                Err(failure) => failure,
-            };
-            let again = meta.attempt < upstream.model.retry.attempts
-                && failure.cause.side() == Side::Backend
-                && may_retry(&self.inbound.method, failure.progress)
-                && upstream.gate.may_spend_retry();
-            if !again {
-                return Err(failure.cause);
-            }
-            tracing::debug!(upstream = %upstream.model.name, backend = %backend.model.name, cause = %failure.cause, "trying again");
-            conn.core.telemetry().retried(conn.core(), upstream.index);
-            meta.exclude.insert(id);
-            meta.attempt += 1;
-            failed = Some(failure);
-        }
-    }
-
-    /// Steps 7 and 8 on one backend. A kept-alive connection that turns out to be closed is made up for on a fresh one.
-    async fn attempt(
-        &self,
-        lease: Lease<E>,
-        backend: &Arc<Backend<E>>,
-        upload: &mut Upload<E>,
-        id: (u64, u64),
-    ) -> Result<(Attempt<E>, ResponseHead), Failure> {
-        let conn = self.conn;
-        let mut reusable = backend.reuse(&conn.core.env, conn.coarse_now());
-        loop {
-            let mut link = match reusable.take() {
-                Some(link) => link,
-                None => match backend.dial(&conn.core.env).await {
-                    Ok(link) => link,
-                    Err(cause) => {
-                        lease.finish(Outcome::Refused);
-                        return Err(Failure {
-                            cause,
-                            progress: Progress::NeverSent,
-                            outcome: Outcome::Refused,
-                        });
-                    }
-                },
-            };
-            self.inbound.encode(
-                &mut link.write,
-                conn,
-                &backend.model.path_prefix,
-                self.rewrite,
-                &self.route.request_headers,
-                id,
-            );
-            let mut decoder = ResponseDecoder::new(&self.inbound.method, RESPONSE_LIMITS);
-            let mut sending = Sending::new(
-                self.inbound.framing,
-                self.upstream.model.timeouts.first_byte,
-            );
-            match exchange(conn, &mut link, &mut sending, upload, &mut decoder).await {
-                Ok(head) => {
-                    let backend = Arc::clone(backend);
-                    return Ok((
-                        Attempt {
-                            link,
-                            lease,
-                            backend,
-                            decoder,
-                            sending,
-                        },
-                        head,
-                    ));
-                }
-                Err(failure) => {
-                    // Closed before its place in flight is free, so that open connections stay within the backend's bound.
-                    drop(link);
-                    if failure.outcome == Outcome::ReuseRace
-                        && may_retry(&self.inbound.method, failure.progress)
-                    {
-                        continue;
-                    }
-                    lease.finish(failure.outcome);
-                    return Err(failure);
-                }
-            }
-        }
-    }
-
-    /// A backend's head as the client is to see it.
-    fn response(&self, head: ResponseHead) -> http::response::Parts {
-        let mut headers = head.headers;
-        fields::strip_hop_by_hop(&mut headers);
-        let bodiless =
-            self.inbound.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
-        if !bodiless {
-            // The length is the body's to tell: a field would override it.
-            headers.remove(header::CONTENT_LENGTH);
-        }
-        headers.append(header::VIA, HeaderValue::from_static("1.1 weir"));
-        apply(&self.route.response_headers, &mut headers);
-        let (mut parts, ()) = Response::new(()).into_parts();
-        parts.status = head.status;
-        parts.headers = headers;
-        parts
-    }
-}
-
-fn shed(reason: ShedReason) -> Cause {
-    match reason {
-        ShedReason::QueueFull => Cause::QueueFull,
-        ShedReason::QueueTimeout => Cause::QueueTimeout,
-        ShedReason::Deadline => Cause::Deadline,
-        ShedReason::NoBackend => Cause::NoBackend,
-    }
-}
-
-/// Removes, sets, adds.
-fn apply(rules: &HeaderRules, headers: &mut HeaderMap) {
-    for name in &rules.remove {
-        headers.remove(name);
-    }
-    for (name, value) in &rules.set {
-        headers.insert(name, value.clone());
-    }
-    for (name, value) in &rules.add {
-        headers.append(name, value.clone());
     }
 }
 

@@ -3,21 +3,24 @@
 //! [`Proxy`] is the part that all cores share; [`serve`] is one core's loop. `http` has the walk of a request, and reads like
 //! the list in the README. Absent: rules (message, engine, h1), files (config), and anything about the process (cli).
 
+mod attempt;
 mod client;
 mod connect;
+mod fetch;
 mod forward;
 mod gate;
 mod http;
 mod reply;
 mod request;
 mod respond;
+mod sending;
 mod server;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
@@ -43,6 +46,8 @@ pub struct Proxy<E: Env> {
     /// Addresses as bound, so that every core binds the port that the first one got.
     bound: Mutex<Vec<Option<SocketAddr>>>,
     ready: AtomicBool,
+    /// Cores that serve or still drain.
+    serving: AtomicUsize,
     draining: AtomicBool,
     drain: Notify,
 }
@@ -127,6 +132,7 @@ impl<E: Env> Proxy<E> {
             upstreams,
             permits,
             ready: AtomicBool::new(false),
+            serving: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             drain: Notify::new(),
         })

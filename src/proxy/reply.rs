@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
 
 use super::client;
-use super::forward::Fetch;
+use super::fetch::Fetch;
 use super::request::{Upload, hex_id};
 use super::server::Conn;
 use super::watch::Phase;
@@ -112,6 +112,8 @@ impl<E: Env> Stream<E> {
         match &frame {
             Some(Ok(frame)) => {
                 self.record.sent += frame.data_ref().map_or(0, |d| d.len() as u64);
+                // hyper does not ask again once it has as many bytes as were announced.
+                self.record.complete = self.fetch.is_over();
                 let conn = &self.record.conn;
                 conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
             }
@@ -238,7 +240,7 @@ impl<E: Env> Drop for Record<E> {
     fn drop(&mut self) {
         let conn = &self.conn;
         let now = conn.now();
-        client::arm_idle(conn);
+        client::end_request(conn);
         if !self.complete && self.cause.is_none() {
             self.cause = Some(Cause::ClientGone);
         }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderName};
@@ -12,7 +12,6 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::server::Conn;
-use super::watch::Phase;
 use crate::config::model::{HeaderRules, Rewrite};
 use crate::env::Env;
 use crate::h1::{self, BodyFraming};
@@ -50,6 +49,8 @@ impl Inbound {
         id: (u64, u64),
     ) {
         let [path, mark, query] = self.target.parts();
+        // The server as a whole lies below no prefix.
+        let prefix = if path == "*" { "" } else { prefix };
         match rewritten(rewrite, path) {
             Some([head, slash, tail]) => {
                 h1::request_line(out, &self.method, &[prefix, head, slash, tail, mark, query]);
@@ -107,13 +108,12 @@ impl Inbound {
                 h1::field(out, name, conn.peer_text.as_bytes());
             }
         }
-        if !said(&X_FORWARDED_PROTO)
-            && !(conn.trusted && self.headers.contains_key(&X_FORWARDED_PROTO))
-        {
+        let kept =
+            |name: &HeaderName| said(name) || (conn.trusted && self.headers.contains_key(name));
+        if !kept(&X_FORWARDED_PROTO) {
             h1::field(out, X_FORWARDED_PROTO.as_str().as_bytes(), b"http");
         }
-        if !said(&X_FORWARDED_HOST)
-            && !(conn.trusted && self.headers.contains_key(&X_FORWARDED_HOST))
+        if !kept(&X_FORWARDED_HOST)
             && let Some(host) = self.target.authority()
         {
             h1::field(out, X_FORWARDED_HOST.as_str().as_bytes(), host.as_bytes());
@@ -132,11 +132,27 @@ fn passes(name: &HeaderName, trusted: bool) -> bool {
     if *name == header::FORWARDED {
         return trusted;
     }
-    match name.as_str() {
-        "x-forwarded-for" => false,
-        "x-forwarded-proto" | "x-forwarded-host" | "x-real-ip" | "x-request-id" => trusted,
-        _ => true,
+    // Many backends read `_` as `-`, and would take a forged field for ours.
+    let said = |ours: &str| {
+        let name = name.as_str().bytes();
+        name.len() == ours.len()
+            && name
+                .zip(ours.bytes())
+                .all(|(n, o)| n == o || (n == b'_' && o == b'-'))
+    };
+    if !name.as_str().starts_with('x') {
+        return true;
     }
+    if said("x-forwarded-for") {
+        return false;
+    }
+    let forwarding = [
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "x-real-ip",
+        "x-request-id",
+    ];
+    trusted || !forwarding.into_iter().any(said)
 }
 
 /// The path as parts put together, where the route changes it.
@@ -163,6 +179,9 @@ pub fn hex_id((high, low): (u64, u64)) -> [u8; 32] {
 /// A request's body with its bound, its pace and its errors told apart.
 pub struct Upload<E: Env> {
     body: Incoming,
+    /// A piece that an attempt took and did not send.
+    back: Bytes,
+    ended: bool,
     limit: u64,
     conn: Arc<Conn<E>>,
 }
@@ -173,6 +192,8 @@ impl<E: Env> Upload<E> {
         conn.line.linger.store(false, Ordering::Relaxed);
         let limit = conn.model().limits.body_bytes.unwrap_or(u64::MAX);
         Upload {
+            ended: body.is_end_stream(),
+            back: Bytes::new(),
             body,
             limit,
             conn: Arc::clone(conn),
@@ -180,9 +201,16 @@ impl<E: Env> Upload<E> {
     }
 }
 
+impl<E: Env> Upload<E> {
+    /// Takes back a piece that went nowhere, for the next attempt.
+    pub fn put_back(&mut self, piece: Bytes) {
+        self.back = piece;
+    }
+}
+
 impl<E: Env> Drop for Upload<E> {
     fn drop(&mut self) {
-        if !self.body.is_end_stream() {
+        if !self.ended {
             // The client may still be sending what nobody will read.
             self.conn.line.linger.store(true, Ordering::Relaxed);
         }
@@ -197,18 +225,18 @@ impl<E: Env> Body for Upload<E> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
-        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => frame,
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(broken(&error)))),
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => {
-                if self.conn.phase() != Phase::RequestBody {
-                    self.conn
-                        .arm_in(Phase::RequestBody, self.conn.model().timeouts.body);
-                }
-                return Poll::Pending;
+        if !self.back.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.back)))));
+        }
+        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return Poll::Ready(Some(Err(broken(&error)))),
+            None => {
+                self.ended = true;
+                return Poll::Ready(None);
             }
         };
+        self.ended = self.body.is_end_stream();
         if let Some(data) = frame.data_ref() {
             let before = self
                 .conn
@@ -223,7 +251,7 @@ impl<E: Env> Body for Upload<E> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.back.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

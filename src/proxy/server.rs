@@ -21,6 +21,9 @@ use crate::time::Tick;
 /// How long an accept loop rests after an error such as running out of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
+/// How often a draining core looks whether it is done.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
 /// Sweeps between two rounds over the idle connections to backends: a second.
 const REAP_EVERY: u64 = 10;
 
@@ -159,6 +162,7 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
         .enumerate()
         .map(|(i, listener)| env.spawn("accept", accept(Arc::clone(&core), i, listener)))
         .collect();
+    proxy.serving.fetch_add(1, Ordering::AcqRel);
     proxy
         .ready
         .store(true, std::sync::atomic::Ordering::Release);
@@ -167,7 +171,13 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
         task.join().await;
     }
     let cut = drain(&core).await;
+    proxy.serving.fetch_sub(1, Ordering::AcqRel);
     if env.core() == 0 {
+        // The timers of the gates run here, and others may still have waiters.
+        let clock = env.clock();
+        while proxy.serving.load(Ordering::Acquire) > 0 {
+            clock.sleep_until(clock.now() + DRAIN_LOOK).await;
+        }
         proxy
             .upstreams
             .iter()
@@ -183,9 +193,12 @@ async fn accept<E: Env>(core: Arc<Core<E>>, listener: usize, socket: <E::Net as 
     let permits: Arc<Semaphore> = Arc::clone(&core.proxy.permits[listener]);
     loop {
         let next = async {
+            // A place must be free before a socket is taken; it is not held while none comes, or idle cores would hold them all.
             // The semaphore is never closed.
+            drop(permits.acquire().await.ok()?);
+            let accepted = socket.accept().await;
             let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-            Some((permit, socket.accept().await))
+            Some((permit, accepted))
         };
         let accepted = tokio::select! {
             biased;
@@ -299,7 +312,7 @@ async fn drain<E: Env>(core: &Core<E>) -> usize {
             return left;
         }
         clock
-            .sleep_until((clock.now() + Duration::from_millis(20)).min(deadline))
+            .sleep_until((clock.now() + DRAIN_LOOK).min(deadline))
             .await;
     }
 }

@@ -1,7 +1,7 @@
 //! Least request: the lowest utilisation, in_flight over max_in_flight (over weight where that is unlimited). Of equals, the one
 //! that was picked longest ago, so that an idle upstream takes turns.
 
-use super::tournament::Tournament;
+use super::tournament::{ABSENT, Tournament};
 use super::{Entry, Start};
 
 /// Least request over the eligible backends, O(log n).
@@ -9,7 +9,7 @@ use super::{Entry, Start};
 pub(in crate::engine) struct Least {
     backends: Vec<State>,
     /// Keyed by utilisation, then by the last pick.
-    tree: Tournament<u128>,
+    tree: Tournament<1>,
     /// Picks so far; the next stamp.
     clock: u64,
 }
@@ -39,7 +39,7 @@ impl Least {
             .collect();
         Least {
             backends,
-            tree: Tournament::new(n, u128::MAX),
+            tree: Tournament::new(n),
             clock: n as u64,
         }
     }
@@ -58,17 +58,17 @@ impl Least {
 
     pub(super) fn enter(&mut self, i: usize) {
         self.backends[i].eligible = true;
-        self.tree.set(i, self.backends[i].key());
+        self.tree.set(i, [self.backends[i].key()]);
     }
 
     pub(super) fn leave(&mut self, i: usize) {
         self.backends[i].eligible = false;
-        self.tree.remove(i);
+        self.tree.set(i, [ABSENT]);
     }
 
     /// Stamps the pick and counts it; one update of the tree serves both.
     pub(super) fn pick(&mut self) -> Option<usize> {
-        let (i, _) = self.tree.first()?;
+        let (i, _) = self.tree.first(0)?;
         self.backends[i].picked = self.clock;
         self.clock += 1;
         self.load(i, self.backends[i].in_flight + 1);
@@ -78,16 +78,16 @@ impl Least {
     pub(super) fn load(&mut self, i: usize, in_flight: u32) {
         self.backends[i].in_flight = in_flight;
         if self.backends[i].eligible {
-            self.tree.set(i, self.backends[i].key());
+            self.tree.set(i, [self.backends[i].key()]);
         }
     }
 }
 
 impl State {
-    /// Utilisation in units of 2^-32, rounded down, above the stamp. Equal fractions round alike, and fractions whose
-    /// denominators are below 2^16 differ by at least one unit when they differ at all.
-    fn key(&self) -> u128 {
-        let utilisation = (u64::from(self.in_flight) << 32) / u64::from(self.capacity.max(1));
-        (u128::from(utilisation) << 64) | u128::from(self.picked)
+    /// Utilisation in units of 2^-30, rounded down, above 48 bits of the stamp (a lifetime of picks), above the place. Equal
+    /// fractions round alike, and fractions whose denominators are below 2^15 differ by a unit when they differ at all.
+    fn key(&self) -> i128 {
+        let utilisation = (u64::from(self.in_flight) << 30) / u64::from(self.capacity.max(1));
+        (i128::from(utilisation) << 64) | (i128::from(self.picked) << 16)
     }
 }

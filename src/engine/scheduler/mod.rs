@@ -140,13 +140,13 @@ const LONGEST_START: u64 = 1 << 16;
 
 impl Start<'_> {
     /// How many picks of the cycle to make unseen: uniform over the cycle, sum / gcd of the weights, so that over many engines
-    /// each prefix of picks has exactly the expected shares. A cycle longer than `at_most` or 2^16 is entered within its first
-    /// so many picks: shares are then exact up to twice the scheduler's bound over that number.
-    fn draw(self, entries: &[Entry], at_most: u64) -> u64 {
+    /// each prefix of picks has exactly the expected shares. A cycle longer than 2^16 is entered within its first 2^16
+    /// picks: shares are then exact up to twice the scheduler's bound over that number.
+    fn draw(self, entries: &[Entry]) -> u64 {
         let Start::Random(rng) = self else { return 0 };
         let sum: u64 = entries.iter().map(|e| u64::from(e.weight)).sum();
         let gcd = entries.iter().fold(0, |g, e| gcd(g, u64::from(e.weight)));
-        rng.below((sum / gcd.max(1)).min(at_most).min(LONGEST_START))
+        rng.below((sum / gcd.max(1)).min(LONGEST_START))
     }
 
     /// The numbers below `n`, in order or shuffled (Fisher and Yates).

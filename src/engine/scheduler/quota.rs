@@ -15,7 +15,7 @@
 //! differ do so by at least 1/(w w' (2n-2)) > 2^-47, a release and V + 1/W by at least 1/(w W (2n-2)) > 2^-61. So the order is
 //! that of exact fractions if equality of the latter is granted a tolerance in between, and it is: 2^-62.
 
-use super::tournament::Tournament;
+use super::tournament::{ABSENT, Tournament};
 use super::{Entry, Start};
 
 /// Fraction bits. 32 bits are left for the whole part and the sign.
@@ -24,8 +24,10 @@ const ONE: i128 = 1 << BITS;
 const TOLERANCE: i128 = 1 << (BITS - 62);
 /// When virtual time has come so far it is set back, along with all that is measured in it.
 const REBASE: i128 = ONE << 28;
-/// The key of those who take no part.
-const ABSENT: i128 = i128::MAX;
+/// The tree of those who are eligible and were not released at the last look, by R.
+const EARLY: usize = 0;
+/// The tree of those who are eligible and were released at the last look, by D.
+const RELEASED: usize = 1;
 
 /// Quota-optimal round robin over the eligible backends, O(log n).
 #[derive(Clone, Debug)]
@@ -35,15 +37,15 @@ pub(in crate::engine) struct Quota {
     e: u32,
     /// The sum of the eligible weights.
     total: u64,
-    /// Virtual time: `base` + `picks` / `rate`, where `rate` is what `total` was at those picks and `unit` is 1 / `rate`.
+    /// V: `base` + `picks` / `rate`, where `rate` is what `total` was at those picks and `unit` is 1 / `rate`.
+    now: i128,
     base: i128,
     picks: u64,
     rate: u64,
     unit: i128,
-    /// Eligible and not released at the last look, by R.
-    early: Tournament<i128>,
-    /// Eligible and released at the last look, by D.
-    released: Tournament<i128>,
+    /// The latest V + 1/W at which a pick was made.
+    latest: i128,
+    trees: Tournament<2>,
 }
 
 /// One backend's account.
@@ -55,6 +57,8 @@ struct Share {
     picked: u32,
     /// 1 / (weight (2n - 2)), rounded down.
     unit: i128,
+    /// D - R.
+    span: i128,
     /// Where its quota counts from: a point in virtual time while eligible, a distance from it otherwise.
     origin: i128,
 }
@@ -62,11 +66,13 @@ struct Share {
 impl Share {
     fn new(weight: u32, e: u32) -> Self {
         let weight = weight.max(1);
+        let unit = reciprocal(u64::from(weight) * u64::from(e));
         Share {
             weight,
             eligible: false,
             picked: 0,
-            unit: reciprocal(u64::from(weight) * u64::from(e)),
+            unit,
+            span: unit * i128::from(e - 2),
             origin: 0,
         }
     }
@@ -76,7 +82,7 @@ impl Share {
     fn keys(&self, e: u32) -> (i128, i128) {
         let picked = u64::from(self.picked) * u64::from(e);
         let release = self.origin + self.unit * i128::from(picked + 1);
-        (release, release + self.unit * i128::from(e - 2))
+        (release, release + self.span)
     }
 }
 
@@ -90,14 +96,15 @@ impl Quota {
             shares: entries.iter().map(|x| Share::new(x.weight, e)).collect(),
             e,
             total: 0,
+            now: 0,
             base: 0,
             picks: 0,
             rate: 1,
             unit: ONE,
-            early: Tournament::new(n, ABSENT),
-            released: Tournament::new(n, ABSENT),
+            latest: i128::MIN,
+            trees: Tournament::new(n),
         };
-        let skip = start.draw(&entries, u64::MAX);
+        let skip = start.draw(&entries);
         if skip > 0 {
             (0..n).for_each(|i| quota.enter(i));
             (0..skip).for_each(|_| {
@@ -114,7 +121,7 @@ impl Quota {
         (0..self.shares.len()).for_each(|i| self.leave(i));
         let before: i128 = self.shares.iter().map(Share::lag).sum();
         let mut new = Quota::new(entries, Start::Zero);
-        (new.base, new.picks) = (self.base, self.picks);
+        (new.now, new.base, new.picks) = (self.now, self.base, self.picks);
         (new.rate, new.unit) = (self.rate, self.unit);
         for (share, from) in new.shares.iter_mut().zip(from) {
             let Some(old) = from.map(|i| &self.shares[i]) else {
@@ -137,25 +144,23 @@ impl Quota {
     }
 
     pub(super) fn enter(&mut self, i: usize) {
-        let now = self.now();
         let share = &mut self.shares[i];
         if !share.eligible {
             share.eligible = true;
-            share.origin += now;
+            share.origin += self.now;
             self.total += u64::from(share.weight);
             let (release, _) = share.keys(self.e);
-            self.early.set(i, release);
+            self.trees.set(i, [release, ABSENT]);
         }
     }
 
     pub(super) fn leave(&mut self, i: usize) {
-        let now = self.now();
         let share = &mut self.shares[i];
         if share.eligible {
             share.eligible = false;
-            share.origin -= now;
+            share.origin -= self.now;
             self.total -= u64::from(share.weight);
-            self.seat(i, ABSENT, ABSENT);
+            self.trees.set(i, [ABSENT, ABSENT]);
         }
     }
 
@@ -164,16 +169,16 @@ impl Quota {
             return None;
         }
         if self.total != self.rate {
-            self.base = self.now();
+            self.base = self.now;
             self.picks = 0;
             self.rate = self.total;
             self.unit = reciprocal(self.rate);
         }
         // V + 1/W, with the tolerance that equality needs.
-        let horizon = self.now() + self.unit + TOLERANCE;
-        let (i, _) = match self.first_released(horizon) {
-            Some(first) => first,
-            None => self.early.first()?,
+        let horizon = self.now + self.unit + TOLERANCE;
+        let i = match self.first_released(horizon) {
+            Some(i) => i,
+            None => self.trees.first(EARLY)?.0,
         };
         let share = &mut self.shares[i];
         share.picked += 1;
@@ -182,15 +187,19 @@ impl Quota {
             share.origin += ONE;
         }
         let (release, deadline) = share.keys(self.e);
-        if release <= horizon {
-            self.seat(i, ABSENT, deadline);
-        } else {
-            self.seat(i, release, ABSENT);
-        }
+        self.trees.set(
+            i,
+            match release <= horizon {
+                true => [ABSENT, deadline],
+                false => [release, ABSENT],
+            },
+        );
         self.picks += 1;
+        self.now += self.unit;
         if self.picks == self.rate {
             self.picks = 0;
             self.base += ONE;
+            self.now = self.base;
             if self.base >= REBASE {
                 self.rebase();
             }
@@ -198,52 +207,40 @@ impl Quota {
         Some(i)
     }
 
-    /// The smallest deadline among those whose release is not past `horizon`.
+    /// Who has the smallest deadline of those whose release is not past `horizon`.
     #[inline]
-    fn first_released(&mut self, horizon: i128) -> Option<(usize, i128)> {
-        while let Some((i, release)) = self.early.first()
+    fn first_released(&mut self, horizon: i128) -> Option<usize> {
+        while let Some((i, release)) = self.trees.first(EARLY)
             && release <= horizon
         {
             let (_, deadline) = self.shares[i].keys(self.e);
-            self.seat(i, ABSENT, deadline);
+            self.trees.set(i, [ABSENT, deadline]);
         }
         // When W has grown the horizon may lie before an earlier one, and some who were released no longer are.
-        while let Some((i, deadline)) = self.released.first() {
+        while horizon < self.latest
+            && let Some((i, _)) = self.trees.first(RELEASED)
+        {
             let (release, _) = self.shares[i].keys(self.e);
             if release <= horizon {
-                return Some((i, deadline));
+                return Some(i);
             }
-            self.seat(i, release, ABSENT);
+            self.trees.set(i, [release, ABSENT]);
         }
-        None
-    }
-
-    /// Sets both keys of `i`; at most one is present.
-    #[inline]
-    fn seat(&mut self, i: usize, early: i128, released: i128) {
-        if early != ABSENT || self.early.contains(i) {
-            self.early.set(i, early);
-        }
-        if released != ABSENT || self.released.contains(i) {
-            self.released.set(i, released);
-        }
-    }
-
-    /// V.
-    #[inline]
-    fn now(&self) -> i128 {
-        self.base + self.unit * i128::from(self.picks)
+        self.latest = self.latest.max(horizon);
+        self.trees.first(RELEASED).map(|(i, _)| i)
     }
 
     /// Takes the whole part of virtual time off everything that is a point in it. Differences stay as they are, to the bit.
     fn rebase(&mut self) {
         let whole = (self.base >> BITS) << BITS;
         self.base -= whole;
+        self.now -= whole;
+        self.latest -= whole;
         for i in 0..self.shares.len() {
             if self.shares[i].eligible {
                 self.shares[i].origin -= whole;
                 let (release, _) = self.shares[i].keys(self.e);
-                self.seat(i, release, ABSENT);
+                self.trees.set(i, [release, ABSENT]);
             }
         }
     }
@@ -302,6 +299,40 @@ mod tests {
             }
         }
         assert!(kept.base > 100 * ONE && set_back.base < 20 * ONE);
+    }
+
+    /// The rule, word by word, over all who are eligible.
+    fn by_the_rule(quota: &Quota) -> Option<usize> {
+        let horizon = quota.now + reciprocal(quota.total.max(1)) + TOLERANCE;
+        let eligible = (0..quota.shares.len()).filter(|&i| quota.shares[i].eligible);
+        let keys = eligible.map(|i| (i, quota.shares[i].keys(quota.e)));
+        let coarse = |key: i128| key >> 16;
+        let released = keys.clone().filter(|(_, (release, _))| *release <= horizon);
+        let first = released.min_by_key(|(_, (_, deadline))| coarse(*deadline));
+        let early = keys.min_by_key(|(_, (release, _))| coarse(*release));
+        first.or(early).map(|(i, _)| i)
+    }
+
+    #[test]
+    fn picks_are_the_rules_while_weights_come_and_go() {
+        let mut rng = Rng::new(6);
+        for round in 0..200 {
+            let heaviest = [3, 40, 1000][round % 3];
+            let n = 2 + rng.below(12) as usize;
+            let weights: Vec<u32> = (0..n).map(|_| 1 + rng.below(heaviest) as u32).collect();
+            let mut quota = quota(&weights);
+            for _ in 0..300 {
+                let i = rng.below(n as u64) as usize;
+                match rng.below(5) {
+                    0 => quota.leave(i),
+                    1 => quota.enter(i),
+                    _ => {
+                        let expected = by_the_rule(&quota);
+                        assert_eq!(quota.pick(), expected);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,236 @@
+//! One request on its way to one upstream: steps 5 to 9 of the walk, with as many attempts as the retry rule allows.
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode};
+
+use super::Upstream;
+use super::connect::Backend;
+use super::fetch::{Attempt, Fetch};
+use super::forward::{Failure, exchange};
+use super::gate::Lease;
+use super::reply::Record;
+use super::request::{Inbound, Upload};
+use super::sending::Sending;
+use super::server::Conn;
+use crate::config::model::{HeaderRules, Rewrite, Route};
+use crate::engine::retry::{Progress, may_retry};
+use crate::engine::{Meta, Outcome, ShedReason};
+use crate::env::Env;
+use crate::h1::{HeadLimits, ResponseDecoder, ResponseHead};
+use crate::message::cause::{Cause, Side};
+use crate::message::fields;
+
+/// Bounds on a backend's response head.
+const RESPONSE_LIMITS: HeadLimits = HeadLimits {
+    bytes: 64 * 1024,
+    fields: 128,
+};
+
+/// A backend's answer: its head as the client is to see it, and its body to come.
+pub type Fetched<E> = (http::response::Parts, Fetch<E, Upload<E>>);
+
+/// One request and where it goes.
+pub struct Run<'a, E: Env> {
+    /// The client's connection.
+    pub conn: &'a Arc<Conn<E>>,
+    /// Where the route leads.
+    pub upstream: &'a Arc<Upstream<E>>,
+    /// What the route changes.
+    pub route: &'a Route,
+    /// How it changes the path.
+    pub rewrite: &'a Rewrite,
+    /// The request.
+    pub inbound: &'a Inbound,
+}
+
+impl<E: Env> Run<'_, E> {
+    /// Admits, attempts, and, where the retry rule and the budget agree, attempts again elsewhere.
+    ///
+    /// # Errors
+    /// Why no backend answered; after a retry that found no place, what went wrong before it.
+    pub async fn attempts(
+        &self,
+        mut upload: Upload<E>,
+        record: &mut Record<E>,
+    ) -> Result<Fetched<E>, Cause> {
+        let (conn, upstream) = (self.conn, self.upstream);
+        record.upstream = Some(upstream.index);
+        let mut meta = Meta::first(record.started);
+        meta.deadline = upstream
+            .model
+            .timeouts
+            .request
+            .map(|limit| record.started + limit);
+        let mut failed: Option<Cause> = None;
+        loop {
+            let lease = match self.admit(&meta, record).await {
+                Ok(lease) => lease,
+                Err(reason) => return Err(failed.unwrap_or(shed(reason))),
+            };
+            if failed.is_some() {
+                conn.core.telemetry().retried(conn.core(), upstream.index);
+            }
+            record.attempts += 1;
+            let id = lease.backend();
+            let Some(backend) = upstream.backends.get(&id) else {
+                return Err(Cause::NoBackend);
+            };
+            record.backend = Some(backend.index);
+            let failure = match self.attempt(lease, backend, &mut upload, record.id).await {
+                Ok((attempt, head)) => {
+                    let fetch = Fetch::new(
+                        conn,
+                        attempt,
+                        upstream.model.timeouts,
+                        meta.deadline,
+                        &head,
+                        upload,
+                    );
+                    return Ok((self.response(head), fetch));
+                }
+                Err(failure) => failure,
+            };
+            meta.exclude.insert(id);
+            meta.attempt += 1;
+            let again = meta.attempt <= upstream.model.retry.attempts
+                && usize::from(meta.attempt) < upstream.backends.len()
+                && failure.cause.side() == Side::Backend
+                && may_retry(&self.inbound.method, failure.progress)
+                && upstream.gate.may_spend_retry();
+            if !again {
+                return Err(failure.cause);
+            }
+            tracing::debug!(backend = %backend.model.name, cause = %failure.cause, "trying another backend");
+            failed = Some(failure.cause);
+        }
+    }
+
+    /// Offers the request and notes how long it waited, whatever came of it.
+    async fn admit(&self, meta: &Meta, record: &mut Record<E>) -> Result<Lease<E>, ShedReason> {
+        let conn = self.conn;
+        let offered = if meta.attempt == 0 {
+            record.started
+        } else {
+            conn.now()
+        };
+        let admitted = self.upstream.gate.acquire(offered, meta).await;
+        let waited = match &admitted {
+            Ok(lease) => lease.waited(),
+            Err(reason) => matches!(reason, ShedReason::QueueTimeout | ShedReason::Deadline),
+        };
+        if waited {
+            record.queue_wait += conn.now().since(offered);
+        }
+        admitted
+    }
+
+    /// Dials or reuses, and exchanges heads, on one backend. A kept-alive connection that turns out to be closed is made up for
+    /// on a fresh one.
+    async fn attempt(
+        &self,
+        lease: Lease<E>,
+        backend: &Arc<Backend<E>>,
+        upload: &mut Upload<E>,
+        id: (u64, u64),
+    ) -> Result<(Attempt<E>, ResponseHead), Failure> {
+        let conn = self.conn;
+        let mut reusable = backend.reuse(&conn.core.env, conn.coarse_now());
+        loop {
+            let mut link = match reusable.take() {
+                Some(link) => link,
+                None => match backend.dial(&conn.core.env).await {
+                    Ok(link) => link,
+                    Err(undialled) => {
+                        lease.finish(undialled.outcome);
+                        return Err(Failure::new(
+                            undialled.cause,
+                            Progress::NeverSent,
+                            undialled.outcome,
+                        ));
+                    }
+                },
+            };
+            let prefix = &backend.model.path_prefix;
+            self.inbound.encode(
+                &mut link.write,
+                conn,
+                prefix,
+                self.rewrite,
+                &self.route.request_headers,
+                id,
+            );
+            let mut decoder = ResponseDecoder::new(&self.inbound.method, RESPONSE_LIMITS);
+            let mut sending = Sending::new(
+                self.inbound.framing,
+                self.upstream.model.timeouts.first_byte,
+            );
+            let mut failure =
+                match exchange(conn, &mut link, &mut sending, upload, &mut decoder).await {
+                    Ok(head) => {
+                        let backend = Arc::clone(backend);
+                        return Ok((
+                            Attempt {
+                                link,
+                                lease,
+                                backend,
+                                decoder,
+                                sending,
+                            },
+                            head,
+                        ));
+                    }
+                    Err(failure) => failure,
+                };
+            // Closed before its place in flight is free, so that open connections stay within the backend's bound.
+            drop(link);
+            upload.put_back(std::mem::take(&mut failure.unsent));
+            let race = failure.outcome == Outcome::ReuseRace;
+            if !race || !may_retry(&self.inbound.method, failure.progress) {
+                lease.finish(failure.outcome);
+                return Err(failure);
+            }
+        }
+    }
+
+    /// A backend's head as the client is to see it.
+    fn response(&self, head: ResponseHead) -> http::response::Parts {
+        let mut headers = head.headers;
+        fields::strip_hop_by_hop(&mut headers);
+        let bodiless =
+            self.inbound.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
+        if !bodiless {
+            // The length is the body's to tell: a field would override it.
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        headers.append(header::VIA, HeaderValue::from_static("1.1 weir"));
+        apply(&self.route.response_headers, &mut headers);
+        let (mut parts, ()) = Response::new(()).into_parts();
+        parts.status = head.status;
+        parts.headers = headers;
+        parts
+    }
+}
+
+fn shed(reason: ShedReason) -> Cause {
+    match reason {
+        ShedReason::QueueFull => Cause::QueueFull,
+        ShedReason::QueueTimeout => Cause::QueueTimeout,
+        ShedReason::Deadline => Cause::Deadline,
+        ShedReason::NoBackend => Cause::NoBackend,
+    }
+}
+
+/// Removes, sets, adds.
+pub fn apply(rules: &HeaderRules, headers: &mut HeaderMap) {
+    for name in &rules.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &rules.set {
+        headers.insert(name, value.clone());
+    }
+    for (name, value) in &rules.add {
+        headers.append(name, value.clone());
+    }
+}
