@@ -1,14 +1,14 @@
 //! The real proxy as the subject of a rehearsal: the library's own serving code, with as many core loops as the plan says.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use weirkeeper::env::Env;
 use weirkeeper::proxy::{self, Proxy};
 use weirkeeper::telemetry::{Layout, Telemetry, UpstreamStatus};
 
-use crate::env::SimEnv;
+use crate::env::{SimEnv, lock};
 use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::world::{Serving, Subject};
@@ -18,6 +18,9 @@ use crate::world::{Serving, Subject};
 pub struct Weir {
     /// Filled once it serves.
     proxy: RefCell<Option<Arc<Proxy<SimEnv>>>>,
+    /// How many connections each core cut when it ended.
+    cut: Arc<Mutex<Vec<usize>>>,
+    cores: Cell<usize>,
 }
 
 impl Subject for Weir {
@@ -26,13 +29,16 @@ impl Subject for Weir {
         if let Ok((proxy, _)) = &started {
             self.proxy.replace(Some(Arc::clone(proxy)));
         }
+        self.cores.set(plan.cores);
+        let cut = Arc::clone(&self.cut);
         Box::pin(async move {
             let (proxy, loops) = started?;
             for (env, bound) in loops {
                 let serving = proxy::serve(Arc::clone(&proxy), env.clone(), bound);
+                let cut = Arc::clone(&cut);
                 env.spawn("core", async move {
-                    // It returns only after a shutdown, and nobody asks for one.
-                    serving.await;
+                    let drained = serving.await;
+                    lock(&cut).push(drained.cut);
                 });
             }
             std::future::pending().await
@@ -44,6 +50,17 @@ impl Subject for Weir {
         proxy
             .as_ref()
             .map_or_else(Vec::new, |p| p.upstream_status())
+    }
+
+    fn stop(&self) {
+        if let Some(proxy) = &*self.proxy.borrow() {
+            proxy.shutdown();
+        }
+    }
+
+    fn stopped(&self) -> Option<usize> {
+        let cut = lock(&self.cut);
+        (cut.len() == self.cores.get()).then(|| cut.iter().sum())
     }
 }
 

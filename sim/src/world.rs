@@ -33,6 +33,12 @@ pub trait Subject: 'static {
 
     /// What it says of its upstreams; empty if it has no such thing.
     fn status(&self) -> Vec<UpstreamStatus>;
+
+    /// Asks it to finish what runs and stop.
+    fn stop(&self);
+
+    /// How many connections it cut when it stopped; `None` while it has not.
+    fn stopped(&self) -> Option<usize>;
 }
 
 /// A subject at work.
@@ -90,40 +96,33 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
     };
     for zone in 0..zones {
         let env = SimEnv::new(&fabric, "zone");
-        let (plan, backends) = (plan.clone(), backends.clone());
-        let (ledger, held) = (ledger.clone(), Arc::clone(&held));
-        sim.host(zone_name(zone), move || {
-            let (env, plan, backends) = (env.clone(), plan.clone(), backends.clone());
-            let (ledger, held) = (ledger.clone(), Arc::clone(&held));
-            async move {
-                let here = plan
-                    .backends
-                    .iter()
-                    .zip(&backends)
-                    .filter(|(b, _)| b.zone == zone);
-                here.for_each(|(_, backend)| backend.open());
-                for striking in strikes(&plan, &backends, zone) {
-                    let work = striking.run(env.clone(), ledger.clone(), Arc::clone(&held));
-                    env.spawn("fault", work);
-                }
-                std::future::pending().await
-            }
-        });
+        let hosted = Zone {
+            zone,
+            plan: plan.clone(),
+            backends: backends.clone(),
+            ledger: ledger.clone(),
+            held: Arc::clone(&held),
+        };
+        sim.host(zone_name(zone), move || hosted.clone().run(env.clone()));
     }
     let env = SimEnv::new(&fabric, PROXY);
     let (served, book) = (plan.clone(), ledger.clone());
     let subject = Rc::new(subject);
+    let driver = Drive {
+        plan: plan.clone(),
+        env: SimEnv::new(&fabric, "clients"),
+        ledger: ledger.clone(),
+        proxy,
+        backends: backends.clone(),
+        subject: Rc::clone(&subject),
+    };
     let status = Rc::clone(&subject);
     sim.host(PROXY, move || {
         let (subject, env) = (Rc::clone(&subject), env.clone());
         let (plan, book) = (served.clone(), book.clone());
         async move { subject.serve(env, &plan, book).await.map_err(Into::into) }
     });
-    let env = SimEnv::new(&fabric, "clients");
-    sim.client(
-        "clients",
-        drive(plan.clone(), env, ledger.clone(), proxy, backends.clone()),
-    );
+    sim.client("clients", driver.run());
     let stopped = sim.run().err().map(|error| error.to_string());
     ledger.close();
     // Before the world is dropped, and with it what still runs.
@@ -190,76 +189,143 @@ fn reach(book: &mut Book, plan: &Plan) {
     notes.into_iter().for_each(|note| book.reach(note));
 }
 
-fn strikes(plan: &Plan, backends: &[Arc<Backend>], zone: usize) -> Vec<Striking> {
-    let bound = plan.faults.iter().filter_map(|fault| {
-        let index = plan.backend(&fault.backend)?;
-        (plan.backends[index].zone == zone).then(|| Striking {
-            backend: Arc::clone(&backends[index]),
-            index,
-            zone,
-            fault: fault.clone(),
-            origin: plan.warmup,
-            healed: plan.healed(),
-        })
-    });
-    bound.collect()
+/// A failure domain's host: its backends, and the faults that strike them.
+#[derive(Clone)]
+struct Zone {
+    zone: usize,
+    plan: Plan,
+    backends: Vec<Arc<Backend>>,
+    ledger: Ledger,
+    held: Held,
 }
 
-/// The clients' host from the first request to the last probe.
-async fn drive(
+impl Zone {
+    async fn run(self, env: SimEnv) -> turmoil::Result {
+        for (plan, backend) in self.plan.backends.iter().zip(&self.backends) {
+            if plan.zone == self.zone {
+                backend.open();
+            }
+        }
+        for fault in &self.plan.faults {
+            let Some(index) = self.plan.backend(&fault.backend) else {
+                continue;
+            };
+            if self.plan.backends[index].zone != self.zone {
+                continue;
+            }
+            let striking = Striking {
+                backend: Arc::clone(&self.backends[index]),
+                index,
+                zone: self.zone,
+                fault: fault.clone(),
+                origin: self.plan.warmup,
+                healed: self.plan.healed(),
+            };
+            let work = striking.run(env.clone(), self.ledger.clone(), Arc::clone(&self.held));
+            env.spawn("fault", work);
+        }
+        std::future::pending().await
+    }
+}
+
+/// The clients' host, from the first request to the last.
+struct Drive<S> {
     plan: Plan,
     env: SimEnv,
     ledger: Ledger,
     proxy: IpAddr,
     backends: Vec<Arc<Backend>>,
-) -> turmoil::Result {
-    let clock = env.clock();
-    let group = |index, model: &ClientModel, port| {
-        let target = SocketAddr::new(proxy, port);
-        Group::new(index, model.clone(), target, env.clone(), ledger.clone())
-    };
-    // Listening comes first.
-    clock.sleep_until(Tick::from_millis(2)).await;
-    let healed = Tick::ZERO + plan.healed();
-    for (index, (model, port)) in plan.clients.iter().enumerate() {
-        group(index, model, *port).start(healed);
-    }
-    clock.sleep_until(healed).await;
-    backends.iter().for_each(|b| b.heal());
-    let limit = healed + DRAIN;
-    while ledger.book().open > 0 {
-        if clock.now() >= limit {
-            let mut book = ledger.book();
-            let open = book.open;
-            book.violation(
-                "liveness",
-                format!("{open} requests had no end {DRAIN:?} after healing"),
-            );
-            return Ok(());
+    subject: Rc<S>,
+}
+
+impl<S: Subject> Drive<S> {
+    async fn run(self) -> turmoil::Result {
+        // Listening comes first.
+        self.rest(2).await;
+        let healed = Tick::ZERO + self.plan.healed();
+        for (index, (model, port)) in self.plan.clients.iter().enumerate() {
+            self.group(index, model, *port).start(healed);
         }
+        self.env.clock().sleep_until(healed).await;
+        self.backends.iter().for_each(|b| b.heal());
+        let ended = match self.drain(healed + DRAIN).await {
+            Ok(()) => match self.probe().await {
+                Ok(()) => self.stop().await,
+                Err(what) => Err(what),
+            },
+            Err(what) => Err(what),
+        };
+        if let Err(what) = ended {
+            self.ledger.book().violation("liveness", what);
+        }
+        Ok(())
+    }
+
+    /// What is under way ends, faults being over.
+    async fn drain(&self, limit: Tick) -> Result<(), String> {
+        while self.ledger.book().open > 0 {
+            if self.env.clock().now() >= limit {
+                let open = self.ledger.book().open;
+                return Err(format!(
+                    "{open} requests had no end {DRAIN:?} after healing"
+                ));
+            }
+            self.rest(5).await;
+        }
+        Ok(())
+    }
+
+    /// New requests are answered as if nothing had been.
+    async fn probe(&self) -> Result<(), String> {
+        let mut rng = self.env.rng("probes", 0);
+        for (model, port) in &self.plan.clients {
+            let probes = self.group(PROBE, model, *port);
+            for _ in 0..PROBES {
+                let probing = probes.probe(&mut rng);
+                match self.env.clock().timeout(DRAIN, probing).await {
+                    Some(Ok(())) => {}
+                    Some(Err(what)) => return Err(format!("after healing, {what}")),
+                    None => return Err("after healing, a probe had no end".to_string()),
+                }
+            }
+        }
+        // Whatever the proxy still does after an answer (a lease that ends, a connection that is put away) happens now.
+        self.rest(20).await;
+        Ok(())
+    }
+
+    /// The proxy stops, and nothing is cut, for nothing runs.
+    async fn stop(&self) -> Result<(), String> {
+        self.subject.stop();
+        let limit = self.env.clock().now() + self.plan.config.shutdown_grace;
+        loop {
+            self.rest(5).await;
+            match self.subject.stopped() {
+                Some(0) => return Ok(()),
+                Some(cut) => return Err(format!("stopping cut {cut} idle connections off")),
+                None if self.env.clock().now() > limit => {
+                    return Err("it did not stop within its grace".to_string());
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn group(&self, index: usize, model: &ClientModel, port: u16) -> Arc<Group> {
+        let target = SocketAddr::new(self.proxy, port);
+        Group::new(
+            index,
+            model.clone(),
+            target,
+            self.env.clone(),
+            self.ledger.clone(),
+        )
+    }
+
+    async fn rest(&self, millis: u64) {
+        let clock = self.env.clock();
         clock
-            .sleep_until(clock.now() + Duration::from_millis(5))
+            .sleep_until(clock.now() + Duration::from_millis(millis))
             .await;
     }
-    let mut rng = env.rng("probes", 0);
-    for (model, port) in &plan.clients {
-        let probes = group(PROBE, model, *port);
-        for _ in 0..PROBES {
-            let probing = probes.probe(&mut rng);
-            let what = match clock.timeout(DRAIN, probing).await {
-                Some(Ok(())) => continue,
-                Some(Err(what)) => what,
-                None => "a probe had no end".to_string(),
-            };
-            ledger
-                .book()
-                .violation("liveness", format!("after healing, {what}"));
-            return Ok(());
-        }
-    }
-    // Whatever the proxy still does after an answer (a lease that ends, a connection that is put away) happens now.
-    clock
-        .sleep_until(clock.now() + Duration::from_millis(20))
-        .await;
-    Ok(())
 }

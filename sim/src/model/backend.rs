@@ -16,6 +16,7 @@ use weirkeeper::env::{Clock, Env, Listener, Net, Stream, Task};
 use weirkeeper::rng::Rng;
 use weirkeeper::time::Tick;
 
+use super::answer::{Answer, garbage, refusal, whole};
 use super::message::{self, Head, Reader};
 use super::pattern::Whose;
 use crate::env::{Link, SimEnv, SimStream, lock};
@@ -332,17 +333,10 @@ impl Backend {
         let answer = if !healed && rng.chance(garbled) {
             garbage(rng, id)
         } else if !healed && rng.chance(model.fail_rate) {
-            let status = model.fail_status;
-            Answer {
-                bytes: format!(
-                    "HTTP/1.1 {status} Failed\r\nx-sim: {id}\r\ncontent-length: 0\r\n\r\n"
-                )
-                .into_bytes(),
-                close: false,
-            }
+            refusal(id, model.fail_status)
         } else {
             let chunked = rng.chance(model.chunked_rate).then_some(rng);
-            whole_answer(id, head, chunked, retired)
+            whole(id, head, chunked, retired)
         };
         (time, answer)
     }
@@ -371,75 +365,6 @@ const HEALED: Duration = Duration::from_millis(5);
 
 /// Writes larger than this go in pieces.
 const PIECE: usize = 16 * 1024;
-
-/// What is written, and whether the connection ends with it.
-struct Answer {
-    bytes: Vec<u8>,
-    close: bool,
-}
-
-fn whole_answer(id: u64, head: &Head, chunked: Option<&mut Rng>, close: bool) -> Answer {
-    let mut bytes = Vec::with_capacity(96 + head.size);
-    bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\nx-sim: ");
-    bytes.extend_from_slice(id.to_string().as_bytes());
-    if close {
-        bytes.extend_from_slice(b"\r\nconnection: close");
-    }
-    let bodiless = head.method == "HEAD";
-    match chunked {
-        None => {
-            bytes.extend_from_slice(b"\r\ncontent-length: ");
-            bytes.extend_from_slice(head.size.to_string().as_bytes());
-            bytes.extend_from_slice(b"\r\n\r\n");
-            if !bodiless {
-                body(&mut bytes, id, 0, head.size);
-            }
-        }
-        Some(rng) => {
-            bytes.extend_from_slice(b"\r\ntransfer-encoding: chunked\r\n\r\n");
-            let mut offset = 0;
-            while !bodiless && offset < head.size {
-                let left = head.size - offset;
-                let size = 1 + usize::try_from(rng.below(left as u64)).unwrap_or(0);
-                bytes.extend_from_slice(format!("{size:x}\r\n").as_bytes());
-                body(&mut bytes, id, offset, size);
-                bytes.extend_from_slice(b"\r\n");
-                offset += size;
-            }
-            if !bodiless {
-                bytes.extend_from_slice(b"0\r\n\r\n");
-            }
-        }
-    }
-    Answer { bytes, close }
-}
-
-fn body(bytes: &mut Vec<u8>, id: u64, offset: usize, len: usize) {
-    let end = bytes.len() + len;
-    let begin = bytes.len();
-    while bytes.len() < end {
-        let at = offset + bytes.len() - begin;
-        bytes.extend_from_slice(Whose::Answer(id).slice(at, end - bytes.len()));
-    }
-}
-
-/// Answers that no proxy may pass on as whole ones.
-fn garbage(rng: &mut Rng, id: u64) -> Answer {
-    let text = match rng.below(6) {
-        0 => "SMTP ready\r\n\r\n".to_string(),
-        1 => format!(
-            "HTTP/1.1 200 OK\r\nx-sim: {id}\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nabcdef"
-        ),
-        2 => format!("HTTP/1.1 200 OK\r\nx-sim: {id}\r\ncontent-length: 500\r\n\r\n"),
-        3 => format!("HTTP/1.1 200 OK\r\nx-sim: {id}\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"),
-        4 => format!("HTTP/1.1 200 OK\r\nx-sim: {id}\r\ncontent-"),
-        _ => String::new(),
-    };
-    Answer {
-        bytes: text.into_bytes(),
-        close: true,
-    }
-}
 
 fn remove(list: &mut Vec<f64>, value: f64) {
     if let Some(at) = list.iter().position(|x| *x == value) {

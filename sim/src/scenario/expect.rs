@@ -168,7 +168,7 @@ impl fmt::Display for Expectation {
         write!(f, "{}.", self.subject)?;
         match self.metric {
             Metric::Mean => f.write_str("mean")?,
-            Metric::Percentile(p) if p == 100.0 => f.write_str("max")?,
+            Metric::Percentile(100.0) => f.write_str("max")?,
             Metric::Percentile(p) => write!(f, "p{p}")?,
             Metric::Count(count) => {
                 let found = Count::ALL.into_iter().find(|(_, c)| *c == count);
