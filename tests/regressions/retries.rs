@@ -51,6 +51,10 @@ fn a_post_on_a_connection_that_closes_runs_at_most_once() {
                     connection.send(&raw[cut..]);
                     let status = connection.response("POST").map(|r| r.status);
                     assert!(matches!(status, Ok(200 | 502)), "{target}: {status:?}");
+                    if status == Ok(502) {
+                        // The rest of the body was not waited for, so that this connection may be over.
+                        connection = Client::connect(port);
+                    }
                     (target, status == Ok(200))
                 };
                 (0..150).map(ask).collect::<Vec<_>>()
