@@ -75,7 +75,7 @@ fn a_post_on_a_connection_that_closes_runs_at_most_once() {
     assert!(log.broken.is_empty(), "{:?}", log.broken);
 }
 
-/// A connection that was closed long ago is seen to be closed before anything is sent on it, so that any request may go elsewhere.
+/// A connection that was closed long ago is seen to be closed before anything is sent on it: any request may go elsewhere.
 #[test]
 fn a_post_finds_a_fresh_connection_where_the_kept_one_is_closed() {
     let backend = Backend::start(|conn| {
