@@ -80,13 +80,15 @@ fn an_empty_line_behind_a_request_starts_no_clock() {
         ..Extra::default()
     };
     let weir = Weir::start(&config(&[backend.port], extra));
-    for behind in ["with its request", "behind its response"] {
+    for behind in ["with its request", "behind its response", "after idling"] {
         let mut client = Client::connect(weir.port);
-        if behind == "with its request" {
-            let first = client.ask(format!("{}\r\n", get("/first")));
-            assert_eq!(first.map(|r| r.status), Ok(200));
-        } else {
-            assert_eq!(client.ask(get("/first")).map(|r| r.status), Ok(200));
+        let with = behind == "with its request";
+        let first = format!("{}{}", get("/first"), if with { "\r\n" } else { "" });
+        assert_eq!(client.ask(first).map(|r| r.status), Ok(200));
+        if behind == "after idling" {
+            pass(IDLE);
+        }
+        if !with {
             client.send("\r\n");
         }
         pass(2_500);
@@ -94,5 +96,5 @@ fn an_empty_line_behind_a_request_starts_no_clock() {
         let next = client.ask(get("/next")).map(|r| r.status);
         assert_eq!(next, Ok(200), "an empty line {behind}");
     }
-    assert_eq!(backend.log().count("GET /next "), 2);
+    assert_eq!(backend.log().count("GET /next "), 3);
 }
