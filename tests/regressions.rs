@@ -9,12 +9,14 @@ mod records;
 mod retries;
 mod uploads;
 
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use crate::support::backend::{Backend, reply};
 use crate::support::eventually;
-use crate::support::weir::Weir;
+use crate::support::weir::{Extra, Weir, config};
 
 /// The value of a metric without labels of its own, such as `weir_upstream_in_flight{upstream="app"}`; 0 while it is not listed.
 fn metric(weir: &Weir, name: &str) -> u64 {
@@ -65,4 +67,55 @@ impl Gate {
             }
         })
     }
+}
+
+/// A proxy that writes an access log as JSON, and the file.
+struct Logged {
+    weir: Weir,
+    path: PathBuf,
+}
+
+impl Logged {
+    fn start(backend: &Backend, extra: Extra<'_>) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::SeqCst);
+        let name = format!("weir-access-{}-{count}.log", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let log = format!(r#""access_log": {{"path": {path:?}, "format": "json"}}"#);
+        let text = config(&[backend.port], extra).replace(r#""access_log": false"#, &log);
+        Logged {
+            weir: Weir::start(&text),
+            path,
+        }
+    }
+
+    /// The line of the one request with this target, once it is there.
+    fn line(&self, target: &str) -> String {
+        let target = format!(r#""target":"{target}""#);
+        let mut found = None;
+        eventually("the access log has its line", || {
+            let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+            let whole = text.split_inclusive('\n').filter(|l| l.ends_with('\n'));
+            found = whole
+                .filter(|l| l.contains(&target))
+                .map(str::to_owned)
+                .next();
+            found.is_some()
+        });
+        found.expect("it has just been found")
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        // A test that failed at its start may have no file.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// A number in a line of the access log.
+fn number(line: &str, member: &str) -> f64 {
+    let value = line.split(&format!("\"{member}\":")).nth(1);
+    let value = value.and_then(|rest| rest.split([',', '}']).next()?.parse().ok());
+    value.expect("the line has this number")
 }

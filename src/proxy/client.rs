@@ -201,10 +201,11 @@ pub async fn run<E: Env>(conn: Arc<Conn<E>>, mut stream: StreamOf<E>) {
     let mut patience = conn.model().timeouts.header;
     let mut prefix = Bytes::new();
     loop {
-        if prefix.is_empty()
-            && let Parked::Over = parked(&conn, &mut stream, patience).await
-        {
-            return close(stream, &conn).await;
+        if prefix.is_empty() {
+            match parked(&conn, &mut stream, patience).await {
+                Some(begun) => prefix = begun,
+                None => return close(stream, &conn).await,
+            }
         }
         let (back, end) = serve(&conn, stream, std::mem::take(&mut prefix)).await;
         stream = back;
@@ -224,24 +225,34 @@ pub async fn run<E: Env>(conn: Arc<Conn<E>>, mut stream: StreamOf<E>) {
     }
 }
 
-enum Parked {
-    Readable,
-    Over,
-}
+/// What a parked connection reads at once: most heads are smaller, and then hyper need not read at all.
+const FIRST_READ: usize = 2048;
 
-/// Waits, holding the socket alone, until the client sends or its patience or ours is over.
-async fn parked<E: Env>(conn: &Conn<E>, stream: &mut StreamOf<E>, patience: Duration) -> Parked {
+/// Waits, holding little more than the socket, until the client sends; `None` when it left, or its patience or ours is over.
+async fn parked<E: Env>(
+    conn: &Conn<E>,
+    stream: &mut StreamOf<E>,
+    patience: Duration,
+) -> Option<Bytes> {
     conn.arm_in(Phase::Idle, patience);
     std::future::poll_fn(|cx| {
         conn.watch.register(cx.waker());
+        // On the stack of this poll, so that a connection that waits does not hold it. A fresh socket may claim to be readable
+        // when it is not, so that only a read tells.
+        let mut room = [0; FIRST_READ];
+        let mut room = ReadBuf::new(&mut room);
         // A request that has come is served, even if the proxy is stopping.
-        if Pin::new(&mut *stream).poll_readable(cx).is_ready() {
-            return Poll::Ready(Parked::Readable);
+        match Pin::new(&mut *stream).poll_read(cx, &mut room) {
+            Poll::Ready(Ok(())) if !room.filled().is_empty() => {
+                return Poll::Ready(Some(Bytes::copy_from_slice(room.filled())));
+            }
+            Poll::Ready(_) => return Poll::Ready(None),
+            Poll::Pending => {}
         }
-        if conn.watch.is_closing() || conn.due().is_some() {
-            return Poll::Ready(Parked::Over);
+        match conn.watch.is_closing() || conn.due().is_some() {
+            true => Poll::Ready(None),
+            false => Poll::Pending,
         }
-        Poll::Pending
     })
     .await
 }

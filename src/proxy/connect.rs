@@ -256,6 +256,8 @@ impl<E: Env> Backend<E> {
         let mut kept = VecDeque::with_capacity(pool.idle.len());
         while let Some(mut idle) = pool.idle.pop_front() {
             if idle.until > now && stands(&mut idle.stream) {
+                // It has idled for a while: its buffer serves others better.
+                idle.read = BytesMut::new();
                 kept.push_back(idle);
             } else {
                 // Closed before its place is free, and both under the lock, or another core could open one too many.

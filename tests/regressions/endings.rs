@@ -1,8 +1,7 @@
-//! Ends that a client can tell apart: a body that broke off is no whole one, and a request that was sent before the proxy was told
-//! to stop is answered.
+//! Ends that a client can tell apart: a body that broke off is no whole one, and a request that was sent before the proxy was
+//! told to stop is answered.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read};
 
 use super::{Gate, metric, pass};
 use crate::support::backend::Backend;
@@ -31,12 +30,11 @@ fn to_an_http_10_client_a_body_that_breaks_off_ends_in_a_reset() {
         let gate = Gate::default();
         let backend = chunks(&gate);
         let weir = Weir::start(&config(&[backend.port], Extra::default()));
-        let mut stream = TcpStream::connect(("127.0.0.1", weir.port)).expect("it accepts");
-        stream
-            .set_read_timeout(Some(crate::support::PATIENCE))
-            .expect("a socket takes a timeout");
+        let mut client = Client::connect(weir.port);
         let raw = format!("GET {target} HTTP/1.0\r\nHost: test.example\r\n\r\n");
-        stream.write_all(raw.as_bytes()).expect("it reads");
+        client.send(raw);
+        // The kit does not tell an orderly end from a reset.
+        let mut stream = client.wire().stream();
         let mut got = Vec::new();
         let mut piece = [0; 4096];
         // The head and the first piece are here before the backend breaks off, so that no 502 can tell of it.

@@ -1,63 +1,16 @@
 //! What the access log and the metrics say of an exchange is what happened: a whole body is no cause, and waiting counts even if
 //! it was in vain.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use super::{Gate, metric};
+use super::{Gate, Logged, metric, number};
 use crate::support::backend::Backend;
 use crate::support::client::{Client, get};
 use crate::support::eventually;
-use crate::support::weir::{Extra, Weir, config};
+use crate::support::weir::Extra;
 
 /// The counter of those who left before their answer was whole.
 const GONE: &str = r#"weir_refused_total{listener="web",cause="client_gone"}"#;
 
 const LARGE: usize = 1_000_000;
-
-/// A proxy that writes an access log as JSON, and the file.
-struct Logged {
-    weir: Weir,
-    path: PathBuf,
-}
-
-impl Logged {
-    fn start(backend: &Backend, extra: Extra<'_>) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::SeqCst);
-        let name = format!("weir-access-{}-{count}.log", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let log = format!(r#""access_log": {{"path": {path:?}, "format": "json"}}"#);
-        let text = config(&[backend.port], extra).replace(r#""access_log": false"#, &log);
-        Logged {
-            weir: Weir::start(&text),
-            path,
-        }
-    }
-
-    /// The line of the one request with this target, once it is there.
-    fn line(&self, target: &str) -> String {
-        let target = format!(r#""target":"{target}""#);
-        let mut found = None;
-        eventually("the access log has its line", || {
-            let text = std::fs::read_to_string(&self.path).unwrap_or_default();
-            let whole = text.split_inclusive('\n').filter(|l| l.ends_with('\n'));
-            found = whole
-                .filter(|l| l.contains(&target))
-                .map(str::to_owned)
-                .next();
-            found.is_some()
-        });
-        found.expect("it has just been found")
-    }
-}
-
-impl Drop for Logged {
-    fn drop(&mut self) {
-        // A test that failed at its start may have no file.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
 
 /// The large body in each framing that a backend may choose, by target.
 fn streaming() -> Backend {
@@ -141,9 +94,7 @@ fn who_waits_in_vain_has_waited() {
     assert_eq!(logged.weir.once(get("/waits")).status, 503);
     let line = logged.line("/waits");
     assert!(line.contains(r#""cause":"queue_timeout""#), "{line}");
-    let wait = line.split(r#""queue_wait":"#).nth(1);
-    let wait = wait.and_then(|rest| rest.split([',', '}']).next()?.parse::<f64>().ok());
-    assert!(wait.is_some_and(|seconds| seconds >= 0.25), "{line}");
+    assert!(number(&line, "queue_wait") >= 0.25, "{line}");
     gate.open();
     assert_eq!(running.response("GET").map(|r| r.status), Ok(200));
     assert!(

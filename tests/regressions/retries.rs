@@ -51,6 +51,10 @@ fn a_post_on_a_connection_that_closes_runs_at_most_once() {
                     connection.send(&raw[cut..]);
                     let status = connection.response("POST").map(|r| r.status);
                     assert!(matches!(status, Ok(200 | 502)), "{target}: {status:?}");
+                    if status == Ok(502) {
+                        // The rest of the body was not waited for, so that this connection may be over.
+                        connection = Client::connect(port);
+                    }
                     (target, status == Ok(200))
                 };
                 (0..150).map(ask).collect::<Vec<_>>()
@@ -71,7 +75,7 @@ fn a_post_on_a_connection_that_closes_runs_at_most_once() {
     assert!(log.broken.is_empty(), "{:?}", log.broken);
 }
 
-/// A connection that was closed long ago is seen to be closed before anything is sent on it, so that any request may go elsewhere.
+/// A connection that was closed long ago is seen to be closed before anything is sent on it: any request may go elsewhere.
 #[test]
 fn a_post_finds_a_fresh_connection_where_the_kept_one_is_closed() {
     let backend = Backend::start(|conn| {
