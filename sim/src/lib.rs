@@ -1,4 +1,12 @@
 //! Weirkeeper's deterministic simulator: the real proxy between modelled clients and backends, in simulated time.
+//!
+//! A config and a [`scenario`] make a [`plan`]; the [`swarm`] draws both from a seed. A [`world`] runs a plan: one simulated
+//! host with the proxy's core loops over [`env`], the seam; one of clients and a few of backends, as [`model`]s, with faults.
+//! What happens is written into the [`ledger`], whose [`trace`] hash says whether two runs did the same. Afterwards the
+//! [`checkers`] look for broken invariants, and the [`report`] has the figures. [`seeds`] does that for many seeds,
+//! [`shrink`]s what fails and names the command that replays it; [`sometimes`] lists what a suite must have met.
+//!
+//! Absent: any rule of the proxy. The models speak their own HTTP, so that they share no fault with it.
 
 pub mod checkers;
 pub mod env;
