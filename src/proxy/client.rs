@@ -201,9 +201,9 @@ pub async fn run<E: Env>(conn: Arc<Conn<E>>, mut stream: StreamOf<E>) {
     let mut patience = conn.model().timeouts.header;
     let mut prefix = Bytes::new();
     loop {
-        if prefix.is_empty() {
+        while prefix.is_empty() {
             match parked(&conn, &mut stream, patience).await {
-                Some(begun) => prefix = begun,
+                Some(begun) => prefix = without_empty_lines(begun),
                 None => return close(stream, &conn).await,
             }
         }
@@ -313,11 +313,17 @@ async fn serve<E: Env>(
         Ended::Due(Phase::Idle) => {
             let mut begun = BytesMut::from(parts.read_buf);
             begun.extend_from_slice(&io.prefix);
-            End::Park(begun.freeze())
+            End::Park(without_empty_lines(begun.freeze()))
         }
         Ended::Due(phase) => End::Late(phase),
     };
     (io.stream, end)
+}
+
+/// `bytes` from where a head begins: empty lines before it are no part of it (RFC 9112 section 2.2).
+fn without_empty_lines(mut bytes: Bytes) -> Bytes {
+    let begin = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n'));
+    bytes.split_off(begin.unwrap_or(bytes.len()))
 }
 
 /// Why hyper is no longer polled.
