@@ -329,3 +329,6 @@ impl<E: Env> Drop for Lease<E> {
         self.give_back(Outcome::Cancelled);
     }
 }
+
+#[cfg(test)]
+mod tests;
