@@ -222,7 +222,8 @@ impl Tally {
         &self.reached
     }
 
-    /// The report. `hashes` are the runs' in the order of their seeds; `violations` decide the verdict together with the expectations.
+    /// The report. `hashes` are the runs' in the order of their seeds; `violations` decide the verdict, together with the
+    /// expectations.
     pub fn report(
         &self,
         (config, scenario): (&str, Option<&str>),

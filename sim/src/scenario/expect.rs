@@ -205,7 +205,8 @@ impl JsonSchema for Expectation {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "GROUP.METRIC OP BOUND, such as web.p99 < 400ms or all.failed < 0.1%. Metrics: pN, mean, max, offered, ok, failed, shed, gave_up.",
+            "description": "GROUP.METRIC OP BOUND, such as web.p99 < 400ms or all.failed < 0.1%. \
+                Metrics: pN, mean, max, offered, ok, failed, shed, gave_up.",
             "pattern": r"^[^.]+\.(p[0-9.]+|mean|max|offered|ok|failed|shed|gave_up) *(<=|>=|==|<|>|=) *[0-9.]+ *(us|ms|s|m|%)?$"
         })
     }

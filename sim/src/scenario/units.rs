@@ -202,7 +202,8 @@ as_text!(
 as_text!(
     Dist,
     "Distribution",
-    "A duration, or a distribution of durations: 20ms, exp:20ms (mean), uniform:5ms,20ms, lognormal:20ms,0.8 (median, sigma), pareto:10ms,1.5 (least, tail exponent).",
+    "A duration, or a distribution of durations: 20ms, exp:20ms (mean), uniform:5ms,20ms, \
+     lognormal:20ms,0.8 (median, sigma), pareto:10ms,1.5 (least, tail exponent).",
     r"^((fixed|exp|uniform|lognormal|pareto):)?[0-9.]+(us|ms|s|m)(, ?[0-9.]+(us|ms|s|m)?)?$"
 );
 
