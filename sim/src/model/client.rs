@@ -93,10 +93,11 @@ impl Group {
         }
     }
 
-    /// Asks for one request of each idempotent kind and says whether every answer was good.
+    /// Asks for one request of each kind that can always be made up for and says whether every answer was good.
     pub async fn probe(&self, rng: &mut Rng) -> Result<(), String> {
         for (kind, what) in self.kinds.iter().enumerate() {
-            if !what.method.is_idempotent() {
+            // A body that was taken from the client cannot be sent again, should its kept-alive connection turn out to be closed.
+            if !what.method.is_idempotent() || what.model.body_bytes > 0 || what.model.chunked {
                 continue;
             }
             let id = self.offer(kind);
@@ -104,7 +105,10 @@ impl Group {
                 End::Answered { status } if status < 500 => {}
                 // A route may answer by itself, with a redirect for example.
                 End::Refused { status } if status < 400 => {}
-                other => return Err(format!("probe {id} ended with {other:?}")),
+                other => {
+                    let (method, now) = (&what.method, self.env.clock().now());
+                    return Err(format!("{method} probe {id} ended with {other:?} at {now}"));
+                }
             }
         }
         Ok(())

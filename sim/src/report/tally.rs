@@ -222,7 +222,7 @@ impl Tally {
         &self.reached
     }
 
-    /// The report. `hashes` are the runs' in the order of their seeds; `violations` decide the verdict together with the
+    /// The report. `hashes` are the runs' in the order of their seeds; `violations` decide the verdict, together with the
     /// expectations.
     pub fn report(
         &self,
