@@ -6,10 +6,11 @@
 //!
 //! | rung | room | owns |
 //! |---|---|---|
-//! | 0 | [`time`] | [`time::Tick`], nanoseconds since the start; reads no clock |
+//! | 0 | [`time`] | [`time::Tick`], nanoseconds since the start, and [`time::Wall`], the date; reads no clock |
 //! | 0 | [`rng`] | seeded generators with named substreams; draws no entropy |
 //! | 1 | [`message`] | what both sides must agree on about a message: target, fields, hop-by-hop, framing, causes |
 //! | 2 | [`engine`] | admission, queueing, scheduling, routing and retry rules, as state machines |
+//! | 2 | [`cache`] | what RFC 9111 lets be stored and served, keys, the bounded store, coalescing, the stored form |
 //! | 2 | [`h1`] | the HTTP/1.1 codec of the backend side: bytes in, heads and body pieces out |
 //! | 2 | [`env`](mod@env) | the seam: network, clock, entropy, spawning; the only place that touches the world |
 //! | 3 | [`telemetry`] | counters, histograms, the access log |
@@ -23,7 +24,7 @@
 //! `use` lines and paths and fails on a step up or across; re-exports by a parent module or by this root are no way around
 //! it. The simulator is a crate of its own and stands outside: it calls us, and we do not know it.
 //!
-//! **Pure rooms.** `message`, `engine` and `h1` have no async, no I/O, no clock, no entropy and no logging. Time and
+//! **Pure rooms.** `message`, `engine`, `cache` and `h1` have no async, no I/O, no clock, no entropy and no logging. Time and
 //! randomness are arguments. So a test runs millions of their events a second, and the simulator runs the very code that
 //! serves.
 //!
@@ -72,6 +73,7 @@
 //! - Not built yet: the cache, L4 (TCP and UDP), TLS, HTTP/2, upgraded connections, active health checks, reload.
 
 pub mod admin;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod engine;

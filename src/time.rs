@@ -1,9 +1,9 @@
-//! The only time types. [`Tick`] is monotonic, counted from an origin that the environment chose; wall time is the standard
-//! [`SystemTime`](std::time::SystemTime), and only HTTP dates and logs use it. Nothing here reads a clock.
+//! The only time types. [`Tick`] is monotonic, counted from an origin that the environment chose; [`Wall`] is the date, for
+//! HTTP dates and for the ages of stored responses, which replicas share. Nothing here reads a clock.
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds since the environment started: a process, or a simulated world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +53,58 @@ impl Sub<Tick> for Tick {
 
     fn sub(self, earlier: Tick) -> Duration {
         self.since(earlier)
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Wall(u64);
+
+impl Wall {
+    /// The date this many milliseconds after the epoch.
+    pub const fn from_millis(millis: u64) -> Self {
+        Wall(millis)
+    }
+
+    /// The date this many seconds after the epoch.
+    pub const fn from_secs(secs: u64) -> Self {
+        Wall(secs.saturating_mul(1000))
+    }
+
+    /// Milliseconds since the epoch.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// How long after `earlier` this is; zero if it is not after, as when a clock was set back.
+    pub const fn since(self, earlier: Wall) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl From<SystemTime> for Wall {
+    /// A date before the epoch is the epoch.
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Wall(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Wall> for SystemTime {
+    fn from(wall: Wall) -> Self {
+        UNIX_EPOCH + Duration::from_millis(wall.0)
+    }
+}
+
+impl Add<Duration> for Wall {
+    type Output = Wall;
+
+    /// Saturates.
+    fn add(self, d: Duration) -> Wall {
+        Wall(
+            self.0
+                .saturating_add(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+        )
     }
 }
 

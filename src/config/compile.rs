@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cache;
 use super::error::Errors;
 use super::flat;
 use super::json;
@@ -11,9 +12,11 @@ use super::model::{
     AccessLog, Action, Admin, Config, Listener, LogFormat, Rewrite, Route, Upstream,
 };
 use super::reader::{Node, Object, Run};
+use super::redis;
 use super::route;
 use super::settings::{Defaults, NOT_BUILT};
 use super::upstream;
+use crate::cache::rules::Rules;
 
 /// A compiled config, and what the model no longer shows: which routes, in file order, belong to which listeners.
 pub(crate) struct Plan {
@@ -42,14 +45,14 @@ pub(crate) fn compile(
 ) -> Result<Plan, Errors> {
     let value = json::parse(text).map_err(|(pos, what)| Errors::single(file, Some(pos), what))?;
     let run = Run::new(file, env);
-    let plan = run.root(&value).object().map(top);
+    let plan = run.root(&value).object().map(|file| top(file, env));
     let warnings = run.finish()?;
     let mut plan = plan.expect("a text that is not an object has given an error");
     plan.config.warnings = warnings;
     Ok(plan)
 }
 
-fn top(file: Object<'_>) -> Plan {
+fn top(file: Object<'_>, env: &dyn Fn(&str) -> Option<String>) -> Plan {
     let flat = file.has("servers") || file.has("port");
     if let Some(schema) = file.get("$schema") {
         schema.string();
@@ -65,11 +68,15 @@ fn top(file: Object<'_>) -> Plan {
         .get("shutdown_grace")
         .and_then(|n| n.duration_or_zero())
         .unwrap_or(Defaults::SHUTDOWN_GRACE);
-    let body = if flat {
-        flat::read(&file, &defaults)
+    let caching = cache::read_top(&file, flat);
+    let (body, redis) = if flat {
+        let redis = flat::redis(&file, env);
+        (flat::read(&file, &defaults, &caching), redis)
     } else {
-        full(&file, &defaults)
+        let redis = redis::read(&file, false, env);
+        (full(&file, &defaults, &caching), redis)
     };
+    lint::caching(&file, &body.routes, flat);
     if let (Some(admin), Some(node)) = (&admin, file.get("admin"))
         && let Some(l) = body
             .listeners
@@ -91,6 +98,8 @@ fn top(file: Object<'_>) -> Plan {
             upstreams: Vec::new(),
             admin,
             access_log,
+            cache: caching.model,
+            redis,
             shutdown_grace,
             warnings: Vec::new(),
         },
@@ -102,8 +111,9 @@ fn assemble(body: Body, mut config: Config) -> Plan {
     let Body {
         mut listeners,
         upstreams,
-        routes,
+        mut routes,
     } = body;
+    cache::partition(&mut routes, listeners.len());
     for (i, listener) in listeners.iter_mut().enumerate() {
         let own = routes.iter().filter(|r| r.listeners.contains(&i));
         listener.routes = Arc::new(own.map(|r| r.route.clone()).collect());
@@ -113,7 +123,7 @@ fn assemble(body: Body, mut config: Config) -> Plan {
     Plan { config, routes }
 }
 
-fn full(file: &Object<'_>, defaults: &Defaults) -> Body {
+fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Body {
     for key in flat::ONLY_FLAT {
         file.refuse(
             key,
@@ -126,7 +136,7 @@ fn full(file: &Object<'_>, defaults: &Defaults) -> Body {
     let upstream_names: Vec<&str> = upstreams.iter().map(|u| u.upstream.name.as_str()).collect();
     let routes = match file.get("routes") {
         Some(node) => {
-            let routes = route::read_all(&node, &listener_names, &upstream_names);
+            let routes = route::read_all(&node, &listener_names, &upstream_names, caching);
             lint::routes(&routes);
             lint::unused(file, &upstreams, &routes, &listeners);
             routes.into_iter().map(|(_, route)| route).collect()
@@ -136,9 +146,10 @@ fn full(file: &Object<'_>, defaults: &Defaults) -> Body {
                 file.node.error("\"routes\" is missing: with several upstreams it says which request goes where");
             }
             let all = (0..listeners.len()).collect();
+            let rules = caching.given.then(|| Arc::new(caching.rules.clone()));
             upstreams
                 .first()
-                .map(|_| default_route(all))
+                .map(|_| default_route(all, rules))
                 .into_iter()
                 .collect()
         }
@@ -151,7 +162,7 @@ fn full(file: &Object<'_>, defaults: &Defaults) -> Body {
 }
 
 /// Everything goes to the only upstream.
-pub(crate) fn default_route(listeners: Vec<usize>) -> PlannedRoute {
+pub(crate) fn default_route(listeners: Vec<usize>, cache: Option<Arc<Rules>>) -> PlannedRoute {
     PlannedRoute {
         listeners,
         route: Route {
@@ -161,6 +172,7 @@ pub(crate) fn default_route(listeners: Vec<usize>) -> PlannedRoute {
                 upstream: 0,
                 rewrite: Rewrite::Keep,
             },
+            cache,
             request_headers: Default::default(),
             response_headers: Default::default(),
         },

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::address;
+use super::cache;
 use super::compile::{Body, default_route};
-use super::model::{Listener, Upstream};
+use super::model::{Listener, Redis, Upstream};
 use super::reader::{Entry, Node, Object};
+use super::redis::{self, SERIALIZERS};
 use super::settings::Defaults;
 use super::upstream::{AddFault, Group, STRATEGIES, warn_if_below_capacity};
 use crate::engine::Strategy;
@@ -27,7 +29,7 @@ pub(crate) const ONLY_FLAT: [&str; 9] = [
 const NAME: &str = "web";
 
 /// Reads the flat keys of the file.
-pub(crate) fn read(file: &Object<'_>, defaults: &Defaults) -> Body {
+pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Body {
     for key in ["listeners", "routes", "upstreams"] {
         file.refuse(
             key,
@@ -45,7 +47,8 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults) -> Body {
         .get("strategy")
         .and_then(|n| n.word(&STRATEGIES))
         .unwrap_or(Strategy::RoundRobin);
-    caching(file);
+    let (rules, in_redis) = cache::read_flat(file, caching);
+    serializer(file, in_redis);
     let servers = file.require("servers", "\"servers\": {\"http://localhost:8081\": 3}");
     let group = servers
         .map(|n| self::servers(&n, strategy))
@@ -69,7 +72,7 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults) -> Body {
             limits: defaults.limits,
         }],
         upstreams: vec![upstream],
-        routes: vec![default_route(vec![0])],
+        routes: vec![default_route(vec![0], rules)],
     }
 }
 
@@ -107,27 +110,45 @@ fn level_and_proto(file: &Object<'_>) {
     }
 }
 
-/// The cache's keys. They are read and checked, and warn that nothing is stored.
-fn caching(file: &Object<'_>) {
-    if let Some(node) = file.get("caching")
-        && node.word(&[("none", false), ("baseline", true), ("redis", true)]) == Some(true)
-    {
-        node.warn("caching is not built yet, so this runs uncached");
+/// The first user's word for the form of stored responses; it belongs to the Redis tier.
+fn serializer(file: &Object<'_>, in_redis: bool) {
+    let Some(node) = file.get("serializer") else {
+        return;
+    };
+    let Some(name) = node.string() else {
+        return;
+    };
+    if !SERIALIZERS.iter().any(|(word, _)| *word == name) {
+        node.warn(format_args!(
+            "the serializer \"{name}\" is not known here, so stored responses are binary"
+        ));
+    } else if name != "none" && !in_redis {
+        node.warn(format_args!(
+            "the serializer \"{name}\" has no effect without \"caching\": \"redis\""
+        ));
     }
-    // It named the encoding of stored responses; a store chooses its own.
-    if let Some(node) = file.get("serializer")
-        && let Some(name) = node.string()
-        && name != "none"
-    {
-        node.warn(format_args!("the serializer \"{name}\" has no effect"));
+}
+
+/// The Redis of a flat file: there is one if `caching` asks for it.
+pub(crate) fn redis(file: &Object<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Redis> {
+    let wanted = file
+        .get("caching")
+        .is_some_and(|n| n.is_string() && n.string().as_deref() == Some("redis"));
+    let mut redis = redis::read(file, wanted, env)?;
+    if !wanted {
+        if let Some(node) = file.get("redis") {
+            node.warn("a Redis has no effect without \"caching\": \"redis\"");
+        }
+        return None;
     }
-    for item in file
-        .get("cache-ignore")
-        .and_then(|n| n.items())
-        .unwrap_or_default()
-    {
-        item.string();
+    let said = file.get("serializer").and_then(|n| n.string());
+    let known = SERIALIZERS
+        .iter()
+        .find(|(word, _)| Some(*word) == said.as_deref());
+    if let Some((_, form)) = known {
+        redis.serializer = *form;
     }
+    Some(redis)
 }
 
 fn servers(node: &Node<'_>, strategy: Strategy) -> Group {

@@ -26,6 +26,26 @@ pub(crate) fn routes(routes: &[(Node<'_>, PlannedRoute)]) {
     }
 }
 
+/// Warns of a cache that no route uses, and of a Redis without a cache.
+pub(crate) fn caching(file: &Object<'_>, routes: &[PlannedRoute], flat: bool) {
+    if routes.iter().any(|r| r.route.cache.is_some()) {
+        return;
+    }
+    let how = if flat {
+        "\"caching\": \"baseline\""
+    } else {
+        "\"cache\": true in a route"
+    };
+    for key in ["cache", "redis"] {
+        if flat && key == "redis" {
+            continue;
+        }
+        if let Some(node) = file.get(key) {
+            node.warn(format_args!("nothing is cached, since there is no {how}"));
+        }
+    }
+}
+
 /// Warns of upstreams that no route leads to and of listeners that no route serves.
 pub(crate) fn unused(
     file: &Object<'_>,

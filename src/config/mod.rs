@@ -6,6 +6,7 @@
 //! readers and the mirror in step. Absent: watching the file, and the difference between two configs.
 
 mod address;
+mod cache;
 mod compile;
 mod error;
 mod flat;
@@ -18,6 +19,7 @@ mod listener;
 pub mod model;
 pub mod raw;
 mod reader;
+mod redis;
 mod render;
 mod route;
 mod settings;

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::codec::Serializer;
+use crate::cache::rules::Rules;
 use crate::engine::UpstreamSpec;
 use crate::engine::retry::RetrySpec;
 use crate::engine::router::RouteMatch;
@@ -25,6 +27,10 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// The access log; `None` when it is off.
     pub access_log: Option<AccessLog>,
+    /// The cache's memory.
+    pub cache: Cache,
+    /// The cache's second tier; `None` without one.
+    pub redis: Option<Redis>,
     /// How long what runs may take to finish after SIGTERM or SIGINT.
     pub shutdown_grace: Duration,
     /// Things that are legal and probably not meant, each one sentence with its place.
@@ -83,6 +89,8 @@ pub struct Route {
     pub matches: RouteMatch,
     /// Where it leads.
     pub action: Action,
+    /// How its responses are cached; `None` is not at all.
+    pub cache: Option<Arc<Rules>>,
     /// Changes to the request's fields.
     pub request_headers: HeaderRules,
     /// Changes to the response's fields.
@@ -194,6 +202,68 @@ pub struct BackendTimeouts {
     pub request: Option<Duration>,
     /// How long an idle connection is kept, at most; a backend's `Keep-Alive: timeout` less one second lowers it.
     pub idle: Duration,
+}
+
+/// The cache's memory, shared by all routes and cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Bytes, counting keys, fields and bodies.
+    pub memory: u64,
+}
+
+/// A Redis that replicas share.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Redis {
+    /// Where it is.
+    pub servers: RedisServers,
+    /// Over TLS, with the system's roots or these (PEM).
+    pub tls: Option<RedisTls>,
+    /// For ACLs; `None` is the default user.
+    pub username: Option<String>,
+    /// Never printed.
+    pub password: Option<String>,
+    /// Database number; 0 in a cluster.
+    pub database: i64,
+    /// What every key begins with.
+    pub prefix: String,
+    /// What a look at it may add to a request's time.
+    pub timeout: Duration,
+    /// Bytes of the largest record.
+    pub max_value: u64,
+    /// The form of what is written.
+    pub serializer: Serializer,
+}
+
+/// Where a Redis is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisServers {
+    /// One server: host (name, or IP literal without brackets) and port.
+    One(String, u16),
+    /// Sentinels, who know the master of this name.
+    Sentinel {
+        /// Host and port of each.
+        sentinels: Vec<(String, u16)>,
+        /// The master's name.
+        master: String,
+    },
+    /// Some nodes of a cluster.
+    Cluster(Vec<(String, u16)>),
+}
+
+/// TLS towards Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisTls {
+    /// A file with the authorities to trust, in PEM; `None` is the system's.
+    pub ca: Option<std::path::PathBuf>,
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis")
+            .field("servers", &self.servers)
+            .field("database", &self.database)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The admin listener.

@@ -1,5 +1,7 @@
 //! From a model back to a file: the full form with every default written out. Reading it gives the same model.
 
+mod cache;
+
 use std::time::Duration;
 
 use serde_json::Value;
@@ -94,6 +96,8 @@ fn common(config: &Config) -> raw::Common {
         shutdown_grace: duration(config.shutdown_grace),
         admin: Some(admin),
         access_log: Some(access_log),
+        cache: Some(cache::memory(config)),
+        redis: config.redis.as_ref().map(cache::redis),
         ..raw::Common::default()
     }
 }
@@ -140,6 +144,7 @@ fn route(planned: &PlannedRoute, config: &Config) -> raw::Route {
         respond: None,
         strip_prefix: None,
         replace_prefix: None,
+        cache: Some(cache::route(route.cache.as_deref())),
         request_headers: header_rules(&route.request_headers),
         response_headers: header_rules(&route.response_headers),
     };

@@ -3,6 +3,7 @@
 use http::Method;
 
 use super::address;
+use super::cache;
 use super::compile::PlannedRoute;
 use super::error::nearest;
 use super::headers::{self, header_name};
@@ -17,6 +18,7 @@ pub(crate) fn read_all<'a>(
     node: &Node<'a>,
     listeners: &[&str],
     upstreams: &[&str],
+    caching: &cache::Defaults,
 ) -> Vec<(Node<'a>, PlannedRoute)> {
     let mut routes: Vec<(Node<'a>, PlannedRoute)> = Vec::new();
     for (i, item) in node.items().unwrap_or_default().into_iter().enumerate() {
@@ -35,7 +37,7 @@ pub(crate) fn read_all<'a>(
         if routes.iter().any(|(_, r)| r.route.name == name) {
             blame.error(format!("a route before it is named \"{name}\" as well"));
         }
-        let route = read(&o, name, listeners, upstreams);
+        let route = read(&o, name, listeners, upstreams, caching);
         o.finish();
         routes.extend(route.map(|r| (item, r)));
     }
@@ -47,6 +49,7 @@ fn read(
     name: String,
     listeners: &[&str],
     upstreams: &[&str],
+    caching: &cache::Defaults,
 ) -> Option<PlannedRoute> {
     for key in NOT_BUILT {
         o.refuse(key, &format!("\"{key}\" is not built yet"));
@@ -59,6 +62,9 @@ fn read(
         .get("match")
         .map_or(Some(RouteMatch::default()), |n| matches(&n));
     let action = action(o, upstreams);
+    let rules = o
+        .get("cache")
+        .and_then(|n| cache::read_route(&n, caching, o.has("upstream")));
     let request = o
         .get("request_headers")
         .map(|n| headers::rules(&n, true))
@@ -73,6 +79,7 @@ fn read(
             name,
             matches: matches?,
             action: action?,
+            cache: rules,
             request_headers: request,
             response_headers: response,
         },

@@ -11,7 +11,7 @@ use crate::engine::retry::RetrySpec;
 use crate::engine::{BackOffSpec, Phase, QueueSpec};
 
 /// Keys that a later version will know; to ignore them would be a lie.
-pub(crate) const NOT_BUILT: [&str; 5] = ["tls", "cache", "redis", "health", "http2"];
+pub(crate) const NOT_BUILT: [&str; 3] = ["tls", "health", "http2"];
 
 /// What holds where a listener or an upstream says nothing.
 #[derive(Clone, Debug)]

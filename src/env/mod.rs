@@ -102,7 +102,7 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
 pub trait Clock: Send + Sync + 'static {
     /// Time since the environment's origin.
     fn now(&self) -> Tick;
-    /// The date, for HTTP date fields and logs only.
+    /// The date, for HTTP date fields, the ages of stored responses, and logs.
     fn wall(&self) -> SystemTime;
     /// A sleep that [`Clock::sleep_until`] returns.
     type Sleep: Future<Output = ()> + Send + Sync + 'static;

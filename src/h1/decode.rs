@@ -139,6 +139,11 @@ impl ResponseDecoder {
         }
     }
 
+    /// Is the body's end the connection's, so that nobody can tell a whole one from one that broke off?
+    pub fn ends_by_close(&self) -> bool {
+        matches!(self.state, State::UntilClose | State::Closed)
+    }
+
     /// May the connection carry another request? Only after the end, if the backend keeps it alive and has sent
     /// nothing beyond the message: stray bytes would be taken for the answer to the next request.
     pub fn reusable(&self, buf: &BytesMut) -> bool {

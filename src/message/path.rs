@@ -28,6 +28,13 @@ fn is_plain(path: &[u8]) -> bool {
     })
 }
 
+/// Does a query hold only characters that every reader takes (RFC 3986, section 3.4), whatever they mean?
+pub(super) fn is_plain_query(query: &str) -> bool {
+    query
+        .bytes()
+        .all(|b| is_pchar(b) || matches!(b, b'/' | b'?' | b'%'))
+}
+
 /// Spells each character in its one way: the unreserved plain, all else that is no path character encoded, in
 /// upper case.
 fn respell(path: &[u8]) -> Option<String> {

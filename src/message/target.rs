@@ -40,6 +40,13 @@ impl Target {
         self.authority.as_ref()
     }
 
+    /// The port that the client named, if it named one.
+    pub fn port(&self) -> Option<u16> {
+        let authority = self.authority.as_ref()?.to_str().ok()?;
+        let (_, port) = authority.rsplit_once(':')?;
+        port.parse().ok()
+    }
+
     /// The normal path, which begins with a slash; `*` for the server as a whole (OPTIONS alone).
     pub fn path(&self) -> &str {
         match &self.normal_path {
@@ -85,6 +92,63 @@ pub fn parse(
         host_len: host.len,
         original,
         normal_path,
+    })
+}
+
+/// A target that came in normal form, as its parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plain<'a> {
+    /// Lower case, without port.
+    pub host: &'a str,
+    /// The port in the Host field.
+    pub port: Option<u16>,
+    /// Begins with a slash.
+    pub path: &'a str,
+    /// Without its question mark.
+    pub query: Option<&'a str>,
+}
+
+/// The parts of a target in origin form and of a Host field, if both are in normal form as they came. `None` says nothing of
+/// their validity: [`parse`] does.
+pub fn plain<'a>(host: &'a [u8], target: &'a str) -> Option<Plain<'a>> {
+    let Host { len, lower: None } = host::normalise(host)? else {
+        return None;
+    };
+    let (name, rest) = host.split_at(len);
+    let port = match rest {
+        [] => None,
+        [b':', digits @ ..] => Some(std::str::from_utf8(digits).ok()?.parse().ok()?),
+        _ => return None,
+    };
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    if query.is_some_and(|q| !path::is_plain_query(q)) {
+        return None;
+    }
+    let None = path::normalise(path)? else {
+        return None;
+    };
+    Some(Plain {
+        host: std::str::from_utf8(name).ok()?,
+        port,
+        path,
+        query,
+    })
+}
+
+/// A path with its query, in normal form; `None` if it is not one. An empty path is the root.
+pub fn normal_path(path_query: &str) -> Option<String> {
+    let (path, query) = match path_query.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path_query, None),
+    };
+    let path = if path.is_empty() { "/" } else { path };
+    let normal = path::normalise(path)?.unwrap_or_else(|| path.to_owned());
+    Some(match query {
+        Some(query) => format!("{normal}?{query}"),
+        None => normal,
     })
 }
 

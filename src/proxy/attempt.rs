@@ -10,7 +10,7 @@ use super::connect::Backend;
 use super::fetch::{Attempt, Fetch};
 use super::forward::{Failure, exchange};
 use super::gate::Lease;
-use super::reply::Record;
+use super::reply::Facts;
 use super::request::{Inbound, Upload};
 use super::sending::Sending;
 use super::server::Conn;
@@ -28,7 +28,7 @@ const RESPONSE_LIMITS: HeadLimits = HeadLimits {
     fields: 128,
 };
 
-/// A backend's answer: its head as the client is to see it, and its body to come.
+/// A backend's answer: its head as the client is to see it but for the route's changes, and its body to come.
 pub type Fetched<E> = (http::response::Parts, Fetch<E, Upload<E>>);
 
 /// One request and where it goes.
@@ -53,32 +53,32 @@ impl<E: Env> Run<'_, E> {
     pub async fn attempts(
         &self,
         mut upload: Upload<E>,
-        record: &mut Record<E>,
+        facts: &mut Facts,
     ) -> Result<Fetched<E>, Cause> {
         let (conn, upstream) = (self.conn, self.upstream);
-        record.upstream = Some(upstream.index);
-        let mut meta = Meta::first(record.started);
+        facts.upstream = Some(upstream.index);
+        let mut meta = Meta::first(facts.started);
         meta.deadline = upstream
             .model
             .timeouts
             .request
-            .map(|limit| record.started + limit);
+            .map(|limit| facts.started + limit);
         let mut failed: Option<Cause> = None;
         loop {
-            let lease = match self.admit(&meta, record).await {
+            let lease = match self.admit(&meta, facts).await {
                 Ok(lease) => lease,
                 Err(reason) => return Err(failed.unwrap_or(shed(reason))),
             };
             if failed.is_some() {
                 conn.core.telemetry().retried(conn.core(), upstream.index);
             }
-            record.attempts += 1;
+            facts.attempts += 1;
             let id = lease.backend();
             let Some(backend) = upstream.backends.get(&id) else {
                 return Err(Cause::NoBackend);
             };
-            record.backend = Some(backend.index);
-            let failure = match self.attempt(lease, backend, &mut upload, record.id).await {
+            facts.backend = Some(backend.index);
+            let failure = match self.attempt(lease, backend, &mut upload, facts.id).await {
                 Ok((attempt, head)) => {
                     let fetch = Fetch::new(
                         conn,
@@ -108,10 +108,10 @@ impl<E: Env> Run<'_, E> {
     }
 
     /// Offers the request and notes how long it waited, whatever came of it.
-    async fn admit(&self, meta: &Meta, record: &mut Record<E>) -> Result<Lease<E>, ShedReason> {
+    async fn admit(&self, meta: &Meta, facts: &mut Facts) -> Result<Lease<E>, ShedReason> {
         let conn = self.conn;
         let offered = if meta.attempt == 0 {
-            record.started
+            facts.started
         } else {
             conn.now()
         };
@@ -121,7 +121,7 @@ impl<E: Env> Run<'_, E> {
             Err(reason) => matches!(reason, ShedReason::QueueTimeout | ShedReason::Deadline),
         };
         if waited {
-            record.queue_wait += conn.now().since(offered);
+            facts.queue_wait += conn.now().since(offered);
         }
         admitted
     }
@@ -194,7 +194,7 @@ impl<E: Env> Run<'_, E> {
         }
     }
 
-    /// A backend's head as the client is to see it.
+    /// A backend's head without what belongs to its connection.
     fn response(&self, head: ResponseHead) -> http::response::Parts {
         let mut headers = head.headers;
         fields::strip_hop_by_hop(&mut headers);
@@ -205,7 +205,6 @@ impl<E: Env> Run<'_, E> {
             headers.remove(header::CONTENT_LENGTH);
         }
         headers.append(header::VIA, HeaderValue::from_static("1.1 weir"));
-        apply(&self.route.response_headers, &mut headers);
         let (mut parts, ()) = Response::new(()).into_parts();
         parts.status = head.status;
         parts.headers = headers;

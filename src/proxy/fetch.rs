@@ -113,6 +113,11 @@ where
         self.decoder.remaining()
     }
 
+    /// Is the body's end the connection's?
+    pub fn ends_by_close(&self) -> bool {
+        self.decoder.ends_by_close()
+    }
+
     /// Has the backend's message ended, and its last piece been handed out?
     pub fn is_over(&self) -> bool {
         self.link.is_none() && self.decoder.is_done()

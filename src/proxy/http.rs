@@ -11,14 +11,15 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::attempt::{Fetched, Run, apply};
+use super::caching::{self, fill::Reader};
 use super::client;
 use super::fetch::Fetch;
-use super::reply::{Record, Reply};
+use super::reply::{Record, Reply, Source};
 use super::request::{Inbound, Upload};
 use super::respond;
 use super::server::Conn;
 use super::watch::Phase;
-use crate::config::model::{Action, HeaderRules};
+use crate::config::model::{Action, HeaderRules, Route};
 use crate::env::{Clock, Env};
 use crate::h1::BodyFraming;
 use crate::message::cause::Cause;
@@ -42,6 +43,7 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
     };
     let (mut head, body) = match answer {
         Ok(Answer::Fetched((head, fetch))) => (head, Content::Fetch(fetch)),
+        Ok(Answer::Filling(head, reader)) => (head, Content::Filling(reader)),
         Ok(Answer::Own(response)) => split(response),
         Err(cause) => {
             if cause == Cause::Panic {
@@ -62,7 +64,14 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
             Some(data) => Reply::whole(data, record),
             None => {
                 record.expect_body();
-                Reply::stream(fetch, record)
+                Reply::stream(Source::Fetch(fetch), record)
+            }
+        },
+        Content::Filling(mut reader) => match reader.take_whole() {
+            Some(data) => Reply::whole(data, record),
+            None => {
+                record.expect_body();
+                Reply::stream(Source::Filling(reader), record)
             }
         },
     };
@@ -74,10 +83,12 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
     clippy::large_enum_variant,
     reason = "it is moved once, and a box would cost each request an allocation"
 )]
-enum Answer<E: Env> {
+pub enum Answer<E: Env> {
     /// A backend's.
     Fetched(Fetched<E>),
-    /// The proxy's own.
+    /// A backend's, that others may read as well.
+    Filling(http::response::Parts, Reader),
+    /// The proxy's own, or a stored one.
     Own(Response<Bytes>),
 }
 
@@ -85,6 +96,7 @@ enum Answer<E: Env> {
 enum Content<E: Env> {
     Whole(Bytes),
     Fetch(Fetch<E, Upload<E>>),
+    Filling(Reader),
 }
 
 fn split<E: Env>(response: Response<Bytes>) -> (http::response::Parts, Content<E>) {
@@ -152,32 +164,55 @@ async fn answer<E: Env>(
         framing,
     };
     match &route.action {
-        Action::Forward { upstream, rewrite } => {
-            let upstream = &conn.core.proxy.upstreams[*upstream];
-            let run = Run {
-                conn,
-                upstream,
-                route,
-                rewrite,
-                inbound: &inbound,
-            };
-            let attempts = run.attempts(upload, record);
-            let fetched = match upstream.model.timeouts.request {
-                None => attempts.await,
-                Some(limit) => {
-                    let clock = conn.core.env.clock();
-                    clock
-                        .timeout(limit, attempts)
-                        .await
-                        .unwrap_or(Err(Cause::Deadline))
-                }
-            };
-            fetched.map(Answer::Fetched)
-        }
+        Action::Forward { .. } => match &route.cache {
+            Some(rules) => caching::answer(conn, index, rules, &inbound, upload, record).await,
+            None => {
+                let (mut parts, fetch) = forward(conn, route, &inbound, upload, record).await?;
+                let request = &inbound.headers;
+                caching::invalidate(conn, &inbound.method, &inbound.target, request, &parts);
+                apply(&route.response_headers, &mut parts.headers);
+                Ok(Answer::Fetched((parts, fetch)))
+            }
+        },
         Action::Redirect { status, location } => {
             redirect(*status, location, &inbound, &route.response_headers)
         }
         Action::Respond { status, body } => own(*status, body.clone(), &route.response_headers),
+    }
+}
+
+/// Steps 5 to 9, for a client's own request.
+///
+/// # Errors
+/// Why no backend answered.
+pub async fn forward<E: Env>(
+    conn: &Arc<Conn<E>>,
+    route: &Route,
+    inbound: &Inbound,
+    upload: Upload<E>,
+    record: &mut Record<E>,
+) -> Result<Fetched<E>, Cause> {
+    let Action::Forward { upstream, rewrite } = &route.action else {
+        return Err(Cause::NoRoute);
+    };
+    let upstream = &conn.core.proxy.upstreams[*upstream];
+    let run = Run {
+        conn,
+        upstream,
+        route,
+        rewrite,
+        inbound,
+    };
+    let attempts = run.attempts(upload, &mut record.facts);
+    match upstream.model.timeouts.request {
+        None => attempts.await,
+        Some(limit) => {
+            let clock = conn.core.env.clock();
+            clock
+                .timeout(limit, attempts)
+                .await
+                .unwrap_or(Err(Cause::Deadline))
+        }
     }
 }
 

@@ -4,12 +4,15 @@
 //! the list in the README. Absent: rules (message, engine, h1), files (config), and anything about the process (cli).
 
 mod attempt;
+mod caching;
 mod client;
 mod connect;
 mod fetch;
 mod forward;
 mod gate;
 mod http;
+mod quick;
+mod redis;
 mod reply;
 mod request;
 mod respond;
@@ -27,6 +30,7 @@ use tokio::sync::{Notify, Semaphore};
 
 pub use self::server::{Bound, Drained, serve};
 
+use self::caching::Caching;
 use self::connect::Backend;
 use self::gate::Gate;
 use crate::config::model::{self, Config};
@@ -41,6 +45,7 @@ pub struct Proxy<E: Env> {
     config: Arc<Config>,
     telemetry: Arc<Telemetry>,
     upstreams: Vec<Arc<Upstream<E>>>,
+    caching: Caching,
     /// One for each listener: the client connections that may still be opened.
     permits: Vec<Arc<Semaphore>>,
     /// Addresses as bound, so that every core binds the port that the first one got.
@@ -127,6 +132,7 @@ impl<E: Env> Proxy<E> {
             .collect();
         Arc::new(Proxy {
             bound: Mutex::new(vec![None; config.listeners.len()]),
+            caching: Caching::new(env, &config),
             config,
             telemetry,
             upstreams,

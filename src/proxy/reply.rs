@@ -12,11 +12,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
 
+use super::caching::fill::Reader;
 use super::client;
 use super::fetch::Fetch;
 use super::request::{Upload, hex_id};
 use super::server::Conn;
 use super::watch::Phase;
+use crate::cache::status::CacheResult;
 use crate::env::{Clock, Env};
 use crate::message::cause::Cause;
 use crate::telemetry::Exchange;
@@ -34,9 +36,40 @@ pub enum Reply<E: Env> {
     Stream(Box<Stream<E>>),
 }
 
+/// Where a body that streams comes from.
+pub enum Source<E: Env> {
+    /// A backend, for this client alone.
+    Fetch(Fetch<E, Upload<E>>),
+    /// A fetch that others may read as well.
+    Filling(Reader),
+}
+
+impl<E: Env> Source<E> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        match self {
+            Source::Fetch(fetch) => fetch.poll_piece(cx),
+            Source::Filling(reader) => reader.poll_piece(cx),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Source::Fetch(fetch) => fetch.is_over(),
+            Source::Filling(reader) => reader.is_over(),
+        }
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        match self {
+            Source::Fetch(fetch) => fetch.remaining(),
+            Source::Filling(reader) => reader.remaining(),
+        }
+    }
+}
+
 /// A body that is read from a backend as the client takes it.
 pub struct Stream<E: Env> {
-    fetch: Fetch<E, Upload<E>>,
+    source: Source<E>,
     record: Record<E>,
     /// A failure that waits for what came before it to go out.
     failed: Option<Cause>,
@@ -51,9 +84,9 @@ impl<E: Env> Reply<E> {
         }
     }
 
-    pub fn stream(fetch: Fetch<E, Upload<E>>, record: Record<E>) -> Self {
+    pub fn stream(source: Source<E>, record: Record<E>) -> Self {
         Reply::Stream(Box::new(Stream {
-            fetch,
+            source,
             record,
             failed: None,
         }))
@@ -84,7 +117,7 @@ impl<E: Env> Body for Reply<E> {
                 SizeHint::with_exact(data.as_ref().map_or(0, |d| d.len() as u64))
             }
             Reply::Stream(stream) => stream
-                .fetch
+                .source
                 .remaining()
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
         }
@@ -97,7 +130,7 @@ impl<E: Env> Stream<E> {
             return Poll::Ready(Some(Err(cause)));
         }
         // A defect in one body ends that body, not the connection's task.
-        let polled = catch_unwind(AssertUnwindSafe(|| self.fetch.poll_piece(cx)));
+        let polled = catch_unwind(AssertUnwindSafe(|| self.source.poll_piece(cx)));
         let frame = match polled {
             Ok(poll) => ready!(poll),
             Err(_) => {
@@ -113,7 +146,7 @@ impl<E: Env> Stream<E> {
             Some(Ok(frame)) => {
                 self.record.sent += frame.data_ref().map_or(0, |d| d.len() as u64);
                 // hyper does not ask again once it has as many bytes as were announced.
-                self.record.complete = self.fetch.is_over();
+                self.record.complete = self.source.is_over();
                 let conn = &self.record.conn;
                 conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
             }
@@ -136,20 +169,43 @@ pub struct Record<E: Env> {
     pub conn: Arc<Conn<E>>,
     pub method: Method,
     pub version: Version,
-    pub started: Tick,
     pub status: u16,
     pub cause: Option<Cause>,
     /// Index of the route among the listener's.
     pub route: Option<usize>,
-    pub upstream: Option<usize>,
-    pub backend: Option<usize>,
-    pub queue_wait: Duration,
-    pub attempts: u8,
-    pub id: (u64, u64),
+    /// What its attempts have come to.
+    pub facts: Facts,
+    /// What the cache did, where the route has one.
+    pub cache: Option<CacheResult>,
     sent: u64,
     /// Its body ended as it should.
     complete: bool,
     log: Option<Box<LogFacts>>,
+}
+
+/// What the attempts for one request come to. A fill has them as well, and no client of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    pub started: Tick,
+    pub id: (u64, u64),
+    pub upstream: Option<usize>,
+    pub backend: Option<usize>,
+    pub queue_wait: Duration,
+    pub attempts: u8,
+}
+
+impl Facts {
+    /// Nothing attempted yet.
+    pub fn begin<E: Env>(conn: &Conn<E>) -> Self {
+        Facts {
+            started: conn.now(),
+            id: conn.core.request_id(),
+            upstream: None,
+            backend: None,
+            queue_wait: Duration::ZERO,
+            attempts: 0,
+        }
+    }
 }
 
 /// What only the access log needs.
@@ -172,17 +228,13 @@ impl<E: Env> Record<E> {
             .is_some()
             .then(|| Box::new(LogFacts::of(conn, parts)));
         Record {
-            started: conn.now(),
+            facts: Facts::begin(conn),
             method: parts.method.clone(),
             version: parts.version,
             status: 0,
             cause: None,
             route: None,
-            upstream: None,
-            backend: None,
-            queue_wait: Duration::ZERO,
-            attempts: 0,
-            id: conn.core.request_id(),
+            cache: None,
             sent: 0,
             complete: true,
             log,
@@ -250,15 +302,15 @@ impl<E: Env> Drop for Record<E> {
                 .and_then(|l| l.headers.get(name))
                 .map(|v| v.as_bytes())
         };
-        let id = self.log.is_some().then(|| hex_id(self.id));
+        let id = self.log.is_some().then(|| hex_id(self.facts.id));
         let target = self.log.as_ref().map(|l| l.uri.to_string());
         conn.core.telemetry().record(
             conn.core(),
             &Exchange {
                 listener: conn.listener,
                 route: self.route.map(|i| conn.model().routes[i].name.as_str()),
-                upstream: self.upstream,
-                backend: self.backend,
+                upstream: self.facts.upstream,
+                backend: self.facts.backend,
                 client: self.log.as_ref().map_or(conn.peer, |l| l.client),
                 method: &self.method,
                 target: target.as_deref().unwrap_or(""),
@@ -271,11 +323,12 @@ impl<E: Env> Drop for Record<E> {
                 status: self.status,
                 bytes_sent: self.sent,
                 bytes_received: conn.line.received.load(Ordering::Relaxed),
-                started: self.started,
+                started: self.facts.started,
                 ended: now,
-                queue_wait: self.queue_wait,
-                attempts: self.attempts,
+                queue_wait: self.facts.queue_wait,
+                attempts: self.facts.attempts,
                 cause: self.cause,
+                cache: self.cache,
                 request_id: id
                     .as_ref()
                     .and_then(|id| std::str::from_utf8(id).ok())

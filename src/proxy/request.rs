@@ -178,7 +178,8 @@ pub fn hex_id((high, low): (u64, u64)) -> [u8; 32] {
 
 /// A request's body with its bound, its pace and its errors told apart.
 pub struct Upload<E: Env> {
-    body: Incoming,
+    /// `None` for a request of the proxy's own, which has none.
+    body: Option<Incoming>,
     /// A piece that an attempt took and did not send.
     back: Bytes,
     ended: bool,
@@ -194,8 +195,19 @@ impl<E: Env> Upload<E> {
         Upload {
             ended: body.is_end_stream(),
             back: Bytes::new(),
-            body,
+            body: Some(body),
             limit,
+            conn: Arc::clone(conn),
+        }
+    }
+
+    /// No body at all.
+    pub fn none(conn: &Arc<Conn<E>>) -> Self {
+        Upload {
+            ended: true,
+            back: Bytes::new(),
+            body: None,
+            limit: 0,
             conn: Arc::clone(conn),
         }
     }
@@ -228,15 +240,22 @@ impl<E: Env> Body for Upload<E> {
         if !self.back.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.back)))));
         }
-        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            Some(Ok(frame)) => frame,
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let ended;
+        let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                ended = body.is_end_stream();
+                frame
+            }
             Some(Err(error)) => return Poll::Ready(Some(Err(broken(&error)))),
             None => {
                 self.ended = true;
                 return Poll::Ready(None);
             }
         };
-        self.ended = self.body.is_end_stream();
+        self.ended = ended;
         if let Some(data) = frame.data_ref() {
             let before = self
                 .conn
@@ -251,11 +270,13 @@ impl<E: Env> Body for Upload<E> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.back.is_empty() && self.body.is_end_stream()
+        self.back.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body
+            .as_ref()
+            .map_or(SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

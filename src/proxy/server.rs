@@ -11,8 +11,10 @@ use http::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::client;
+use super::redis::Tier;
 use super::watch::{Phase, SWEEP, Watch};
 use super::{Proxy, connect::StreamOf};
+use crate::cache::purge::Purge;
 use crate::config::model::{self, Config};
 use crate::env::{Clock, Env, Listener, Net, Task};
 use crate::telemetry::Telemetry;
@@ -44,6 +46,8 @@ pub struct Drained {
 pub struct Core<E: Env> {
     pub env: E,
     pub proxy: Arc<Proxy<E>>,
+    /// The cache's second tier.
+    tier: Option<Arc<Tier<E>>>,
     connections: Mutex<BTreeMap<u64, Arc<Conn<E>>>>,
     next_connection: AtomicU64,
     /// Request ids are this and a counter.
@@ -76,6 +80,11 @@ impl<E: Env> Core<E> {
             }
         }
         cached.1.clone()
+    }
+
+    /// The cache's second tier, if there is one.
+    pub fn tier(&self) -> Option<&Arc<Tier<E>>> {
+        self.tier.as_ref()
     }
 
     pub fn telemetry(&self) -> &Telemetry {
@@ -137,10 +146,51 @@ impl<E: Env> Conn<E> {
     }
 }
 
+/// A connection without a client, for work that outlives the client who caused it: it speaks for the same peer, and the sweep
+/// and the drain see it as long as its place is held.
+pub fn detached<E: Env>(conn: &Conn<E>) -> (Arc<Conn<E>>, Place<E>) {
+    let core = &conn.core;
+    let detached = Arc::new(Conn {
+        core: Arc::clone(core),
+        listener: conn.listener,
+        peer: conn.peer,
+        peer_text: conn.peer_text.clone(),
+        trusted: conn.trusted,
+        watch: Watch::default(),
+        line: client::Line::default(),
+    });
+    let place = Place::take(core, &detached);
+    (detached, place)
+}
+
+/// A place in the registry of a core; left by its drop, also when the task that holds it is aborted or panics.
+pub struct Place<E: Env> {
+    core: Arc<Core<E>>,
+    id: u64,
+}
+
+impl<E: Env> Place<E> {
+    fn take(core: &Arc<Core<E>>, conn: &Arc<Conn<E>>) -> Self {
+        let id = core.next_connection.fetch_add(1, Ordering::Relaxed);
+        core.registry().insert(id, Arc::clone(conn));
+        Place {
+            core: Arc::clone(core),
+            id,
+        }
+    }
+}
+
+impl<E: Env> Drop for Place<E> {
+    fn drop(&mut self) {
+        self.core.registry().remove(&self.id);
+    }
+}
+
 /// Serves on one core until the proxy drains; returns when its last connection has ended or was cut.
 pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Drained {
     let index = env.core() as u64;
     let core = Arc::new(Core {
+        tier: tier(&proxy, &env),
         connections: Mutex::new(BTreeMap::new()),
         next_connection: AtomicU64::new(0),
         id_prefix: env.rng("request-id", index).next_u64(),
@@ -171,6 +221,9 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
         task.join().await;
     }
     let cut = drain(&core).await;
+    if let Some(tier) = &core.tier {
+        tier.stop();
+    }
     proxy.serving.fetch_sub(1, Ordering::AcqRel);
     if env.core() == 0 {
         // The timers of the gates run here, and others may still have waiters.
@@ -186,6 +239,23 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
     }
     tasks.iter().for_each(Task::abort);
     Drained { cut }
+}
+
+/// Begins to reach for the Redis that replicas share, if a route is cached there. What others purge is purged here as well.
+fn tier<E: Env>(proxy: &Arc<Proxy<E>>, env: &E) -> Option<Arc<Tier<E>>> {
+    let redis = proxy.config.redis.as_ref()?;
+    if !proxy.caching.is_used() {
+        return None;
+    }
+    let heard = {
+        let proxy = Arc::downgrade(proxy);
+        move |purge: &Purge| {
+            if let Some(proxy) = proxy.upgrade() {
+                proxy.caching.purge(purge);
+            }
+        }
+    };
+    Some(Tier::start(env, &Arc::new(redis.clone()), Arc::new(heard)))
 }
 
 /// A connection permit first, then the socket: a client beyond the bound waits in the kernel's queue, not in our memory.
@@ -247,37 +317,31 @@ fn admit<E: Env>(
         watch: Watch::default(),
         line: client::Line::default(),
     });
-    let id = core.next_connection.fetch_add(1, Ordering::Relaxed);
-    core.registry().insert(id, Arc::clone(&conn));
     core.telemetry()
         .connection_opened(core.env.core(), listener);
-    let core = Arc::clone(core);
-    let env = core.env.clone();
-    env.spawn("client", async move {
-        let _entry = Entry {
-            core,
-            id,
-            listener,
-            _permit: permit,
-        };
+    let entry = Entry {
+        place: Place::take(core, &conn),
+        listener,
+        _permit: permit,
+    };
+    core.env.spawn("client", async move {
+        let _entry = entry;
         client::run(conn, stream).await;
     });
 }
 
-/// A connection's place in the registry; leaves it by its drop, also when the connection's task is aborted or panics.
+/// What a client's connection holds while it lasts.
 struct Entry<E: Env> {
-    core: Arc<Core<E>>,
-    id: u64,
+    place: Place<E>,
     listener: usize,
     _permit: OwnedSemaphorePermit,
 }
 
 impl<E: Env> Drop for Entry<E> {
     fn drop(&mut self) {
-        self.core.registry().remove(&self.id);
-        self.core
-            .telemetry()
-            .connection_closed(self.core.env.core(), self.listener);
+        let core = &self.place.core;
+        core.telemetry()
+            .connection_closed(core.env.core(), self.listener);
     }
 }
 

@@ -17,6 +17,7 @@ use http::{Method, Version};
 
 use self::cells::{Block, Cells};
 pub use self::status::{BackendStatus, UpstreamStatus};
+use crate::cache::status::CacheResult;
 use crate::engine::ShedReason;
 use crate::message::cause::Cause;
 use crate::time::Tick;
@@ -71,6 +72,8 @@ pub struct Exchange<'a> {
     pub attempts: u8,
     /// Why it was not answered in full by a backend, if it was not.
     pub cause: Option<Cause>,
+    /// What the cache did, where the route has one.
+    pub cache: Option<CacheResult>,
     /// Its X-Request-Id.
     pub request_id: &'a str,
     /// The date when it ended, for the access log.

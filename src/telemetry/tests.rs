@@ -36,6 +36,7 @@ fn exchange() -> Exchange<'static> {
         queue_wait: Duration::from_millis(2),
         attempts: 1,
         cause: None,
+        cache: None,
         request_id: "id-1",
         wall: UNIX_EPOCH + Duration::from_millis(951_827_696_789),
     }

@@ -101,7 +101,7 @@ leaf! {
     /// The transport of the flat form.
     Proto = { "enum": ["tcp", "udp"] };
     /// The store of the flat form.
-    Caching = { "enum": ["none", "baseline", "redis"] };
+    Caching = { "enum": ["none", "baseline", "in-memory", "redis"] };
     /// What a listener serves.
     Protocol = { "enum": ["http"] };
     /// The form of an access log line.

@@ -1,6 +1,7 @@
 //! The mirror of a config file, as it may be written: the JSON Schema is derived from these structs, and a model is rendered
 //! through them. The doc comments are the schema's descriptions. Absent: reading, which needs places that serde does not keep.
 
+mod cache;
 mod leaf;
 mod listener;
 mod route;
@@ -11,6 +12,7 @@ use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use cache::*;
 pub use leaf::*;
 pub use listener::*;
 pub use route::*;
@@ -95,11 +97,11 @@ pub struct FlatFile {
     pub level: Option<Level>,
     /// How to choose a server. By default round-robin.
     pub strategy: Option<Strategy>,
-    /// Where responses are stored. Not built yet: anything but "none" warns and runs uncached.
+    /// Where responses are stored: nowhere, in memory ("baseline", also "in-memory"), or in Redis as well. By default "none".
     pub caching: Option<Caching>,
     /// The transport. L7 needs "tcp".
     pub proto: Option<Proto>,
-    /// Has no effect.
+    /// The form of responses in Redis: "none" (binary), "json" or "lz4".
     pub serializer: Option<String>,
     /// Each server's URL, with the number of requests that it takes at once. Under the weighted strategies the number is its
     /// share as well.
@@ -107,7 +109,7 @@ pub struct FlatFile {
     /// Requests in flight to all servers together. By default unlimited.
     #[serde(rename = "maxWorkers")]
     pub max_workers: Option<CountOrOff>,
-    /// Paths that are never stored. Has no effect until caching is built.
+    /// Methods, and beginnings of paths, whose responses are never stored.
     #[serde(rename = "cache-ignore")]
     pub cache_ignore: Option<Vec<String>>,
 }
@@ -126,6 +128,10 @@ pub struct Common {
     pub admin: Option<AdminOrOff>,
     /// One line for each request. By default off.
     pub access_log: Option<AccessLogOrOff>,
+    /// The cache's memory, and defaults for every cached route.
+    pub cache: Option<Cache>,
+    /// The cache's second tier.
+    pub redis: Option<Redis>,
     /// Defaults for the timeouts of all listeners and upstreams.
     pub timeouts: Option<Timeouts>,
     /// Defaults for the limits of all listeners.

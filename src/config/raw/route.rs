@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::RouteCacheOrOff;
 use super::leaf::{FieldMatch, Name, OneOrMany, Ordered, PathText, RedirectStatus};
 
 /// A rule that leads somewhere: exactly one of `upstream`, `redirect` and `respond`.
@@ -30,6 +31,8 @@ pub struct Route {
     pub strip_prefix: Option<PathText>,
     /// Put one prefix of the path in another's place before it is forwarded.
     pub replace_prefix: Option<ReplacePrefix>,
+    /// Store its responses: true, false, or what differs from "cache" at the top of the file. By default false.
+    pub cache: Option<RouteCacheOrOff>,
     /// Changes to the request's fields: remove, then set, then add.
     pub request_headers: Option<HeaderRules>,
     /// Changes to the response's fields: remove, then set, then add.

@@ -1,0 +1,496 @@
+//! The task that fetches for a fill: asks Redis or the backends, judges the answer, lets readers in, stores what may be stored.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
+
+use super::fill::{Answer, Fill, Kept, Landing, Room};
+use super::{Caching, Held, Place, tier};
+use crate::cache::key;
+use crate::cache::life::Life;
+use crate::cache::policy::{self, Keep, Times, Wants};
+use crate::cache::range;
+use crate::cache::rules::Rules;
+use crate::cache::stored::{Body, Entry, Head, Stored, Varies};
+use crate::config::model::Action;
+use crate::env::{Clock, Env};
+use crate::message::cause::Cause;
+use crate::proxy::Upstream;
+use crate::proxy::attempt::{Fetched, Run};
+use crate::proxy::fetch::Fetch;
+use crate::proxy::reply::Facts;
+use crate::proxy::request::{Inbound, Upload};
+use crate::proxy::server::{self, Conn};
+use crate::time::Wall;
+
+/// What to fetch, and what for.
+pub struct Order<E: Env> {
+    /// The client's connection that caused it; only its addresses and its core are used.
+    pub conn: Arc<Conn<E>>,
+    pub route: usize,
+    pub upstream: Arc<Upstream<E>>,
+    pub rules: Arc<Rules>,
+    pub place: Place,
+    /// As the backend is to see it, but for validators.
+    pub inbound: Inbound,
+    pub wants: Wants,
+    /// What lies there: to be validated, or to be completed.
+    pub stored: Option<Arc<Stored>>,
+    /// A part is asked for; what is stored of the rest is joined to it.
+    pub ranged: bool,
+    /// The flight stands in the table, for others to follow.
+    pub shared: bool,
+}
+
+/// Starts the fetch for `fill` in a task of its own.
+pub fn start<E: Env>(order: Order<E>, fill: Arc<Fill>) {
+    let (conn, place) = server::detached(&order.conn);
+    let env = conn.core.env.clone();
+    let number = conn.core.proxy.caching.begun(&order.place.primary, &fill);
+    let flight = InFlight {
+        number,
+        order,
+        fill,
+        conn,
+        leased: None,
+    };
+    env.spawn("fill", async move {
+        let _place = place;
+        let watch = Arc::clone(&flight.conn);
+        let mut running = pin!(flight.run());
+        std::future::poll_fn(move |cx| {
+            watch.watch.register(cx.waker());
+            running.as_mut().poll(cx)
+        })
+        .await;
+    });
+}
+
+/// A fetch under way. Its drop, however it comes about, is the end of the flight.
+struct InFlight<E: Env> {
+    order: Order<E>,
+    fill: Arc<Fill>,
+    /// Without a client.
+    conn: Arc<Conn<E>>,
+    /// Among all that are under way.
+    number: u64,
+    leased: Option<tier::Leased<E>>,
+}
+
+impl<E: Env> Drop for InFlight<E> {
+    fn drop(&mut self) {
+        self.leave();
+        self.caching().ended(self.number);
+        // Each is the first word or none at all.
+        self.fill.land(Landing::Died);
+        self.fill.end(Err(Cause::ResponseIncomplete));
+    }
+}
+
+/// The answer of the backends, with the times that ages are reckoned from.
+struct Came<E: Env> {
+    fetched: Fetched<E>,
+    times: Times,
+    facts: Facts,
+}
+
+impl<E: Env> InFlight<E> {
+    fn caching(&self) -> &Caching {
+        &self.conn.core.proxy.caching
+    }
+
+    fn now(&self) -> Wall {
+        self.conn.core.env.clock().wall().into()
+    }
+
+    /// Nobody else may follow from here on.
+    fn leave(&self) {
+        if self.order.shared {
+            self.caching().land(&self.order.place.key, &self.fill);
+        }
+    }
+
+    async fn run(mut self) {
+        let mut facts = Facts::begin(&self.conn);
+        let cold = self.order.stored.is_none() && self.order.shared;
+        if cold && let Some(stored) = self.leased(&mut facts).await {
+            return self.fill.land(Landing::Stored {
+                stored,
+                status: None,
+                facts,
+                shared: true,
+            });
+        }
+        // What lies there in parts is fetched whole, or its next part is.
+        let stored = self.order.stored.clone().filter(|s| super::is_whole(s));
+        let mut validating = stored.filter(|_| !self.order.ranged);
+        loop {
+            let came = match self.fetch(validating.as_deref(), facts).await {
+                Ok(came) => came,
+                Err((cause, facts)) => return self.fill.land(Landing::Failed(cause, facts)),
+            };
+            if came.fetched.0.status != StatusCode::NOT_MODIFIED {
+                return self.receive(came).await;
+            }
+            let Some(stored) = validating.take() else {
+                // It was asked for a response without conditions.
+                return self
+                    .fill
+                    .land(Landing::Failed(Cause::BadResponse, came.facts));
+            };
+            if policy::matches_304(&stored.head, &came.fetched.0.headers) {
+                return self.validated(&stored, came);
+            }
+            // Another representation than ours was found unchanged: ask for it without conditions.
+            facts = came.facts;
+        }
+    }
+
+    /// Where replicas share, asks for the right to fetch; another's result comes back when it was quicker.
+    async fn leased(&mut self, facts: &mut Facts) -> Option<Arc<Stored>> {
+        let limit = self.order.upstream.model.timeouts.first_byte;
+        let key = &self.order.place.key;
+        match tier::lease(&self.conn, key, limit).await {
+            tier::Lease::Ours(leased) => {
+                self.leased = Some(leased);
+                None
+            }
+            tier::Lease::Away => None,
+            tier::Lease::Theirs => {
+                let entry = tier::wait(&self.conn, key, limit).await?;
+                *facts = Facts::begin(&self.conn);
+                self.caching().store.put(key, entry);
+                let primary = self.order.place.primary.clone();
+                let found = super::find(&self.conn, primary, &self.fill.request).await;
+                let stored = found.stored?;
+                let reuse = policy::reuse(&stored.life, false, &self.order.wants, self.now());
+                matches!(reuse, policy::Reuse::Fresh { .. }).then_some(stored)
+            }
+        }
+    }
+
+    /// Asks the backends, with the validators of `stored`.
+    async fn fetch(
+        &self,
+        stored: Option<&Stored>,
+        mut facts: Facts,
+    ) -> Result<Came<E>, (Cause, Facts)> {
+        let order = &self.order;
+        let route = &self.conn.model().routes[order.route];
+        let Action::Forward { rewrite, .. } = &route.action else {
+            return Err((Cause::NoRoute, facts));
+        };
+        let mut headers = order.inbound.headers.clone();
+        let validators = stored.and_then(|s| policy::validators(&s.head));
+        headers.extend(validators.into_iter().flatten().map(|(n, v)| (Some(n), v)));
+        let inbound = Inbound {
+            method: Method::GET,
+            target: order.inbound.target.clone(),
+            version: order.inbound.version,
+            headers,
+            framing: crate::h1::BodyFraming::None,
+        };
+        let run = Run {
+            conn: &self.conn,
+            upstream: &order.upstream,
+            route,
+            rewrite,
+            inbound: &inbound,
+        };
+        let requested = self.now();
+        let attempts = run.attempts(Upload::none(&self.conn), &mut facts);
+        let fetched = match order.upstream.model.timeouts.request {
+            None => attempts.await,
+            Some(limit) => {
+                let clock = self.conn.core.env.clock();
+                let limited = clock.timeout(limit, attempts).await;
+                limited.unwrap_or(Err(Cause::Deadline))
+            }
+        };
+        let times = Times {
+            requested,
+            received: self.now(),
+        };
+        match fetched {
+            Ok(fetched) => Ok(Came {
+                fetched,
+                times,
+                facts,
+            }),
+            Err(cause) => Err((cause, facts)),
+        }
+    }
+
+    /// A 304: what is stored lives on, with the fields that came (RFC 9111 section 4.3.4).
+    fn validated(mut self, stored: &Arc<Stored>, came: Came<E>) {
+        let (mut parts, mut fetch) = came.fetched;
+        // A 304 has no body; taking it gives the connection back.
+        drop(fetch.take_whole());
+        parts.headers.remove(header::VIA);
+        let order = &self.order;
+        let refreshed = policy::refresh(
+            &order.rules,
+            &order.wants,
+            stored,
+            &parts.headers,
+            came.times,
+        );
+        let (stored, shared) = match refreshed {
+            Ok((refreshed, keep)) => {
+                let refreshed = Arc::new(refreshed);
+                self.announce(&keep);
+                let shared = self.put(Entry::Response(Arc::clone(&refreshed)), &keep)
+                    && self.is_shareable(&refreshed.life);
+                (refreshed, shared)
+            }
+            Err(_) => {
+                // It may be served to whoever asked, and no longer be stored.
+                self.forget();
+                (Arc::clone(stored), false)
+            }
+        };
+        if !shared {
+            self.remember();
+        }
+        self.leased = None;
+        self.fill.land(Landing::Stored {
+            stored,
+            status: Some(304),
+            facts: came.facts,
+            shared,
+        });
+    }
+
+    /// Will those who wait find it fresh? If not, they are better off alone.
+    fn is_shareable(&self, life: &Life) -> bool {
+        let anybody = Wants::default();
+        matches!(
+            policy::reuse(life, false, &anybody, self.now()),
+            policy::Reuse::Fresh { .. }
+        )
+    }
+
+    /// A response whose body is to come.
+    async fn receive(mut self, came: Came<E>) {
+        let (parts, mut fetch) = came.fetched;
+        let order = &self.order;
+        let partial = parts.status == StatusCode::PARTIAL_CONTENT && order.ranged;
+        let as_status = if partial { 200 } else { parts.status.as_u16() };
+        let failed = policy::is_error(as_status) && order.stored.is_some();
+        let mut judged = policy::store(
+            &order.rules,
+            &order.wants,
+            as_status,
+            &parts.headers,
+            came.times,
+        )
+        .map_err(|why| why.name());
+        let length = fetch.remaining();
+        if fetch.ends_by_close() {
+            judged = Err("unframed");
+        } else if length.is_some_and(|length| length > order.rules.max_object) {
+            judged = Err("too-large");
+        } else if failed {
+            judged = Err("error");
+        }
+        if let Ok(keep) = &judged
+            && is_useless(keep, &parts.headers)
+        {
+            judged = Err("stale");
+        }
+        if judged.is_ok() && !self.caching().may_hold(length.unwrap_or(0)) {
+            judged = Err("busy");
+        }
+        let kept = judged.as_ref().ok().map(|keep| Kept {
+            head: policy::head_of(&parts.headers, keep, came.times.received),
+            life: keep.life,
+            vary: keep.vary.clone(),
+        });
+        let shareable = !partial && kept.as_ref().is_some_and(|k| self.is_shareable(&k.life));
+        if !shareable {
+            // A backend in trouble is no reason to send it more at once.
+            if !failed {
+                self.remember();
+            }
+            self.leave();
+            self.release(true);
+        }
+        match &judged {
+            Ok(keep) => self.announce(keep),
+            Err(_) => {
+                if !failed {
+                    self.forget();
+                }
+                self.fill.stop_keeping();
+            }
+        }
+        let head = kept.as_ref().map(|k| k.head.clone());
+        self.fill.land(Landing::Response(Arc::new(Answer {
+            status: parts.status,
+            headers: parts.headers.clone(),
+            length,
+            kept,
+            detail: judged.as_ref().err().copied(),
+            facts: came.facts,
+        })));
+        let whole = self.stream(&mut fetch, judged.is_ok()).await;
+        let (Ok(keep), Some(head), Ok(true)) = (judged, head, &whole) else {
+            return self.fill.end(whole.map(|_| None));
+        };
+        let body = self.fill.collect();
+        let stored = if partial {
+            self.joined(parts.status, &parts.headers, head, keep.life, body)
+        } else {
+            let status = parts.status.as_u16();
+            Some(Stored::new(status, head, Body::Whole(body), keep.life))
+        };
+        if let Some(stored) = stored {
+            self.put(Entry::Response(Arc::new(stored)), &keep);
+        }
+        // Stored first: whoever comes after the flight finds it.
+        self.leave();
+        self.release(false);
+        self.fill.end(Ok(None));
+    }
+
+    /// Lets the body through, piece by piece; true when all of it is held.
+    async fn stream(
+        &mut self,
+        fetch: &mut Fetch<E, Upload<E>>,
+        mut keeping: bool,
+    ) -> Result<bool, Cause> {
+        let mut size = 0;
+        let proxy = Arc::clone(&self.conn.core.proxy);
+        let mut held = Held::new(&proxy.caching);
+        loop {
+            let next = std::future::poll_fn(|cx| {
+                match self.fill.poll_room(cx) {
+                    std::task::Poll::Pending => return std::task::Poll::Pending,
+                    std::task::Poll::Ready(Room::Nobody) => {
+                        return std::task::Poll::Ready(Err(Cause::ClientGone));
+                    }
+                    std::task::Poll::Ready(Room::Go) => {}
+                }
+                fetch.poll_piece(cx).map(Ok)
+            })
+            .await?;
+            // The next wait is for the next piece.
+            self.conn.watch.disarm();
+            match next {
+                None => return Ok(keeping),
+                Some(Err(cause)) => return Err(cause),
+                Some(Ok(frame)) => {
+                    // Trailers are not stored, and nobody waits for them here (RFC 9110 section 6.5.1 lets them go).
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
+                    size += data.len() as u64;
+                    if keeping && (size > self.order.rules.max_object || !held.grow(data.len())) {
+                        keeping = false;
+                        self.leave();
+                        self.release(true);
+                        self.fill.stop_keeping();
+                    }
+                    self.fill.push(data);
+                    if fetch.is_over() {
+                        return Ok(keeping);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A part, put together with what lies there (RFC 9111 section 3.4).
+    fn joined(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        head: Head,
+        life: Life,
+        body: bytes::Bytes,
+    ) -> Option<Stored> {
+        let (first, total, bytes) = range::part(status.as_u16(), headers, body)?;
+        let old = self.order.stored.as_deref();
+        let body = range::join(old, &head, first, total, bytes)?;
+        Some(Stored::new(200, head, body, life))
+    }
+
+    /// Says under the primary key which fields choose, before the body is here, so that others find their own variant.
+    fn announce(&mut self, keep: &Keep) {
+        if keep.vary.is_empty() || self.fill.is_tainted() {
+            return;
+        }
+        let place = &mut self.order.place;
+        let caching = &self.conn.core.proxy.caching;
+        let varies = match caching.store.peek(&place.primary) {
+            Some(Entry::Varies(varies)) if varies.names == keep.vary => varies,
+            _ => {
+                let varies = Arc::new(Varies {
+                    names: keep.vary.clone(),
+                    generation: caching.draw(),
+                });
+                let entry = Entry::Varies(Arc::clone(&varies));
+                caching.store.put(&place.primary, entry);
+                varies
+            }
+        };
+        // Each time, so that it lives there for as long as the latest variant.
+        let entry = Entry::Varies(Arc::clone(&varies));
+        tier::put(&self.conn, &place.primary, entry, &keep.life);
+        let mut variant = place.primary.clone();
+        key::variant(&mut variant, &varies, &self.fill.request);
+        place.store_under = variant;
+    }
+
+    /// Stores, unless it was purged meanwhile.
+    fn put(&self, entry: Entry, keep: &Keep) -> bool {
+        if self.fill.is_tainted() {
+            return false;
+        }
+        let place = &self.order.place;
+        let under = if keep.vary.is_empty() {
+            &place.primary
+        } else {
+            &place.store_under
+        };
+        let stored = self.caching().store.put(under, entry.clone());
+        if self.fill.is_tainted() {
+            // Whoever purged before this look is answered here; whoever purges after it finds the entry.
+            self.caching().store.remove(under);
+            return false;
+        }
+        tier::put(&self.conn, under, entry, &keep.life);
+        stored
+    }
+
+    /// What lies there is outdated.
+    fn forget(&self) {
+        if self.order.stored.is_some() {
+            self.caching().store.remove(&self.order.place.store_under);
+            tier::remove(&self.conn, &self.order.place.store_under);
+        }
+    }
+
+    fn remember(&self) {
+        let until = self.now() + self.order.rules.uncacheable_for;
+        self.caching().remember(&self.order.place.key, until);
+    }
+
+    fn release(&mut self, pass: bool) {
+        if let Some(leased) = self.leased.take() {
+            leased.release(pass);
+        }
+    }
+}
+
+/// Never fresh, nothing to validate it with, and not wanted stale: to store it would help nobody.
+fn is_useless(keep: &Keep, headers: &HeaderMap) -> bool {
+    let life = &keep.life;
+    let fresh = life.lifetime > life.initial_age && !life.no_cache;
+    let stale = life.stale_while_revalidate > 0 || life.stale_if_error > 0;
+    let validated =
+        headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
+    !(fresh || validated || (stale && !life.must_revalidate && !life.no_cache))
+}

@@ -1,0 +1,370 @@
+//! The cache at work: step 4 of the walk. The rules are in the pure room `cache`; here are the tasks, the waiting and the
+//! second tier.
+//!
+//! A miss that may be shared is fetched by a task of its own (`filler`) into a [`fill::Fill`], from which the client that
+//! caused it and all who come meanwhile read. Absent: what may be stored or served, and for how long (`cache::policy`).
+
+pub mod fill;
+mod filler;
+mod serve;
+mod tier;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::{HeaderMap, Method};
+
+pub use self::walk::answer;
+
+use self::fill::Fill;
+use super::server::Conn;
+use crate::cache::flight::{Flights, Join};
+use crate::cache::purge::{Purge, Selection};
+use crate::cache::rules::Rules;
+use crate::cache::store::Store;
+use crate::cache::stored::{Body, Entry, Stored};
+use crate::cache::{key, policy};
+use crate::config::model::{Action, Config};
+use crate::env::{Clock, Env};
+use crate::message::target::Target;
+use crate::rng::Rng;
+use crate::time::Wall;
+
+/// Uncacheable keys that are remembered at once.
+const REMEMBERED: usize = 16_384;
+
+/// The share of the memory that bodies on their way in may take beside it.
+const FILLING_SHARE: u64 = 4;
+
+/// What all cores share of the cache.
+pub struct Caching {
+    pub store: Store,
+    flights: Mutex<Flights<Arc<Fill>>>,
+    /// Every fetch that may end in the store, with its primary key, for purges.
+    under_way: Mutex<BTreeMap<u64, (Box<[u8]>, Arc<Fill>)>>,
+    next: AtomicU64,
+    /// Bytes of bodies that are held until they are whole, and their bound.
+    filling: AtomicU64,
+    filling_limit: u64,
+    rng: Mutex<Rng>,
+    /// The rules by which one URL may have different keys; empty when no route is cached.
+    shapes: Vec<Arc<Rules>>,
+}
+
+impl Caching {
+    pub fn new<E: Env>(env: &E, config: &Config) -> Self {
+        let mut rng = env.rng("cache", 0);
+        let mut shapes: Vec<Arc<Rules>> = Vec::new();
+        let routes = config.listeners.iter().flat_map(|l| l.routes.iter());
+        for rules in routes.filter_map(|r| r.cache.as_ref()) {
+            if !shapes.iter().any(|s| same_keys(s, rules)) {
+                shapes.push(Arc::clone(rules));
+            }
+        }
+        // Without a cached route nothing is ever put there.
+        Caching {
+            store: Store::new(config.cache.memory, rng.next_u64()),
+            flights: Mutex::new(Flights::new(REMEMBERED)),
+            under_way: Mutex::default(),
+            next: AtomicU64::new(0),
+            filling: AtomicU64::new(0),
+            filling_limit: config.cache.memory / FILLING_SHARE,
+            rng: Mutex::new(rng),
+            shapes,
+        }
+    }
+
+    /// Is any route cached?
+    pub fn is_used(&self) -> bool {
+        !self.shapes.is_empty()
+    }
+
+    fn flights(&self) -> MutexGuard<'_, Flights<Arc<Fill>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn join(&self, now: Wall, key: &[u8], make: impl FnOnce() -> Arc<Fill>) -> Join<Arc<Fill>> {
+        self.flights().join(now, key, make)
+    }
+
+    fn land(&self, key: &[u8], fill: &Arc<Fill>) {
+        self.flights().land(key, |other| Arc::ptr_eq(other, fill));
+    }
+
+    fn remember(&self, key: &[u8], until: Wall) {
+        self.flights().remember(key, until);
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, BTreeMap<u64, (Box<[u8]>, Arc<Fill>)>> {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A fetch begins that may end in the store.
+    fn begun(&self, primary: &[u8], fill: &Arc<Fill>) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.under_way()
+            .insert(number, (primary.into(), Arc::clone(fill)));
+        number
+    }
+
+    fn ended(&self, number: u64) {
+        self.under_way().remove(&number);
+    }
+
+    /// What is being fetched under such keys is served to those who wait for it, and not stored; nobody else joins it.
+    fn taint(&self, matching: impl Fn(&[u8]) -> bool) {
+        for (key, fill) in self.under_way().values() {
+            if matching(key) {
+                fill.taint();
+            }
+        }
+        // A variant's key begins with its primary key, so that both match alike.
+        self.flights().taint(&matching, |fill| fill.taint());
+    }
+
+    /// Forgets in memory what `purge` selects; returns how many entries.
+    pub fn purge(&self, purge: &Purge) -> u64 {
+        match &purge.what {
+            Selection::Url(url) => self.taint(|k| key::url(k) == url.as_bytes()),
+            Selection::Prefix(prefix) => self.taint(|k| k.starts_with(prefix.as_bytes())),
+            Selection::Tag(_) | Selection::All => self.taint(|_| true),
+        }
+        self.store.purge(purge) as u64
+    }
+
+    fn may_hold(&self, more: u64) -> bool {
+        self.filling.load(Ordering::Relaxed) + more <= self.filling_limit
+    }
+
+    fn draw(&self) -> u64 {
+        self.rng
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next_u64()
+    }
+
+    /// Uniform in (0, 1].
+    fn unit(&self) -> f64 {
+        1.0 - self
+            .rng
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .unit()
+    }
+}
+
+/// Do both give every request the same key?
+fn same_keys(a: &Rules, b: &Rules) -> bool {
+    a.partition == b.partition && a.query == b.query && a.key_headers == b.key_headers
+}
+
+/// Bytes of one body that are held until it is whole.
+struct Held<'a> {
+    caching: &'a Caching,
+    bytes: u64,
+}
+
+impl<'a> Held<'a> {
+    fn new(caching: &'a Caching) -> Self {
+        Held { caching, bytes: 0 }
+    }
+
+    /// False when there is no room for more.
+    fn grow(&mut self, by: usize) -> bool {
+        let by = by as u64;
+        self.bytes += by;
+        self.caching.filling.fetch_add(by, Ordering::Relaxed) + by <= self.caching.filling_limit
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.caching
+            .filling
+            .fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Where a request's response lies, or would.
+pub struct Place {
+    /// Under which it was looked up last, and under which others find its flight.
+    pub key: Vec<u8>,
+    pub primary: Vec<u8>,
+    /// The variant's key, where there are variants.
+    pub store_under: Vec<u8>,
+}
+
+/// What a look brought.
+pub struct Found {
+    pub place: Place,
+    pub stored: Option<Arc<Stored>>,
+    /// There are variants.
+    pub varied: bool,
+    /// It was not in memory.
+    pub from_redis: bool,
+}
+
+/// Looks in memory, then where replicas share.
+pub async fn find<E: Env>(conn: &Arc<Conn<E>>, primary: Vec<u8>, headers: &HeaderMap) -> Found {
+    let mut found = Found {
+        place: Place {
+            key: primary.clone(),
+            store_under: primary.clone(),
+            primary,
+        },
+        stored: None,
+        varied: false,
+        from_redis: false,
+    };
+    let caching = &conn.core.proxy.caching;
+    let Some(tier) = conn.core.tier() else {
+        while let Some(entry) = caching.store.get(&found.place.key) {
+            if found.take(entry, headers) {
+                break;
+            }
+        }
+        return found;
+    };
+    // Two looks at most, and the time of one.
+    let looks = async {
+        loop {
+            let key = &found.place.key;
+            let entry = match caching.store.get(key) {
+                Some(entry) => entry,
+                None => match tier.get(key).await {
+                    Some(entry) => {
+                        found.from_redis = true;
+                        caching.store.put(key, entry.clone());
+                        entry
+                    }
+                    None => return,
+                },
+            };
+            if found.take(entry, headers) {
+                return;
+            }
+        }
+    };
+    conn.core.env.clock().timeout(tier.timeout(), looks).await;
+    found
+}
+
+impl Found {
+    /// True when there is nothing further to look for.
+    fn take(&mut self, entry: Entry, headers: &HeaderMap) -> bool {
+        match entry {
+            Entry::Response(stored) => {
+                self.stored = Some(stored);
+                true
+            }
+            // A variant's key leads to responses alone.
+            Entry::Varies(_) if self.varied => true,
+            Entry::Varies(varies) => {
+                self.varied = true;
+                key::variant(&mut self.place.key, &varies, headers);
+                self.place.store_under.clone_from(&self.place.key);
+                false
+            }
+        }
+    }
+}
+
+/// The scheme and the authority in a key, and what else tells requests of trusted proxies apart.
+fn primary<E: Env>(conn: &Conn<E>, rules: &Rules, target: &Target, headers: &HeaderMap) -> Vec<u8> {
+    let said = |name: &str| {
+        let value = conn.trusted.then(|| headers.get(name)).flatten()?;
+        value.to_str().ok()
+    };
+    let scheme = match said("x-forwarded-proto") {
+        Some(proto) if proto.trim().eq_ignore_ascii_case("https") => "https",
+        _ => "http",
+    };
+    let authority = key::authority(target.host(), target.port(), scheme);
+    let mut out = Vec::with_capacity(128);
+    key::primary(
+        &mut out,
+        rules,
+        scheme,
+        &authority,
+        target.path(),
+        target.query(),
+        headers,
+    );
+    // A backend may build its links from these, which only trusted peers can set.
+    if let Some(host) = said("x-forwarded-host") {
+        out.push(b'\n');
+        out.extend_from_slice(host.as_bytes());
+    }
+    out
+}
+
+/// Forgets what a successful unsafe request has made outdated (RFC 9111 section 4.4).
+pub fn invalidate<E: Env>(
+    conn: &Conn<E>,
+    method: &Method,
+    target: &Target,
+    request: &HeaderMap,
+    response: &http::response::Parts,
+) {
+    let caching = &conn.core.proxy.caching;
+    if !caching.is_used() || !policy::invalidates(method, response.status.as_u16()) {
+        return;
+    }
+    let primary = primary(conn, &Rules::default(), target, request);
+    let url = key::url(&primary);
+    let Some((scheme, rest)) = std::str::from_utf8(url)
+        .ok()
+        .and_then(|url| url.split_once("://"))
+    else {
+        return;
+    };
+    let slash = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(slash);
+    let others = policy::also_invalidates(scheme, authority, path, &response.headers);
+    let mut urls = vec![(authority.to_owned(), path.to_owned())];
+    urls.extend(others);
+    for (authority, path_query) in urls {
+        let (path, query) = match path_query.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (path_query.as_str(), None),
+        };
+        for rules in &caching.shapes {
+            let mut out = Vec::new();
+            key::primary(&mut out, rules, scheme, &authority, path, query, request);
+            let Ok(url) = String::from_utf8(key::url(&out).to_vec()) else {
+                continue;
+            };
+            caching.taint(|k| key::url(k) == url.as_bytes());
+            let purge = Purge {
+                what: Selection::Url(url),
+                soft: false,
+            };
+            // One key tells all there is, unless fields or proxies in front divide the URL further.
+            if rules.key_headers.is_empty() && !conn.trusted {
+                caching.store.remove(&out);
+            } else {
+                caching.store.purge(&purge);
+            }
+            if let Some(tier) = conn.core.tier() {
+                tier.purge(&purge);
+            }
+        }
+    }
+}
+
+/// Is `stored` good for requests that ask for all of it?
+fn is_whole(stored: &Stored) -> bool {
+    matches!(stored.body, Body::Whole(_))
+}
+
+/// The index of the upstream that a route leads to.
+fn upstream_of(action: &Action) -> Option<usize> {
+    match action {
+        Action::Forward { upstream, .. } => Some(*upstream),
+        _ => None,
+    }
+}
