@@ -148,11 +148,12 @@ impl Store {
         used.saturating_sub(bytes)
     }
 
-    /// Evicts until the bound holds: from the part that has just grown, then from the others, never the new entry itself.
+    /// Evicts until the bound holds, one entry from each part in turn, so that a large newcomer does not empty the part that it
+    /// happens to fall into. Never the new entry itself.
     fn make_room(&self, home: usize, hash: u64, key: &[u8], mut used: u64) {
         let mut at = home;
-        let mut tried = 0;
-        while used > self.limit && tried < SHARDS {
+        let mut barren = 0;
+        while used > self.limit && barren < SHARDS {
             let keep = (at == home).then_some((hash, key));
             let evicted = lock(&self.shards[at]).evict(keep);
             match evicted {
@@ -160,12 +161,11 @@ impl Store {
                     self.evictions.fetch_add(1, Ordering::Relaxed);
                     self.give(size, 0);
                     used = self.used.load(Ordering::Acquire);
+                    barren = 0;
                 }
-                None => {
-                    at = (at + 1) % SHARDS;
-                    tried += 1;
-                }
+                None => barren += 1,
             }
+            at = (at + 1) % SHARDS;
         }
     }
 
