@@ -52,9 +52,12 @@ pub struct Stats {
 impl Store {
     /// An empty store for `limit` bytes. `seed` keeps clients from choosing keys that collide.
     pub fn new(limit: u64, seed: u64) -> Self {
+        let hasher = FixedState::with_seed(seed);
         Store {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: FixedState::with_seed(seed),
+            shards: (0..SHARDS)
+                .map(|_| Mutex::new(Shard::new(hasher.clone())))
+                .collect(),
+            hasher,
             used: AtomicU64::new(0),
             limit,
             evictions: AtomicU64::new(0),
@@ -81,7 +84,7 @@ impl Store {
             self.remove(key);
             return false;
         }
-        let before = self.shard(hash).put(hash, key, entry, size);
+        let before = self.shard(hash).put(hash, key, entry);
         let used = self.used.fetch_add(size, Ordering::AcqRel) + size;
         let used = self.give(before.unwrap_or(0), used);
         self.make_room(index(hash), hash, key, used);
