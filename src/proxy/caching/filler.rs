@@ -294,6 +294,9 @@ impl<E: Env> InFlight<E> {
             judged = Err("too-large");
         } else if failed {
             judged = Err("error");
+        } else if order.ranged && !partial && parts.status != StatusCode::OK {
+            // It may be the range that is refused, and those who ask for the whole ask for something else.
+            judged = Err("range");
         }
         if let Ok(keep) = &judged
             && is_useless(keep, &parts.headers)
@@ -310,8 +313,8 @@ impl<E: Env> InFlight<E> {
         });
         let shareable = !partial && kept.as_ref().is_some_and(|k| self.is_shareable(&k.life));
         if !shareable {
-            // A backend in trouble is no reason to send it more at once.
-            if !failed {
+            // A backend in trouble is no reason to send it more at once, and a part says nothing of the whole.
+            if !failed && !order.ranged {
                 self.remember();
             }
             self.leave();
