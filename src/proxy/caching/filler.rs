@@ -108,7 +108,11 @@ impl<E: Env> InFlight<E> {
     /// Nobody else may follow from here on.
     fn leave(&self) {
         if self.order.shared {
-            self.caching().land(&self.order.place.key, &self.fill);
+            let place = &self.order.place;
+            self.caching().land(&place.key, &self.fill);
+            if place.store_under != place.key {
+                self.caching().land(&place.store_under, &self.fill);
+            }
         }
     }
 
@@ -321,7 +325,14 @@ impl<E: Env> InFlight<E> {
             self.release(true);
         }
         match &judged {
-            Ok(keep) => self.announce(keep),
+            Ok(keep) => {
+                self.announce(keep);
+                let place = &self.order.place;
+                if shareable && self.order.shared && place.store_under != place.key {
+                    // Whoever comes from now on looks for the variant.
+                    self.caching().also(&place.store_under, &self.fill);
+                }
+            }
             Err(_) => {
                 if !failed {
                     self.forget();

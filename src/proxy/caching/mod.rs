@@ -93,6 +93,11 @@ impl Caching {
         self.flights().land(key, |other| Arc::ptr_eq(other, fill));
     }
 
+    /// Has `fill` followed under another key as well.
+    fn also(&self, key: &[u8], fill: &Arc<Fill>) {
+        self.flights().also(key, Arc::clone(fill));
+    }
+
     fn remember(&self, key: &[u8], until: Wall) {
         self.flights().remember(key, until);
     }
