@@ -30,11 +30,9 @@ use crate::time::Wall;
 const LOOKS: u32 = 4;
 
 /// What belongs to one client's wishes, and not to the fetch that many share.
-const CLIENTS_OWN: [header::HeaderName; 6] = [
+const CLIENTS_OWN: [header::HeaderName; 4] = [
     header::IF_NONE_MATCH,
     header::IF_MODIFIED_SINCE,
-    header::IF_MATCH,
-    header::IF_UNMODIFIED_SINCE,
     header::IF_RANGE,
     header::RANGE,
 ];
@@ -177,7 +175,10 @@ impl<E: Env> Visit<'_, E> {
         if self.wants.only_if_cached {
             return Ok(self.gateway_timeout(why, record));
         }
-        if self.wants.head || self.wants.no_store || last {
+        // The origin alone can tell whether these hold (RFC 9111 section 4.3.2).
+        let origins = request.contains_key(header::IF_MATCH)
+            || request.contains_key(header::IF_UNMODIFIED_SINCE);
+        if self.wants.head || self.wants.no_store || origins || last {
             return Ok(Step::Alone(why));
         }
         self.fetch(found, why, record).await
