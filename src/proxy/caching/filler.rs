@@ -25,6 +25,9 @@ use crate::proxy::request::{Inbound, Upload};
 use crate::proxy::server::{self, Conn};
 use crate::time::Wall;
 
+/// Bytes that a piece of a body takes beside its content while it is held.
+const PIECE: usize = 64;
+
 /// What to fetch, and what for.
 pub struct Order<E: Env> {
     /// The client's connection that caused it; only its addresses and its core are used.
@@ -267,12 +270,12 @@ impl<E: Env> InFlight<E> {
         });
     }
 
-    /// Will those who wait find it fresh? If not, they are better off alone.
+    /// Will those who wait take it as it is? If not, they are better off alone.
     fn is_shareable(&self, life: &Life) -> bool {
         let anybody = Wants::default();
-        matches!(
+        !matches!(
             policy::reuse(life, false, &anybody, self.now()),
-            policy::Reuse::Fresh { .. }
+            policy::Reuse::Validate
         )
     }
 
@@ -401,8 +404,10 @@ impl<E: Env> InFlight<E> {
                         continue;
                     };
                     size += data.len() as u64;
-                    if keeping && (size > self.order.rules.max_object || !held.grow(data.len())) {
+                    let more = data.len() + PIECE;
+                    if keeping && (size > self.order.rules.max_object || !held.grow(more)) {
                         keeping = false;
+                        self.remember();
                         self.leave();
                         self.release(true);
                         self.fill.stop_keeping();
