@@ -479,7 +479,7 @@ pub fn refresh(
 /// The fields as they are stored: without what is said anew each time and what is one user's, and with a Date (RFC 9110
 /// section 6.6.1).
 pub fn head_of(headers: &HeaderMap, keep: &Keep, received: Wall) -> Head {
-    const ANEW: [HeaderName; 2] = [header::CONTENT_LENGTH, header::AGE];
+    const ANEW: [HeaderName; 3] = [header::CONTENT_LENGTH, header::CONTENT_RANGE, header::AGE];
     let mut kept = HeaderMap::with_capacity(headers.len() + 1);
     for (name, value) in headers {
         let left_out =

@@ -315,6 +315,10 @@ impl Reader {
 
     /// The whole body, if it has come already and in one piece.
     pub fn take_whole(&mut self) -> Option<Bytes> {
+        if self.length == Some(0) {
+            self.over = true;
+            return Some(Bytes::new());
+        }
         let mut state = self.fill.lock();
         if self.taken > 0 || state.first > 0 || !matches!(state.end, Some(End::Whole(None))) {
             return None;

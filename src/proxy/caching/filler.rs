@@ -25,6 +25,9 @@ use crate::proxy::request::{Inbound, Upload};
 use crate::proxy::server::{self, Conn};
 use crate::time::Wall;
 
+/// Bytes that a piece of a body takes beside its content while it is held.
+const PIECE: usize = 64;
+
 /// What to fetch, and what for.
 pub struct Order<E: Env> {
     /// The client's connection that caused it; only its addresses and its core are used.
@@ -108,7 +111,11 @@ impl<E: Env> InFlight<E> {
     /// Nobody else may follow from here on.
     fn leave(&self) {
         if self.order.shared {
-            self.caching().land(&self.order.place.key, &self.fill);
+            let place = &self.order.place;
+            self.caching().land(&place.key, &self.fill);
+            if place.store_under != place.key {
+                self.caching().land(&place.store_under, &self.fill);
+            }
         }
     }
 
@@ -263,12 +270,12 @@ impl<E: Env> InFlight<E> {
         });
     }
 
-    /// Will those who wait find it fresh? If not, they are better off alone.
+    /// Will those who wait take it as it is? If not, they are better off alone.
     fn is_shareable(&self, life: &Life) -> bool {
         let anybody = Wants::default();
-        matches!(
+        !matches!(
             policy::reuse(life, false, &anybody, self.now()),
-            policy::Reuse::Fresh { .. }
+            policy::Reuse::Validate
         )
     }
 
@@ -294,6 +301,9 @@ impl<E: Env> InFlight<E> {
             judged = Err("too-large");
         } else if failed {
             judged = Err("error");
+        } else if order.ranged && !partial && parts.status != StatusCode::OK {
+            // It may be the range that is refused, and those who ask for the whole ask for something else.
+            judged = Err("range");
         }
         if let Ok(keep) = &judged
             && is_useless(keep, &parts.headers)
@@ -310,15 +320,22 @@ impl<E: Env> InFlight<E> {
         });
         let shareable = !partial && kept.as_ref().is_some_and(|k| self.is_shareable(&k.life));
         if !shareable {
-            // A backend in trouble is no reason to send it more at once.
-            if !failed {
+            // A backend in trouble is no reason to send it more at once, and a part says nothing of the whole.
+            if !failed && !order.ranged {
                 self.remember();
             }
             self.leave();
             self.release(true);
         }
         match &judged {
-            Ok(keep) => self.announce(keep),
+            Ok(keep) => {
+                self.announce(keep);
+                let place = &self.order.place;
+                if shareable && self.order.shared && place.store_under != place.key {
+                    // Whoever comes from now on looks for the variant.
+                    self.caching().also(&place.store_under, &self.fill);
+                }
+            }
             Err(_) => {
                 if !failed {
                     self.forget();
@@ -387,8 +404,10 @@ impl<E: Env> InFlight<E> {
                         continue;
                     };
                     size += data.len() as u64;
-                    if keeping && (size > self.order.rules.max_object || !held.grow(data.len())) {
+                    let more = data.len() + PIECE;
+                    if keeping && (size > self.order.rules.max_object || !held.grow(more)) {
                         keeping = false;
+                        self.remember();
                         self.leave();
                         self.release(true);
                         self.fill.stop_keeping();

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, header};
 
 pub use self::walk::answer;
 
@@ -91,6 +91,11 @@ impl Caching {
 
     fn land(&self, key: &[u8], fill: &Arc<Fill>) {
         self.flights().land(key, |other| Arc::ptr_eq(other, fill));
+    }
+
+    /// Has `fill` followed under another key as well.
+    fn also(&self, key: &[u8], fill: &Arc<Fill>) {
+        self.flights().also(key, Arc::clone(fill));
     }
 
     fn remember(&self, key: &[u8], until: Wall) {
@@ -294,12 +299,42 @@ fn primary<E: Env>(conn: &Conn<E>, rules: &Rules, target: &Target, headers: &Hea
         target.query(),
         headers,
     );
-    // A backend may build its links from these, which only trusted peers can set.
-    if let Some(host) = said("x-forwarded-host") {
-        out.push(b'\n');
-        out.extend_from_slice(host.as_bytes());
+    if conn.trusted {
+        said_of_links(&mut out, headers);
     }
     out
+}
+
+/// Appends what a trusted peer says that a backend may build its links from. A plain scheme is in the key already.
+fn said_of_links(out: &mut Vec<u8>, headers: &HeaderMap) {
+    let mut say = |said: &[u8]| {
+        out.push(b'\n');
+        out.extend_from_slice(said);
+    };
+    headers
+        .get_all("x-forwarded-host")
+        .iter()
+        .for_each(|host| say(host.as_bytes()));
+    let protos = headers.get_all("x-forwarded-proto");
+    let is_one = protos.iter().count() == 1;
+    let plain = |proto: &[u8]| is_one && matches!(proto, b"http" | b"https");
+    let unusual = protos.iter().filter(|p| !plain(p.as_bytes()));
+    unusual.for_each(|proto| say(proto.as_bytes()));
+    for line in headers.get_all(header::FORWARDED) {
+        let line = line.as_bytes();
+        if line.contains(&b'"') {
+            // Quotes hide where a pair ends.
+            say(line);
+            continue;
+        }
+        let pairs = line.split(|b| matches!(b, b',' | b';'));
+        let names = |pair: &&[u8]| {
+            let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
+            let name = name.trim_ascii();
+            name.eq_ignore_ascii_case(b"host") || name.eq_ignore_ascii_case(b"proto")
+        };
+        pairs.filter(names).for_each(&mut say);
+    }
 }
 
 /// Forgets what a successful unsafe request has made outdated (RFC 9111 section 4.4).
@@ -344,7 +379,7 @@ pub fn invalidate<E: Env>(
                 soft: false,
             };
             // One key tells all there is, unless fields or proxies in front divide the URL further.
-            if rules.key_headers.is_empty() && !conn.trusted {
+            if rules.key_headers.is_empty() && conn.model().trusted_proxies.is_empty() {
                 caching.store.remove(&out);
             } else {
                 caching.store.purge(&purge);

@@ -13,7 +13,7 @@ use crate::cache::flight::Join;
 use crate::cache::policy::{self, Ask, Reuse, Wants};
 use crate::cache::rules::Rules;
 use crate::cache::status::{CacheStatus, Forward};
-use crate::cache::stored::{Body, Stored};
+use crate::cache::stored::{Body, Entry, Stored};
 use crate::cache::{conditional, key};
 use crate::config::model::Route;
 use crate::env::{Clock, Env};
@@ -30,11 +30,9 @@ use crate::time::Wall;
 const LOOKS: u32 = 4;
 
 /// What belongs to one client's wishes, and not to the fetch that many share.
-const CLIENTS_OWN: [header::HeaderName; 6] = [
+const CLIENTS_OWN: [header::HeaderName; 4] = [
     header::IF_NONE_MATCH,
     header::IF_MODIFIED_SINCE,
-    header::IF_MATCH,
-    header::IF_UNMODIFIED_SINCE,
     header::IF_RANGE,
     header::RANGE,
 ];
@@ -177,7 +175,10 @@ impl<E: Env> Visit<'_, E> {
         if self.wants.only_if_cached {
             return Ok(self.gateway_timeout(why, record));
         }
-        if self.wants.head || self.wants.no_store || last {
+        // The origin alone can tell whether these hold (RFC 9111 section 4.3.2).
+        let origins = request.contains_key(header::IF_MATCH)
+            || request.contains_key(header::IF_UNMODIFIED_SINCE);
+        if self.wants.head || self.wants.no_store || origins || last {
             return Ok(Step::Alone(why));
         }
         self.fetch(found, why, record).await
@@ -261,7 +262,21 @@ impl<E: Env> Visit<'_, E> {
         let join = caching.join(self.now(), &found.place.key, || Arc::clone(&fill));
         // One that others may not share is not worth a fetch that nobody asked for.
         if let Join::Lead(fill) = join {
+            if self.came_meanwhile(&found) {
+                return caching.land(&found.place.key, &fill);
+            }
             self.start(found, fill, true, false);
+        }
+    }
+
+    /// Has a flight landed since the look that found this? A flight stores before it leaves, so whoever leads after the look
+    /// sees here what it brought.
+    fn came_meanwhile(&self, found: &Found) -> bool {
+        let store = &self.conn.core.proxy.caching.store;
+        match (store.peek(&found.place.key), &found.stored) {
+            (None, _) => false,
+            (Some(Entry::Response(now)), Some(then)) => !Arc::ptr_eq(&now, then),
+            (Some(_), _) => true,
         }
     }
 
@@ -314,6 +329,11 @@ impl<E: Env> Visit<'_, E> {
             false => caching.join(self.now(), &found.place.key, own),
         };
         let (fill, leads, shared) = match join {
+            Join::Lead(fill) if self.came_meanwhile(&found) => {
+                caching.land(&found.place.key, &fill);
+                fill.land(Landing::Died);
+                return Ok(Step::Again);
+            }
             Join::Lead(fill) => (fill, true, true),
             Join::Follow(fill) => (fill, false, true),
             // What is remembered as uncacheable is not worth a task.
