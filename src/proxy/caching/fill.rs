@@ -226,6 +226,30 @@ impl Fill {
         }
     }
 
+    /// Has everybody left before it was known what it comes to? Otherwise `cx` is woken when that happens.
+    pub fn is_abandoned(&self, cx: &mut Context<'_>) -> bool {
+        let mut state = self.lock();
+        if state.landing.is_some() {
+            return false;
+        }
+        if state.readers.iter().flatten().next().is_none() {
+            return true;
+        }
+        if !state
+            .filler
+            .as_ref()
+            .is_some_and(|w| w.will_wake(cx.waker()))
+        {
+            state.filler = Some(cx.waker().clone());
+        }
+        false
+    }
+
+    /// Does anybody read it?
+    pub fn has_readers(&self) -> bool {
+        self.lock().readers.iter().flatten().next().is_some()
+    }
+
     /// What it brings was purged or invalidated meanwhile: it may be served to those who wait, and is not stored.
     pub fn taint(&self) {
         self.lock().tainted = true;
@@ -356,7 +380,12 @@ impl Drop for Reader {
         let filler = {
             let mut state = self.fill.lock();
             state.readers[self.id] = None;
-            state.slide()
+            let last = state.readers.iter().flatten().next().is_none();
+            if last && state.landing.is_none() {
+                state.filler.take()
+            } else {
+                state.slide()
+            }
         };
         if let Some(filler) = filler {
             filler.wake();

@@ -52,6 +52,9 @@ pub fn start<E: Env>(order: Order<E>, fill: Arc<Fill>) {
     let (conn, place) = server::detached(&order.conn);
     let env = conn.core.env.clone();
     let number = conn.core.proxy.caching.begun(&order.place.primary, &fill);
+    // What nobody waits for is fetched for its own sake. What somebody waits for is given up when all have left before its head
+    // is here: it keeps no place in a queue. After that it goes on if it may be stored.
+    let waited_for = fill.has_readers().then(|| Arc::clone(&fill));
     let flight = InFlight {
         number,
         order,
@@ -65,6 +68,12 @@ pub fn start<E: Env>(order: Order<E>, fill: Arc<Fill>) {
         let mut running = pin!(flight.run());
         std::future::poll_fn(move |cx| {
             watch.watch.register(cx.waker());
+            if waited_for
+                .as_ref()
+                .is_some_and(|fill| fill.is_abandoned(cx))
+            {
+                return std::task::Poll::Ready(());
+            }
             running.as_mut().poll(cx)
         })
         .await;
@@ -353,8 +362,8 @@ impl<E: Env> InFlight<E> {
             facts: came.facts,
         })));
         let whole = self.stream(&mut fetch, judged.is_ok()).await;
-        let (Ok(keep), Some(head), Ok(true)) = (judged, head, &whole) else {
-            return self.fill.end(whole.map(|_| None));
+        let (Ok(keep), Some(head), Ok((true, _))) = (judged, head, &whole) else {
+            return self.fill.end(whole.map(|(_, trailers)| trailers));
         };
         let body = self.fill.collect();
         let stored = if partial {
@@ -369,16 +378,18 @@ impl<E: Env> InFlight<E> {
         // Stored first: whoever comes after the flight finds it.
         self.leave();
         self.release(false);
-        self.fill.end(Ok(None));
+        self.fill.end(whole.map(|(_, trailers)| trailers));
     }
 
-    /// Lets the body through, piece by piece; true when all of it is held.
+    /// Lets the body through, piece by piece; true when all of it is held. Trailers come back, for those who read along: they
+    /// are not stored (RFC 9110 section 6.5.1 lets them go).
     async fn stream(
         &mut self,
         fetch: &mut Fetch<E, Upload<E>>,
         mut keeping: bool,
-    ) -> Result<bool, Cause> {
+    ) -> Result<(bool, Option<HeaderMap>), Cause> {
         let mut size = 0;
+        let mut trailers = None;
         let proxy = Arc::clone(&self.conn.core.proxy);
         let mut held = Held::new(&proxy.caching);
         loop {
@@ -396,12 +407,15 @@ impl<E: Env> InFlight<E> {
             // The next wait is for the next piece.
             self.conn.watch.disarm();
             match next {
-                None => return Ok(keeping),
+                None => return Ok((keeping, trailers)),
                 Some(Err(cause)) => return Err(cause),
                 Some(Ok(frame)) => {
-                    // Trailers are not stored, and nobody waits for them here (RFC 9110 section 6.5.1 lets them go).
-                    let Ok(data) = frame.into_data() else {
-                        continue;
+                    let data = match frame.into_data() {
+                        Ok(data) => data,
+                        Err(frame) => {
+                            trailers = frame.into_trailers().ok();
+                            continue;
+                        }
                     };
                     size += data.len() as u64;
                     let more = data.len() + PIECE;
@@ -414,7 +428,7 @@ impl<E: Env> InFlight<E> {
                     }
                     self.fill.push(data);
                     if fetch.is_over() {
-                        return Ok(keeping);
+                        return Ok((keeping, trailers));
                     }
                 }
             }
