@@ -358,7 +358,7 @@ impl<E: Env> InFlight<E> {
         };
         let body = self.fill.collect();
         let stored = if partial {
-            self.joined(parts.status, &parts.headers, head, keep.life, body)
+            self.joined(parts.status, &parts.headers, head, &keep, body)
         } else {
             let status = parts.status.as_u16();
             Some(Stored::new(status, head, Body::Whole(body), keep.life))
@@ -427,13 +427,18 @@ impl<E: Env> InFlight<E> {
         status: StatusCode,
         headers: &HeaderMap,
         head: Head,
-        life: Life,
+        keep: &Keep,
         body: bytes::Bytes,
     ) -> Option<Stored> {
         let (first, total, bytes) = range::part(status.as_u16(), headers, body)?;
-        let old = self.order.stored.as_deref();
-        let body = range::join(old, &head, first, total, bytes)?;
-        Some(Stored::new(200, head, body, life))
+        // What lies there now: more may have come meanwhile.
+        let there = self.caching().store.peek(self.under(keep));
+        let old = match &there {
+            Some(Entry::Response(stored)) => Some(stored),
+            _ => self.order.stored.as_ref(),
+        };
+        let body = range::join(old.map(|s| &**s), &head, first, total, bytes)?;
+        Some(Stored::new(200, head, body, keep.life))
     }
 
     /// Says under the primary key which fields choose, before the body is here, so that others find their own variant.
@@ -463,17 +468,22 @@ impl<E: Env> InFlight<E> {
         place.store_under = variant;
     }
 
+    /// The key of a response with these selecting fields.
+    fn under(&self, keep: &Keep) -> &[u8] {
+        let place = &self.order.place;
+        if keep.vary.is_empty() {
+            &place.primary
+        } else {
+            &place.store_under
+        }
+    }
+
     /// Stores, unless it was purged meanwhile.
     fn put(&self, entry: Entry, keep: &Keep) -> bool {
         if self.fill.is_tainted() {
             return false;
         }
-        let place = &self.order.place;
-        let under = if keep.vary.is_empty() {
-            &place.primary
-        } else {
-            &place.store_under
-        };
+        let under = self.under(keep);
         let stored = self.caching().store.put(under, entry.clone());
         if self.fill.is_tainted() {
             // Whoever purged before this look is answered here; whoever purges after it finds the entry.
