@@ -259,7 +259,7 @@ impl<E: Env> InFlight<E> {
             }
         };
         if !shared {
-            self.remember();
+            self.remember(false);
         }
         self.leased = None;
         self.fill.land(Landing::Stored {
@@ -322,7 +322,7 @@ impl<E: Env> InFlight<E> {
         if !shareable {
             // A backend in trouble is no reason to send it more at once, and a part says nothing of the whole.
             if !failed && !order.ranged {
-                self.remember();
+                self.remember(matches!(judged, Err("authorization" | "cookie")));
             }
             self.leave();
             self.release(true);
@@ -407,7 +407,7 @@ impl<E: Env> InFlight<E> {
                     let more = data.len() + PIECE;
                     if keeping && (size > self.order.rules.max_object || !held.grow(more)) {
                         keeping = false;
-                        self.remember();
+                        self.remember(false);
                         self.leave();
                         self.release(true);
                         self.fill.stop_keeping();
@@ -502,9 +502,11 @@ impl<E: Env> InFlight<E> {
         }
     }
 
-    fn remember(&self) {
+    /// It cannot be shared; with `personal` only because of who asked.
+    fn remember(&self, personal: bool) {
         let until = self.now() + self.order.rules.uncacheable_for;
-        self.caching().remember(&self.order.place.key, until);
+        let key = &self.order.place.key;
+        self.caching().remember(key, personal, until);
     }
 
     fn release(&mut self, pass: bool) {

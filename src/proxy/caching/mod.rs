@@ -85,8 +85,19 @@ impl Caching {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join(&self, now: Wall, key: &[u8], make: impl FnOnce() -> Arc<Fill>) -> Join<Arc<Fill>> {
-        self.flights().join(now, key, make)
+    /// With `personal` the request carries what may make its response somebody's.
+    fn join(
+        &self,
+        now: Wall,
+        key: &[u8],
+        personal: bool,
+        make: impl FnOnce() -> Arc<Fill>,
+    ) -> Join<Arc<Fill>> {
+        let mut flights = self.flights();
+        if personal && flights.is_passed(now, &personal_key(key)) {
+            return Join::Pass;
+        }
+        flights.join(now, key, make)
     }
 
     fn land(&self, key: &[u8], fill: &Arc<Fill>) {
@@ -98,8 +109,11 @@ impl Caching {
         self.flights().also(key, Arc::clone(fill));
     }
 
-    fn remember(&self, key: &[u8], until: Wall) {
-        self.flights().remember(key, until);
+    fn remember(&self, key: &[u8], personal: bool, until: Wall) {
+        match personal {
+            true => self.flights().remember(&personal_key(key), until),
+            false => self.flights().remember(key, until),
+        }
     }
 
     fn under_way(&self) -> MutexGuard<'_, BTreeMap<u64, (Box<[u8]>, Arc<Fill>)>> {
@@ -160,6 +174,11 @@ impl Caching {
             .unwrap_or_else(PoisonError::into_inner)
             .unit()
     }
+}
+
+/// Under which it is remembered that requests with credentials cannot share, though others can. No key ends so.
+fn personal_key(key: &[u8]) -> Vec<u8> {
+    [key, b"\0\0"].concat()
 }
 
 /// Do both give every request the same key?

@@ -259,7 +259,9 @@ impl<E: Env> Visit<'_, E> {
     fn refresh(&self, found: Found) {
         let fill = Fill::new(self.inbound.headers.clone());
         let caching = &self.conn.core.proxy.caching;
-        let join = caching.join(self.now(), &found.place.key, || Arc::clone(&fill));
+        let join = caching.join(self.now(), &found.place.key, self.is_personal(), || {
+            Arc::clone(&fill)
+        });
         // One that others may not share is not worth a fetch that nobody asked for.
         if let Join::Lead(fill) = join {
             if self.came_meanwhile(&found) {
@@ -267,6 +269,10 @@ impl<E: Env> Visit<'_, E> {
             }
             self.start(found, fill, true, false);
         }
+    }
+
+    fn is_personal(&self) -> bool {
+        self.wants.authorized || self.wants.cookie
     }
 
     /// Has a flight landed since the look that found this? A flight stores before it leaves, so whoever leads after the look
@@ -326,7 +332,7 @@ impl<E: Env> Visit<'_, E> {
         let solo = ranged || self.wants.no_cache;
         let join = match solo {
             true => Join::Pass,
-            false => caching.join(self.now(), &found.place.key, own),
+            false => caching.join(self.now(), &found.place.key, self.is_personal(), own),
         };
         let (fill, leads, shared) = match join {
             Join::Lead(fill) if self.came_meanwhile(&found) => {
