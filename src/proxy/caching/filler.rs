@@ -54,6 +54,7 @@ pub fn start<E: Env>(order: Order<E>, fill: Arc<Fill>) {
     let number = conn.core.proxy.caching.begun(&order.place.primary, &fill);
     let flight = InFlight {
         number,
+        is_for_client: fill.is_read(),
         order,
         fill,
         conn,
@@ -79,6 +80,8 @@ struct InFlight<E: Env> {
     conn: Arc<Conn<E>>,
     /// Among all that are under way.
     number: u64,
+    /// Somebody waited for it from its beginning on.
+    is_for_client: bool,
     leased: Option<tier::Leased<E>>,
 }
 
@@ -205,6 +208,7 @@ impl<E: Env> InFlight<E> {
             route,
             rewrite,
             inbound: &inbound,
+            fill: self.is_for_client.then_some(&*self.fill),
         };
         let requested = self.now();
         let attempts = run.attempts(Upload::none(&self.conn), &mut facts);
@@ -297,6 +301,8 @@ impl<E: Env> InFlight<E> {
         let length = fetch.remaining();
         if fetch.ends_by_close() {
             judged = Err("unframed");
+        } else if judged.as_ref().is_ok_and(|k| !k.life.explicit) && is_endless(&parts.headers) {
+            judged = Err("stream");
         } else if length.is_some_and(|length| length > order.rules.max_object) {
             judged = Err("too-large");
         } else if failed {
@@ -334,6 +340,10 @@ impl<E: Env> InFlight<E> {
                 if shareable && self.order.shared && place.store_under != place.key {
                     // Whoever comes from now on looks for the variant.
                     self.caching().also(&place.store_under, &self.fill);
+                }
+                // A body without an announced end, of a response that never spoke of caching, may have none.
+                if self.is_for_client && length.is_none() && !keep.life.explicit {
+                    self.fill.end_unread();
                 }
             }
             Err(_) => {
@@ -514,6 +524,13 @@ impl<E: Env> InFlight<E> {
             leased.release(pass);
         }
     }
+}
+
+/// Is it a stream of events, which each reader begins where it stands?
+fn is_endless(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(|v| v.as_bytes());
+    let essence = kind.and_then(|kind| kind.split(|b| *b == b';').next());
+    essence.is_some_and(|e| e.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// Never fresh, nothing to validate it with, and not wanted stale: to store it would help nobody.
