@@ -1,9 +1,12 @@
 //! What a hit looks like: its fields, its conditions, its ranges, its framing for each kind of client, and its place among
 //! pipelined requests.
 
-use super::{assert_hit, cached, get_with, said, target, warm};
+use std::sync::Arc;
+
+use super::{Gate, assert_hit, cached, crowd, get_with, said, target, warm};
 use crate::support::backend::{Backend, reply};
 use crate::support::client::{Client, Response, get, post};
+use crate::support::eventually;
 use crate::support::weir::{Extra, Weir, config};
 use crate::support::wire::{Broken, Framing};
 
@@ -186,6 +189,35 @@ fn parts_are_joined() {
         None
     );
     assert_eq!(backend.log().requests.len(), 0);
+}
+
+/// A part that comes late takes nothing away from the whole that came before it.
+#[test]
+fn a_late_part_does_not_replace_the_whole() {
+    let gate = Gate::new();
+    let held = Arc::clone(&gate);
+    let backend = Backend::answering(move |r| match r.get("range") {
+        None => reply(200, TAGGED, DIGITS),
+        Some(_) => {
+            held.wait();
+            reply(
+                206,
+                &format!("{TAGGED}Content-Range: bytes 0-1/10\r\n"),
+                "01",
+            )
+        }
+    });
+    let weir = cached(&backend, "", "");
+    let mut late = crowd(&weir, 1, &get_with("/digits", "Range: bytes=0-1\r\n"));
+    eventually("the part is under way", || gate.waiting() == 1);
+    warm(&weir, "/digits");
+    gate.open();
+    assert_eq!(late[0].response("GET").map(|r| r.text()), Ok("01".into()));
+    for _ in 0..20 {
+        let whole = weir.once(get("/digits"));
+        assert_hit(&whole);
+        assert_eq!(whole.text(), DIGITS);
+    }
 }
 
 /// A condition that is for the origin alone is not taken away on the way there.
