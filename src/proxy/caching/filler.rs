@@ -1,5 +1,7 @@
 //! The task that fetches for a fill: asks Redis or the backends, judges the answer, lets readers in, stores what may be stored.
 
+mod keep;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +9,15 @@ use std::time::Duration;
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
+use self::keep::is_useless;
 use super::fill::{Answer, Fill, Kept, Landing, Room};
 use super::{Caching, Held, Place, tier};
 use crate::cache::bans::Seen;
 use crate::cache::key;
 use crate::cache::life::Life;
-use crate::cache::policy::{self, Keep, Times, Wants};
-use crate::cache::range;
+use crate::cache::policy::{self, Times, Wants};
 use crate::cache::rules::Rules;
-use crate::cache::stored::{Body, Entry, Head, Stored, Varies};
+use crate::cache::stored::{Body, Entry, Stored};
 use crate::config::model::Action;
 use crate::env::{Clock, Env};
 use crate::message::cause::Cause;
@@ -482,100 +484,6 @@ impl<E: Env> InFlight<E> {
             }
         }
     }
-
-    /// A part, put together with what lies there (RFC 9111 section 3.4).
-    fn joined(
-        &self,
-        status: StatusCode,
-        headers: &HeaderMap,
-        head: Head,
-        keep: &Keep,
-        body: bytes::Bytes,
-    ) -> Option<Stored> {
-        let (first, total, bytes) = range::part(status.as_u16(), headers, body)?;
-        // What lies there now: more may have come meanwhile.
-        let there = self.caching().store.peek(self.under(keep));
-        let old = match &there {
-            Some(Entry::Response(stored)) => Some(stored),
-            _ => self.order.stored.as_ref(),
-        };
-        let body = range::join(old.map(|s| &**s), &head, first, total, bytes)?;
-        Some(Stored::new(200, head, body, keep.life))
-    }
-
-    /// Says under the primary key which fields choose, before the body is here, so that others find their own variant.
-    fn announce(&mut self, keep: &Keep) {
-        if keep.vary.is_empty() || self.fill.is_tainted() {
-            return;
-        }
-        let place = &mut self.order.place;
-        let caching = &self.conn.core.proxy.caching;
-        let varies = match caching.store.peek(&place.primary) {
-            Some(Entry::Varies(varies)) if varies.names == keep.vary => varies,
-            _ => {
-                let varies = Arc::new(Varies {
-                    names: keep.vary.clone(),
-                    generation: caching.draw(),
-                });
-                let entry = Entry::Varies(Arc::clone(&varies));
-                caching.store.put(&place.primary, entry);
-                varies
-            }
-        };
-        // Each time, so that it lives there for as long as the latest variant.
-        let entry = Entry::Varies(Arc::clone(&varies));
-        tier::put(&self.conn, &place.primary, &entry, self.seen, &keep.life);
-        let mut variant = place.primary.clone();
-        key::variant(&mut variant, &varies, &self.fill.request);
-        place.store_under = variant;
-    }
-
-    /// The key of a response with these selecting fields.
-    fn under(&self, keep: &Keep) -> &[u8] {
-        let place = &self.order.place;
-        if keep.vary.is_empty() {
-            &place.primary
-        } else {
-            &place.store_under
-        }
-    }
-
-    /// Stores, unless it was purged meanwhile.
-    fn put(&mut self, entry: Entry, keep: &Keep) -> bool {
-        if self.fill.is_tainted() {
-            return false;
-        }
-        let under = self.under(keep);
-        let stored = self.caching().store.put(under, entry.clone());
-        if self.fill.is_tainted() {
-            // Whoever purged before this look is answered here; whoever purges after it finds the entry.
-            self.caching().store.remove(under);
-            return false;
-        }
-        self.shared = tier::put(&self.conn, under, &entry, self.seen, &keep.life);
-        stored
-    }
-
-    /// What lies there is outdated.
-    fn forget(&self) {
-        if self.order.stored.is_some() {
-            self.caching().store.remove(&self.order.place.store_under);
-            tier::remove(&self.conn, &self.order.place.store_under);
-        }
-    }
-
-    /// It cannot be shared; with `personal` only because of who asked.
-    fn remember(&self, personal: bool) {
-        let until = self.now() + self.order.rules.uncacheable_for;
-        let key = &self.order.place.key;
-        self.caching().remember(key, personal, until);
-    }
-
-    fn release(&mut self, pass: bool) {
-        if let Some(leased) = self.leased.take() {
-            leased.release(pass);
-        }
-    }
 }
 
 /// Is it a stream of events, which each reader begins where it stands?
@@ -583,14 +491,4 @@ fn is_endless(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(|v| v.as_bytes());
     let essence = kind.and_then(|kind| kind.split(|b| *b == b';').next());
     essence.is_some_and(|e| e.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
-}
-
-/// Never fresh, nothing to validate it with, and not wanted stale: to store it would help nobody.
-fn is_useless(keep: &Keep, headers: &HeaderMap) -> bool {
-    let life = &keep.life;
-    let fresh = life.lifetime > life.initial_age && !life.no_cache;
-    let stale = life.stale_while_revalidate > 0 || life.stale_if_error > 0;
-    let validated =
-        headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
-    !(fresh || validated || (stale && !life.must_revalidate && !life.no_cache))
 }
