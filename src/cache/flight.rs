@@ -67,6 +67,11 @@ impl<T: Clone> Flights<T> {
         }
     }
 
+    /// Do requests for `key` go alone now?
+    pub fn is_passed(&self, now: Wall, key: &[u8]) -> bool {
+        self.passes.get(key).is_some_and(|until| now < *until)
+    }
+
     /// Has requests for `key` go alone until then. The oldest memory gives way.
     pub fn remember(&mut self, key: &[u8], until: Wall) {
         if self.max_passes == 0 {

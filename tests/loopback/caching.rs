@@ -7,6 +7,7 @@ mod differential;
 mod flights;
 mod hostile;
 mod outdated;
+mod ranges;
 mod stale;
 mod variants;
 

@@ -7,7 +7,7 @@ use super::{Gate, assert_hit, cached, crowd, get_with, said, target};
 use crate::support::backend::{Backend, reply};
 use crate::support::client::{Client, get};
 use crate::support::eventually;
-use crate::support::weir::Weir;
+use crate::support::weir::{Extra, Weir, config};
 use crate::support::wire::{Framing, Message};
 
 const MANY: usize = 1000;
@@ -211,13 +211,12 @@ fn what_may_not_be_stored_ends_with_its_last_reader() {
             }
         }
     });
-    let top = r#""cache": {}"#;
-    let extra = crate::support::weir::Extra {
-        top,
+    let extra = Extra {
+        top: r#""cache": {}"#,
         upstream: r#""max_in_flight": 1"#,
-        ..Default::default()
+        ..Extra::default()
     };
-    let weir = Weir::start(&crate::support::weir::config(&[backend.port], extra));
+    let weir = Weir::start(&config(&[backend.port], extra));
     let mut client = Client::connect(weir.port);
     client.send(get("/endless"));
     client.wire().head().expect("the head comes");
@@ -383,4 +382,121 @@ fn a_part_before_does_not_part_the_crowd() {
         assert_eq!(response.get("content-range"), None);
     }
     assert_eq!(backend.log().requests.len(), 1);
+}
+
+#[test]
+fn a_leader_who_leaves_before_the_head_takes_nothing_along() {
+    let gate = Gate::new();
+    let held = Arc::clone(&gate);
+    let backend = Backend::answering(move |_| {
+        held.wait();
+        reply(200, FRESH, "for others")
+    });
+    let mut weir = cached(&backend, "", "");
+    let leader = crowd(&weir, 1, &get("/left"));
+    eventually("it is under way", || gate.waiting() == 1);
+    let mut others = crowd(&weir, 2, &get("/left"));
+    drop(leader);
+    gate.open();
+    for client in &mut others {
+        let response = client.response("GET").expect("it is answered");
+        assert_eq!(response.text(), "for others");
+    }
+    assert_eq!(backend.log().requests.len(), 1);
+    assert!(weir.lives());
+}
+
+/// Who waits in the queue for a fetch that nobody wants any more would only delay those who do.
+#[test]
+fn who_leaves_the_queue_frees_its_place() {
+    const CROWD: usize = 50;
+    let gate = Gate::new();
+    let held = Arc::clone(&gate);
+    let backend = Backend::answering(move |r| {
+        if target(r) == "/first" {
+            held.wait();
+        }
+        reply(200, FRESH, target(r))
+    });
+    let extra = Extra {
+        top: r#""cache": {}"#,
+        upstream: r#""max_in_flight": 1"#,
+        ..Extra::default()
+    };
+    let weir = Weir::start(&config(&[backend.port], extra));
+    let mut first = crowd(&weir, 1, &get("/first"));
+    eventually("it runs", || gate.waiting() == 1);
+    let waiting = |weir: &Weir, count: usize| {
+        let line = format!("weir_upstream_waiting{{upstream=\"app\"}} {count}\n");
+        weir.admin("/metrics").text().contains(&line)
+    };
+    let queued: Vec<Client> = (0..CROWD)
+        .flat_map(|n| crowd(&weir, 1, &get(&format!("/{n}"))))
+        .collect();
+    eventually("all wait", || waiting(&weir, CROWD));
+    let mut patient = crowd(&weir, 2, &get("/0"));
+    drop(queued);
+    eventually("one is still wanted", || waiting(&weir, 1));
+    gate.open();
+    for client in &mut patient {
+        assert_eq!(client.response("GET").map(|r| r.text()), Ok("/0".into()));
+    }
+    assert_eq!(
+        first[0].response("GET").map(|r| r.text()),
+        Ok("/first".into())
+    );
+    assert_eq!(backend.log().requests.len(), 2);
+}
+
+/// Where a lifetime is only supposed, a stream without an end is nobody's but its reader's, and ends with that one.
+#[test]
+fn a_stream_of_events_is_each_readers_own() {
+    for kind in ["text/event-stream", "Text/Event-Stream; charset=utf-8"] {
+        let count = AtomicUsize::new(0);
+        let backend = Backend::start(move |conn| {
+            if conn.request().is_some() {
+                let number = count.fetch_add(1, Ordering::SeqCst);
+                conn.reply(format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n\
+                     6\r\ndata:{number}\r\n"
+                ));
+                conn.wait_for_close();
+            }
+        });
+        let weir = cached(&backend, r#""default_ttl": "30m""#, "");
+        let mut clients = Vec::new();
+        for number in 0..3 {
+            let mut client = crowd(&weir, 1, &get("/events")).remove(0);
+            client.wire().head().expect("the head comes");
+            client.wire().skip(3 + 5).expect("the first event comes");
+            let body = client.wire().body(Framing::Length(1));
+            assert_eq!(body, Ok(number.to_string().into_bytes()));
+            clients.push(client);
+        }
+        drop(clients);
+        eventually("no stream is left open", || backend.log().open == 0);
+    }
+}
+
+#[test]
+fn a_body_that_may_have_no_end_ends_with_its_last_reader() {
+    let backend = Backend::start(move |conn| {
+        if conn.request().is_some() {
+            conn.reply("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+            conn.wait_for_close();
+        }
+    });
+    let weir = cached(&backend, r#""default_ttl": "30m""#, "");
+    for round in 1..=2 {
+        let mut clients = crowd(&weir, 3, &get("/trickle"));
+        for client in &mut clients {
+            client.wire().head().expect("the head comes");
+        }
+        let stays = clients.pop();
+        drop(clients);
+        assert_eq!(backend.log().open, 1, "somebody reads it");
+        drop(stays);
+        eventually("it is given up", || backend.log().open == 0);
+        assert_eq!(backend.log().requests.len(), round);
+    }
 }

@@ -1,8 +1,11 @@
 //! What would poison a cache, or leak out of it: responses that are somebody's, and requests that spoil what others get.
 
-use super::{assert_hit, cached, get_with, said, warm};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{Gate, assert_hit, cached, crowd, get_with, said, warm};
 use crate::support::backend::{Backend, reply};
 use crate::support::client::{Client, get};
+use crate::support::eventually;
 use crate::support::wire::Message;
 
 /// What somebody alone may see carries who asked.
@@ -33,7 +36,9 @@ fn what_is_somebodys_is_not_shared() {
         let weir = cached(&backend, "", "");
         for round in 0..2 {
             let mine = weir.once(get_with("/me", asked));
-            assert!(!said(&mine).contains("hit"), "{fields:?} {asked:?} {round}");
+            // Authorized or not, whoever asks may have what was stored for all (RFC 9111 section 3.5).
+            let shared = asked.contains("Authorization") && round > 0;
+            assert_eq!(said(&mine).contains("hit"), shared, "{fields:?} {asked:?}");
             let other = weir.once(get("/me"));
             if !asked.contains("Authorization") {
                 assert!(
@@ -67,6 +72,48 @@ fn the_refusal_of_one_range_is_not_everybodys() {
         );
         let good = weir.once(get("/r"));
         assert_eq!((good.status, good.text().as_str()), (200, "yes"));
+    }
+}
+
+/// Whoever sends credentials or cookies gets an answer that may be theirs alone. The others share all the same.
+#[test]
+fn credentials_keep_nobody_else_from_sharing() {
+    for (cache, fields, credentials) in [
+        ("", "Cache-Control: max-age=60\r\n", "Authorization: x\r\n"),
+        (r#""default_ttl": "30m""#, "", "Cookie: a=b\r\n"),
+    ] {
+        let gates = [Gate::new(), Gate::new(), Gate::new()];
+        let [leader, own, shared] = gates.clone();
+        let count = AtomicUsize::new(0);
+        let backend = Backend::answering(move |r| {
+            let personal = r.get("authorization").or(r.get("cookie")).is_some();
+            match count.fetch_add(1, Ordering::SeqCst) {
+                0 => leader.wait(),
+                _ if personal => own.wait(),
+                _ => shared.wait(),
+            }
+            reply(200, fields, &who(r))
+        });
+        let weir = cached(&backend, cache, "\"workers\": 2");
+        let mut personal = crowd(&weir, 20, &get_with("/page", credentials));
+        eventually("one fetches for all", || gates[0].waiting() == 1);
+        gates[0].open();
+        eventually("then each for itself", || gates[1].waiting() == 19);
+        gates[1].open();
+        for client in &mut personal {
+            let response = client.response("GET").expect("it is answered");
+            assert_ne!(response.text(), "nobody/none");
+        }
+        backend.forget();
+        let mut plain = crowd(&weir, 20, &get("/page"));
+        eventually("one fetches for all", || gates[2].waiting() >= 1);
+        gates[2].open();
+        for client in &mut plain {
+            let response = client.response("GET").expect("it is answered");
+            assert_eq!(response.text(), "nobody/none");
+        }
+        assert_eq!(backend.log().requests.len(), 1, "{credentials:?}");
+        assert_hit(&weir.once(get("/page")));
     }
 }
 
