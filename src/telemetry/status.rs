@@ -1,6 +1,7 @@
-//! The state of upstreams at one moment, as the proxy reports it, and its form in `/metrics`.
+//! The state of upstreams and of the cache at one moment, as the proxy reports it, and its form in `/metrics`.
 
 use super::render::{Family, Labels};
+use crate::cache::store::Stats;
 
 /// One upstream now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,62 @@ pub struct BackendStatus {
     pub open_connections: u32,
     /// It is passed over since it refused or died.
     pub backed_off: bool,
+}
+
+/// The cache now, over all cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CachingStatus {
+    /// What lies in memory.
+    pub store: Stats,
+    /// Fetches that several requests may share.
+    pub flights: u64,
+    /// Bytes of bodies on their way in, which are held beside the store's.
+    pub filling: u64,
+    /// The Redis that replicas share, if there is one.
+    pub redis: Option<RedisStatus>,
+}
+
+/// The Redis tier. A core has a connection of its own, so that this is one core's until [`RedisStatus::sum`] joins them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RedisStatus {
+    /// It is connected, and was answered when it last asked.
+    pub up: bool,
+    /// It asks nothing for a while, since there were too many failures.
+    pub breaker_open: bool,
+    /// Looks that found a record, since the start.
+    pub hits: u64,
+    /// Looks that were answered with nothing.
+    pub misses: u64,
+    /// Looks that had no answer in time.
+    pub timeouts: u64,
+    /// Looks and writes that the connection or the server failed.
+    pub errors: u64,
+    /// Records that were not whole, not ours or of another key.
+    pub corrupt: u64,
+    /// Records written.
+    pub writes: u64,
+    /// Records that were not written, since too many waited.
+    pub dropped: u64,
+    /// Purges heard from other replicas.
+    pub bans: u64,
+}
+
+impl RedisStatus {
+    /// Several cores' as one: up if all of them are, open if one of them is. `None` when there is none.
+    pub fn sum(cores: impl IntoIterator<Item = RedisStatus>) -> Option<RedisStatus> {
+        cores.into_iter().reduce(|a, b| RedisStatus {
+            up: a.up && b.up,
+            breaker_open: a.breaker_open || b.breaker_open,
+            hits: a.hits + b.hits,
+            misses: a.misses + b.misses,
+            timeouts: a.timeouts + b.timeouts,
+            errors: a.errors + b.errors,
+            corrupt: a.corrupt + b.corrupt,
+            writes: a.writes + b.writes,
+            dropped: a.dropped + b.dropped,
+            bans: a.bans + b.bans,
+        })
+    }
 }
 
 /// Appends the gauges of `upstreams` in the OpenMetrics text format, without the final `# EOF`.
@@ -97,4 +154,96 @@ pub fn render(upstreams: &[UpstreamStatus], out: &mut String) {
         "1 while the backend is passed over after a failure.",
         &|b| Some(b.backed_off.into()),
     );
+}
+
+/// Appends what the cache is at in the OpenMetrics text format, without the final `# EOF`.
+pub fn render_caching(status: &CachingStatus, out: &mut String) {
+    let none = || Labels(&[]);
+    let gauges = [
+        (
+            "weir_cache_entries",
+            "Stored responses, with the notes of what they vary by.",
+            status.store.entries,
+        ),
+        (
+            "weir_cache_flights",
+            "Fetches under way that several requests may share.",
+            status.flights,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        Family::gauge(out, name, help).sample("", none(), value);
+    }
+    let bytes = [
+        (
+            "weir_cache_memory_bytes",
+            "What stored responses take, with their keys and fields.",
+            status.store.bytes,
+        ),
+        (
+            "weir_cache_memory_limit_bytes",
+            "What they may take.",
+            status.store.limit,
+        ),
+        (
+            "weir_cache_filling_bytes",
+            "Bodies on their way into the cache, which are held beside it.",
+            status.filling,
+        ),
+    ];
+    for (name, help, value) in bytes {
+        Family::bytes(out, name, help).sample("", none(), value);
+    }
+    let help = "Stored responses that gave way to others.";
+    Family::counter(out, "weir_cache_evictions", help).sample(
+        "_total",
+        none(),
+        status.store.evictions,
+    );
+    if let Some(redis) = &status.redis {
+        render_redis(redis, out);
+    }
+}
+
+fn render_redis(r: &RedisStatus, out: &mut String) {
+    let help = "1 while every core is connected to Redis.";
+    Family::gauge(out, "weir_redis_up", help).sample("", Labels(&[]), u8::from(r.up));
+    let help = "1 while a core asks Redis nothing, since it failed too often.";
+    Family::gauge(out, "weir_redis_breaker_open", help).sample(
+        "",
+        Labels(&[]),
+        u8::from(r.breaker_open),
+    );
+    let help = "Looks for a record in Redis, by what came of them.";
+    let mut family = Family::counter(out, "weir_redis_lookups", help);
+    let results = [
+        ("hit", r.hits),
+        ("miss", r.misses),
+        ("timeout", r.timeouts),
+        ("corrupt", r.corrupt),
+    ];
+    for (result, count) in results {
+        family.sample("_total", Labels(&[("result", result)]), count);
+    }
+    let counters = [
+        (
+            "weir_redis_errors",
+            "Commands that the connection or the server failed.",
+            r.errors,
+        ),
+        ("weir_redis_writes", "Records written to Redis.", r.writes),
+        (
+            "weir_redis_dropped_writes",
+            "Records that were not written, since too many waited.",
+            r.dropped,
+        ),
+        (
+            "weir_redis_purges_heard",
+            "Purges that came from other replicas.",
+            r.bans,
+        ),
+    ];
+    for (name, help, count) in counters {
+        Family::counter(out, name, help).sample("_total", Labels(&[]), count);
+    }
 }
