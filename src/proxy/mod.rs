@@ -24,15 +24,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{Notify, Semaphore};
 
+pub use self::caching::operate::{Purged, Replicas, StoredStatus, UrlFault, UrlStatus, normal_url};
 pub use self::server::{Bound, Drained, serve};
 
 use self::caching::Caching;
 use self::connect::Backend;
 use self::gate::Gate;
+use self::redis::Tier;
 use crate::config::model::{self, Config};
 use crate::engine::BackendId;
 use crate::engine::trace::Event;
@@ -46,6 +48,8 @@ pub struct Proxy<E: Env> {
     telemetry: Arc<Telemetry>,
     upstreams: Vec<Arc<Upstream<E>>>,
     caching: Caching,
+    /// The cache's second tier, as each core has it: what comes from outside the cores reaches it here.
+    tiers: Mutex<Vec<Weak<Tier<E>>>>,
     /// One for each listener: the client connections that may still be opened.
     permits: Vec<Arc<Semaphore>>,
     /// Addresses as bound, so that every core binds the port that the first one got.
@@ -133,6 +137,7 @@ impl<E: Env> Proxy<E> {
         Arc::new(Proxy {
             bound: Mutex::new(vec![None; config.listeners.len()]),
             caching: Caching::new(env, &config),
+            tiers: Mutex::default(),
             config,
             telemetry,
             upstreams,

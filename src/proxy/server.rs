@@ -255,7 +255,9 @@ fn tier<E: Env>(proxy: &Arc<Proxy<E>>, env: &E) -> Option<Arc<Tier<E>>> {
             }
         }
     };
-    Some(Tier::start(env, &Arc::new(redis.clone()), Arc::new(heard)))
+    let tier = Tier::start(env, &Arc::new(redis.clone()), Arc::new(heard));
+    proxy.add_tier(&tier);
+    Some(tier)
 }
 
 /// A connection permit first, then the socket: a client beyond the bound waits in the kernel's queue, not in our memory.

@@ -117,6 +117,9 @@ impl Telemetry {
                 block.add(self.cells.shed(upstream, reason));
             }
         }
+        if let Some(result) = x.cache {
+            block.add(self.cells.cached(x.listener, result));
+        }
         if let Some(log) = &self.log {
             log.write(&self.layout, x);
         }

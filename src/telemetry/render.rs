@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Write};
 
 use super::Layout;
 use super::cells::{BOUNDS, CAUSES, CODES, Cells, HISTOGRAM, bound_nanos};
+use crate::cache::status::CacheResult;
 use crate::engine::ShedReason;
 
 /// One metric family: its head is written when it begins.
@@ -109,6 +110,7 @@ pub(super) fn render(
         let labels = [("upstream", name.as_str())];
         family.sample("_total", Labels(&labels), total(cells.retried(u)));
     }
+    caching(layout, cells, total, out);
     connections(layout, cells, total, out);
     Family::counter(out, "weir_panics", "Panics that were caught.").sample(
         "_total",
@@ -206,6 +208,22 @@ fn refusals(layout: &Layout, cells: &Cells, total: &dyn Fn(usize) -> u64, out: &
         for reason in ShedReason::ALL {
             let labels = [("upstream", upstream.as_str()), ("reason", reason.name())];
             family.sample("_total", Labels(&labels), total(cells.shed(u, reason)));
+        }
+    }
+}
+
+/// Nothing for a listener none of whose routes is cached.
+fn caching(layout: &Layout, cells: &Cells, total: &dyn Fn(usize) -> u64, out: &mut String) {
+    let help = "Requests to cached routes, by what the cache did.";
+    let mut family = Family::counter(out, "weir_cache_requests", help);
+    for (l, listener) in layout.listeners.iter().enumerate() {
+        let counts = CacheResult::ALL.map(|result| (result, total(cells.cached(l, result))));
+        if counts.iter().all(|(_, count)| *count == 0) {
+            continue;
+        }
+        for (result, count) in counts {
+            let labels = [("listener", listener.as_str()), ("result", result.name())];
+            family.sample("_total", Labels(&labels), count);
         }
     }
 }

@@ -110,6 +110,16 @@ pub struct CacheBypass {
     pub cookies: Option<Vec<String>>,
 }
 
+/// A Redis that replicas share: its URL alone, or with settings.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RedisOrUrl {
+    /// "redis://[user:password@]host[:port][/database]".
+    Url(String),
+    /// With settings.
+    Redis(Box<Redis>),
+}
+
 /// A Redis that replicas share, as the cache's second tier.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]

@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use crate::cache::codec::Serializer;
 use crate::cache::rules::{QueryKey, Rules};
+use crate::config::cache::MEMORY;
 use crate::config::interpolate::escape;
 use crate::config::model::{Config, Redis, RedisServers};
 use crate::config::raw;
+use crate::config::redis::REDIS_PASSWORD;
 use crate::config::units::{format_duration, format_size};
 
-pub(super) fn memory(config: &Config) -> raw::Cache {
-    raw::Cache {
+/// Where nothing is cached and nothing was said of it, there is no section: it would be warned of.
+pub(super) fn memory(config: &Config) -> Option<raw::Cache> {
+    (config.is_cached() || config.cache.memory != MEMORY).then(|| raw::Cache {
         memory: Some(format_size(config.cache.memory).into()),
         rules: raw::CacheRules::default(),
-    }
+    })
 }
 
 pub(super) fn route(rules: Option<&Rules>) -> raw::RouteCacheOrOff {
@@ -52,7 +55,7 @@ pub(super) fn route(rules: Option<&Rules>) -> raw::RouteCacheOrOff {
     }))
 }
 
-/// A password is not printed: whoever runs the printed file gives it anew.
+/// A password is not printed: the file takes it from [`REDIS_PASSWORD`], and cannot be read without.
 pub(super) fn redis(r: &Redis) -> raw::Redis {
     let text = |(host, port): &(String, u16)| {
         if host.contains(':') {
@@ -89,7 +92,7 @@ pub(super) fn redis(r: &Redis) -> raw::Redis {
         password: r
             .password
             .as_ref()
-            .map(|_| "${WEIR_REDIS_PASSWORD:-}".into()),
+            .map(|_| format!("${{{REDIS_PASSWORD}}}")),
         database: Some(r.database),
         prefix: Some(escape(&r.prefix)),
         timeout: Some(format_duration(r.timeout).into()),

@@ -3,6 +3,7 @@ use crate::cache::purge::Purge;
 use crate::cache::stored::Entry;
 use crate::config::model;
 use crate::env::Env;
+use crate::telemetry::RedisStatus;
 use std::sync::Arc;
 use std::time::Duration;
 pub struct Tier<E>(std::marker::PhantomData<E>);
@@ -22,6 +23,9 @@ impl<E: Env> Tier<E> {
     pub fn put(&self, _: &[u8], _: Entry, _: Duration) {}
     pub fn remove(&self, _: &[u8]) {}
     pub fn purge(&self, _: &Purge) {}
+    pub fn status(&self) -> RedisStatus {
+        RedisStatus::default()
+    }
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(50)
     }
