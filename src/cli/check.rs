@@ -297,11 +297,12 @@ mod tests {
         assert_eq!((code, err.as_str()), (0, ""));
         for part in [
             "web: [::]:8080 (all interfaces, IPv4 and IPv6)",
-            "default: anything -> upstream web",
+            "default: anything -> upstream web, cached",
+            "caching     128MiB in memory, Redis at localhost:6379",
             "backends take 5 at once, bound for all: 5",
             "queue 10000 for 30s",
             "localhost:8081: http://localhost:8081; 3 at once",
-            "uncached (/caching)",
+            "160.0 MiB            0  the cache: 128MiB and what is being stored",
             "upstream web: 5 backend connections",
         ] {
             assert!(out.contains(part), "{part:?} is not in\n{out}");
@@ -347,7 +348,7 @@ mod tests {
         let (code, out, err) = check("good/first-user.json", true);
         assert_eq!(code, 0);
         assert!(
-            out.starts_with("{\n") && err.contains("warning: caching"),
+            out.starts_with("{\n") && out.contains("\"redis\"") && err.is_empty(),
             "{out}{err}"
         );
     }

@@ -45,7 +45,8 @@ pub(super) fn run(args: &RunArgs) -> io::Result<u8> {
             } else {
                 String::new()
             };
-            eprintln!("admin on http://{admin} (/metrics, /readyz, /healthz{taken})");
+            let cache = if config.is_cached() { ", /cache" } else { "" };
+            eprintln!("admin on http://{admin} (/metrics, /readyz, /healthz{cache}{taken})");
         }
         Ok(server.wait(&mut signals).await)
     })

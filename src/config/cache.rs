@@ -20,9 +20,6 @@ pub(crate) const MEMORY: u64 = 128 << 20;
 /// What a response without a word of its own lives for in the flat form, as the first user's did.
 const FLAT_TTL: Duration = Duration::from_secs(1800);
 
-/// The longest lifetime that a file may ask for. Protocols count it in 31 bits, which are some more years.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
-
 /// What the top of a file says.
 #[derive(Clone, Debug)]
 pub(crate) struct Defaults {
@@ -205,10 +202,6 @@ fn rules(o: &Object<'_>, r: &mut Rules) {
 /// A lifetime: caches count whole seconds.
 fn seconds(node: &Node<'_>) -> Option<Duration> {
     let found = node.duration_or_zero()?;
-    if found > LONGEST {
-        node.error("nothing in a cache lives for more than ten years");
-        return None;
-    }
     if found.subsec_nanos() > 0 {
         node.error("lifetimes in a cache are whole seconds");
         return None;

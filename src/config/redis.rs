@@ -165,7 +165,8 @@ fn section(o: &Object<'_>, mut redis: Redis) -> Redis {
     if let Some(found) = text("password") {
         redis.password = Some(found).filter(|t| !t.is_empty());
     }
-    if let Some(found) = o.get("database").and_then(|n| n.integer(0..=1000)) {
+    let database = o.get("database");
+    if let Some(found) = database.as_ref().and_then(|n| n.integer(0..=1000)) {
         redis.database = i64::try_from(found).unwrap_or(0);
     }
     if let Some(found) = text("prefix") {
@@ -180,10 +181,8 @@ fn section(o: &Object<'_>, mut redis: Redis) -> Redis {
     if let Some(found) = o.get("serializer").and_then(|n| n.word(&SERIALIZERS)) {
         redis.serializer = found;
     }
-    if matches!(redis.servers, RedisServers::Cluster(_))
-        && redis.database != 0
-        && let Some(node) = o.get("database")
-    {
+    if matches!(redis.servers, RedisServers::Cluster(_)) && redis.database != 0 {
+        let node = database.as_ref().unwrap_or(&o.node);
         node.error("a cluster has database 0 alone");
     }
     redis
@@ -191,8 +190,9 @@ fn section(o: &Object<'_>, mut redis: Redis) -> Redis {
 
 fn servers(o: &Object<'_>) -> Option<RedisServers> {
     let sentinel = o.get("sentinel").and_then(|n| n.string());
-    let cluster = o.get("cluster").and_then(|n| n.boolean()).unwrap_or(false);
-    if let (Some(_), true, Some(node)) = (&sentinel, cluster, o.get("cluster")) {
+    let said = o.get("cluster");
+    let cluster = said.as_ref().and_then(Node::boolean).unwrap_or(false);
+    if let (Some(_), true, Some(node)) = (&sentinel, cluster, said) {
         node.error("\"sentinel\" and \"cluster\" cannot stand together");
     }
     let node = o.get("servers");

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{DurationOrZero, DurationText, Off, Size};
+use super::{CacheQueryWord, CacheSerializer, DurationOrZero, DurationText, Off, Size};
 
 /// The cache: its memory, and defaults for every cached route.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -76,16 +76,6 @@ pub enum CacheQuery {
     Word(CacheQueryWord),
     /// All parameters but some.
     Without(CacheQueryWithout),
-}
-
-/// All of the query, or nothing.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CacheQueryWord {
-    /// All of it.
-    All,
-    /// Nothing.
-    None,
 }
 
 /// All parameters but some.
@@ -170,18 +160,4 @@ pub enum RedisTls {
 pub struct RedisCa {
     /// A file of authorities in PEM.
     pub ca: Option<String>,
-}
-
-/// The form of records.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CacheSerializer {
-    /// Binary.
-    None,
-    /// Binary.
-    Binary,
-    /// JSON.
-    Json,
-    /// Binary, compressed.
-    Lz4,
 }

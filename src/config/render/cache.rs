@@ -26,8 +26,8 @@ pub(super) fn route(rules: Option<&Rules>) -> raw::RouteCacheOrOff {
     let span = |d: Duration| Some(format_duration(d).into());
     let texts = |items: &mut dyn Iterator<Item = &str>| Some(items.map(escape).collect());
     let query = match &r.query {
-        QueryKey::All => raw::CacheQuery::Word(raw::CacheQueryWord::All),
-        QueryKey::None => raw::CacheQuery::Word(raw::CacheQueryWord::None),
+        QueryKey::All => raw::CacheQuery::Word("all".into()),
+        QueryKey::None => raw::CacheQuery::Word("none".into()),
         QueryKey::Without(names) => raw::CacheQuery::Without(raw::CacheQueryWithout {
             without: names.iter().map(|n| escape(n)).collect(),
         }),
@@ -98,9 +98,9 @@ pub(super) fn redis(r: &Redis) -> raw::Redis {
         timeout: Some(format_duration(r.timeout).into()),
         max_value: Some(format_size(r.max_value).into()),
         serializer: Some(match r.serializer {
-            Serializer::Binary => raw::CacheSerializer::Binary,
-            Serializer::Json => raw::CacheSerializer::Json,
-            Serializer::Lz4 => raw::CacheSerializer::Lz4,
+            Serializer::Binary => "binary".into(),
+            Serializer::Json => "json".into(),
+            Serializer::Lz4 => "lz4".into(),
         }),
     }
 }
