@@ -1,5 +1,5 @@
-//! The admin listener: health, readiness, metrics, and the cache with its purges, on a thread and a runtime of its own, so that it
-//! answers while every core is busy. Nothing but a purge changes the proxy's state. Absent: passwords and TLS. Whoever reaches
+//! The admin listener: health, readiness, metrics, and the cache with its purges, on a thread and a runtime of its own, so that
+//! it answers while every core is busy. Nothing but a purge changes the proxy's state. Absent: passwords and TLS. Whoever reaches
 //! the port may use it, except web pages (see `cache`).
 
 mod cache;

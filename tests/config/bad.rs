@@ -197,7 +197,7 @@ fn route_values_that_cannot_be_are_refused() {
             "not a number from 0 to 10",
         ),
         (
-            r#"{"upstream": "u", "cache": {"query": {"with": []}}}"#,
+            r#"{"upstream": "u", "cache": {"query": {}}}"#,
             "\"without\" is missing",
         ),
         (

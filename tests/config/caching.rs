@@ -133,6 +133,15 @@ fn a_route_is_cached_when_it_says_so_and_differs_in_what_it_says() {
 }
 
 #[test]
+fn the_readmes_file_is_fine() {
+    let config = good(&read(&fixtures("configs/good/caching.json")));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert!(
+        rules(&config, 0).is_some() && rules(&config, 1).is_some() && rules(&config, 2).is_none()
+    );
+}
+
+#[test]
 fn the_only_upstream_is_cached_by_the_section_at_the_top() {
     let text = r#"{"listeners": {"a": {"bind": ":1"}}, "upstreams": {"u": {"backends": ["http://h"]}}, "cache": {}}"#;
     assert!(rules(&good(text), 0).is_some());
@@ -188,7 +197,8 @@ fn a_full_file_warns_of_what_has_no_effect() {
         ),
         (
             "",
-            r#"{"upstream": "u", "match": {"path": {"prefix": "/api"}}, "cache": {"bypass": {"paths": ["/live", "/api/live", "/"]}}}"#,
+            r#"{"upstream": "u", "match": {"path": {"prefix": "/api"}},
+                "cache": {"bypass": {"paths": ["/live", "/api/live", "/"]}}}"#,
             "no request to this route begins with \"/live\" (/routes/0/cache/bypass/paths/0)",
         ),
     ] {

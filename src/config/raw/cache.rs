@@ -28,8 +28,8 @@ pub struct RouteCache {
 /// Rules of caching.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct CacheRules {
-    /// The lifetime of responses that say nothing of their own, in whole seconds. By default they are not stored; in the flat form
-    /// "30m".
+    /// The lifetime of responses that say nothing of their own, in whole seconds. By default they are not stored; in the flat
+    /// form "30m".
     pub default_ttl: Option<DurationOrZero>,
     /// The lifetime in the place of whatever a response says, in whole seconds. What is private stays so.
     pub ttl: Option<DurationOrZero>,
