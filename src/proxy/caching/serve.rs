@@ -58,10 +58,8 @@ pub fn can_answer(stored: &Stored, wants: &Wants, request: &HeaderMap) -> bool {
 pub fn answer(stored: &Stored, wants: &Wants, request: &HeaderMap, now: Wall) -> Response<Bytes> {
     let headers = head(stored, now);
     if wants.conditional && stored.status == 200 {
-        match conditional::evaluate(request, stored) {
-            Answer::Whole => {}
-            Answer::NotModified => return not_modified(&headers),
-            Answer::PreconditionFailed => return bare(StatusCode::PRECONDITION_FAILED),
+        if conditional::evaluate(request, stored) == Answer::NotModified {
+            return not_modified(&headers);
         }
     }
     if wants.range
