@@ -175,3 +175,47 @@ impl Exchange {
         matches!(self.reuse("", secs), Reuse::Fresh { .. })
     }
 }
+
+/// Every test that the README's matrix names is there.
+#[test]
+fn the_matrix_names_tests_that_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("the README");
+    let (_, section) = readme
+        .split_once("\n## What the cache supports\n")
+        .expect("the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let mut sources = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(root.join("tests/caching")).expect("this folder") {
+        let path = entry.expect("an entry").path();
+        if let Some(stem) = path.file_stem().filter(|_| path.is_file()) {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            sources.insert(stem.to_string_lossy().into_owned(), text);
+        }
+    }
+    let mut named = 0;
+    for row in section.lines().filter(|line| line.starts_with('|')) {
+        // A file is named before its tests, with `::` or by itself.
+        let mut file = String::new();
+        for word in row.split('`').skip(1).step_by(2) {
+            let name = match word.split_once("::") {
+                Some((of, name)) => {
+                    file = of.to_owned();
+                    name
+                }
+                None if sources.contains_key(word) => {
+                    file = word.to_owned();
+                    continue;
+                }
+                None if word.contains('_') => word,
+                None => continue,
+            };
+            named += 1;
+            let is_there = sources
+                .get(&file)
+                .is_some_and(|text| text.contains(&format!("fn {name}(")));
+            assert!(is_there, "`{name}` is not in {file:?}");
+        }
+    }
+    assert!(named > 40, "{named} tests are named");
+}

@@ -28,8 +28,8 @@ pub fn evaluate(request: &HeaderMap, stored: &Stored) -> Answer {
     }
 }
 
-/// Is If-Modified-Since no earlier than the last change? Where a response does not say when that was, Date stands in for it (RFC 9111
-/// section 4.3.2). `None` where there is no such condition, or none that can be read.
+/// Is If-Modified-Since no earlier than the last change? Where a response does not say when that was, Date stands in for it
+/// (RFC 9111 section 4.3.2). `None` where there is no such condition, or none that can be read.
 fn is_unmodified(request: &HeaderMap, stored: &Stored) -> Option<bool> {
     let mut lines = request.get_all(header::IF_MODIFIED_SINCE).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {

@@ -1,5 +1,5 @@
-//! HTTP dates in their three forms, as caches read them (RFC 9110 section 5.6.7, RFC 9111 section 4.2): without regard to case, and
-//! with a two-digit year that is told by the time at which it is read.
+//! HTTP dates in their three forms, as caches read them (RFC 9110 section 5.6.7, RFC 9111 section 4.2): without regard to case,
+//! and with a two-digit year that is told by the time at which it is read.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -10,8 +10,8 @@ const DAY: i64 = 86_400;
 /// The last second that a date with four digits of year can name.
 const LAST: u64 = 253_402_300_799;
 
-/// Seconds since the epoch, negative before it. The day of the week follows from the date and is not compared with it. `now` tells
-/// the century of a two-digit year: the latest that is no more than 50 years ahead.
+/// Seconds since the epoch, negative before it. The day of the week follows from the date and is not compared with it. `now`
+/// tells the century of a two-digit year: the latest that is no more than 50 years ahead.
 pub fn parse(text: &[u8], now: Wall) -> Option<i64> {
     let text = text.trim_ascii();
     let letters = text.iter().take_while(|b| b.is_ascii_alphabetic()).count();
@@ -55,7 +55,11 @@ fn asctime_form(text: &[u8]) -> Option<i64> {
         return None;
     };
     let (time, year) = split(rest, 8)?;
-    let day = if *d1 == b' ' { &[b'0', *d2] } else { &[*d1, *d2] };
+    let day = if *d1 == b' ' {
+        &[b'0', *d2]
+    } else {
+        &[*d1, *d2]
+    };
     let year = year.strip_prefix(b" ").filter(|y| y.len() == 4)?;
     at(
         digits(year)?,
@@ -93,8 +97,7 @@ fn time_of_day(text: &[u8]) -> Option<i64> {
         digits(&[*m1, *m2])?,
         digits(&[*s1, *s2])?,
     );
-    (hour < 24 && minute < 60 && second <= 60)
-        .then(|| hour * 3600 + minute * 60 + second.min(59))
+    (hour < 24 && minute < 60 && second <= 60).then(|| hour * 3600 + minute * 60 + second.min(59))
 }
 
 fn at(year: i64, month: i64, day: i64, time: i64) -> Option<i64> {
@@ -123,7 +126,9 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 }
 
 fn within_fifty_years(year: i64, month: i64, day: i64, time: i64, now: Wall) -> Option<i64> {
-    let now = i64::try_from(now.as_millis() / 1000).unwrap_or(i64::MAX).min(LAST as i64);
+    let now = i64::try_from(now.as_millis() / 1000)
+        .unwrap_or(i64::MAX)
+        .min(LAST as i64);
     // No year is shorter than 365 days, so this is at least the one that `now` lies in.
     let mut this = 1970 + now / (365 * DAY);
     while days(this, 1, 1) * DAY > now {
@@ -160,7 +165,11 @@ mod tests {
         for day in (0..146_097_i64).step_by(13).chain(0..1500) {
             let secs = day * DAY + day % DAY;
             let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(secs as u64));
-            assert_eq!(parse(text.as_bytes(), Wall::default()), Some(secs), "{text}");
+            assert_eq!(
+                parse(text.as_bytes(), Wall::default()),
+                Some(secs),
+                "{text}"
+            );
         }
         let known: [(&str, i64); 5] = [
             ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
@@ -170,9 +179,16 @@ mod tests {
             ("Sat, 31 Dec 2016 23:59:60 GMT", 1_483_228_799),
         ];
         for (text, secs) in known {
-            assert_eq!(parse(text.as_bytes(), Wall::default()), Some(secs), "{text}");
+            assert_eq!(
+                parse(text.as_bytes(), Wall::default()),
+                Some(secs),
+                "{text}"
+            );
         }
-        assert_eq!(format(Wall::from_millis(u64::MAX)), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(
+            format(Wall::from_millis(u64::MAX)),
+            "Fri, 31 Dec 9999 23:59:59 GMT"
+        );
     }
 
     #[test]

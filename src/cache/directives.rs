@@ -77,8 +77,8 @@ pub struct ResponseDirectives {
     pub no_store: bool,
     /// For everybody: freshness may be guessed.
     pub public: bool,
-    /// May be shared though the request was authorized (RFC 9111 section 3.5): public, must-revalidate or s-maxage, as the grammar
-    /// has them.
+    /// May be shared though the request was authorized (RFC 9111 section 3.5): public, must-revalidate or s-maxage, as the
+    /// grammar has them.
     pub lifts_authorization: bool,
     /// Never stale.
     pub must_revalidate: bool,
@@ -307,8 +307,8 @@ impl Argument<'_> {
     }
 }
 
-/// Calls `f` with each directive's name in lower case and its argument, out of all lines of the field. In what does not follow the
-/// grammar each word that forbids something is a directive of its own.
+/// Calls `f` with each directive's name in lower case and its argument, out of all lines of the field. In what does not follow
+/// the grammar each word that forbids something is a directive of its own.
 fn each(headers: &HeaderMap, field: &HeaderName, mut f: impl FnMut(&str, Argument<'_>)) {
     for line in headers.get_all(field) {
         items(line.as_bytes(), |item| {
@@ -340,8 +340,8 @@ fn forbidding_words(junk: &[u8], f: &mut impl FnMut(&str, Argument<'_>)) {
     }
 }
 
-/// Calls `f` with each item of a list. A semicolon parts them as well, since some servers write it so and no directive can hold it.
-/// A quote that never ends would swallow what follows it, so then quotes mean nothing.
+/// Calls `f` with each item of a list. A semicolon parts them as well, since some servers write it so and no directive can hold
+/// it. A quote that never ends would swallow what follows it, so then quotes mean nothing.
 fn items(line: &[u8], mut f: impl FnMut(&[u8])) {
     let mut cuts = Vec::new();
     let (mut quoted, mut escaped) = (false, false);

@@ -88,8 +88,8 @@ pub fn variant(out: &mut Vec<u8>, varies: &Varies, headers: &HeaderMap) {
     }
 }
 
-/// A field's values: as they are, each line by itself, since nobody knows what a blank or a comma means in them (RFC 9111 section 4.1).
-/// Of fields that are known to be lists, the items.
+/// A field's values: as they are, each line by itself, since nobody knows what a blank or a comma means in them (RFC 9111
+/// section 4.1). Of fields that are known to be lists, the items.
 fn values(out: &mut Vec<u8>, headers: &HeaderMap, name: &HeaderName) {
     let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let Some(first) = lines.next() else {

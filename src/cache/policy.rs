@@ -1,5 +1,5 @@
-//! What may be stored and what may be served, by a shared cache (RFC 9111, with RFC 5861, RFC 9213 and XFetch). Here: what a request
-//! asks, and what may be stored; the rest in a room for each question.
+//! What may be stored and what may be served, by a shared cache (RFC 9111, with RFC 5861, RFC 9213 and XFetch). Here: what a
+//! request asks, and what may be stored; the rest in a room for each question.
 //!
 //! Absent: the answer to a condition or a range (`conditional`, `range`), keys (`key`), and doing any of it.
 
@@ -177,8 +177,8 @@ impl Uncacheable {
     }
 }
 
-/// May this response be stored, and for how long (RFC 9111 section 3)? `headers` are the backend's, without hop-by-hop fields. The
-/// part of a 206 is judged as a 200, by whoever asked for one.
+/// May this response be stored, and for how long (RFC 9111 section 3)? `headers` are the backend's, without hop-by-hop fields.
+/// The part of a 206 is judged as a 200, by whoever asked for one.
 ///
 /// # Errors
 /// Why it may not.
@@ -222,7 +222,8 @@ pub fn store(
         return Err(Uncacheable::Authorization);
     }
     let vary = vary(headers).ok_or(Uncacheable::VaryAll)?;
-    let life = freshness::life(rules, &d, status, headers, times).ok_or(Uncacheable::NoFreshness)?;
+    let life =
+        freshness::life(rules, &d, status, headers, times).ok_or(Uncacheable::NoFreshness)?;
     if !life.explicit && (wants.authorized || wants.cookie) {
         return Err(Uncacheable::Cookie);
     }

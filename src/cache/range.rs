@@ -77,7 +77,8 @@ fn if_range(request: &HeaderMap, stored: &Stored) -> bool {
     stored.head.get("last-modified") == Some(condition) && is_strong_date(condition, stored)
 }
 
-/// A response that was made a second or more after its last change: nothing can have changed twice since (RFC 9110 section 8.8.2.2).
+/// A response that was made a second or more after its last change: nothing can have changed twice since (RFC 9110 section
+/// 8.8.2.2).
 fn is_strong_date(modified: &[u8], stored: &Stored) -> bool {
     let read = |text: &[u8]| date::parse(text, stored.life.received);
     let made = stored.head.get("date").and_then(read);

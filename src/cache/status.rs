@@ -114,7 +114,8 @@ impl fmt::Display for CacheStatus {
     /// The member of this cache in the Cache-Status list.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("weir")?;
-        // They exclude each other (RFC 9211 section 2.1): what went forward is no hit, though the store has the answer in the end.
+        // They exclude each other (RFC 9211 section 2.1): what went forward is no hit, though the store has the answer in the
+        // end.
         match self.forward {
             None if self.hit => f.write_str("; hit")?,
             None => {}

@@ -64,7 +64,12 @@ fn the_first_age_counts() {
 /// RFC 9111 section 1.2.2: what overflows is the greatest, and so stale.
 #[test]
 fn an_age_that_overflows_is_the_greatest() {
-    for huge in ["2147483648", "4294967296", "18446744073709551616", "9999999999999999999999"] {
+    for huge in [
+        "2147483648",
+        "4294967296",
+        "18446744073709551616",
+        "9999999999999999999999",
+    ] {
         let said = got(&[("cache-control", "max-age=9999999999"), ("age", huge)]);
         assert_eq!(said.life().age(after(5)), 1 << 31, "{huge}");
         assert!(!said.is_fresh(0), "{huge}");

@@ -14,7 +14,8 @@ fn unchanged(stored: Fields<'_>, request: Fields<'_>) -> bool {
 /// RFC 9110 section 13.1.2: If-None-Match names the stored tag, by weak comparison, or everything.
 #[test]
 fn if_none_match_compares_weakly() {
-    let tags = |stored: &str, asked: &str| unchanged(&[("etag", stored)], &[("if-none-match", asked)]);
+    let tags =
+        |stored: &str, asked: &str| unchanged(&[("etag", stored)], &[("if-none-match", asked)]);
     assert!(tags("\"a\"", "\"a\""));
     assert!(tags("W/\"a\"", "\"a\""));
     assert!(tags("\"a\"", "W/\"a\""));
@@ -22,7 +23,17 @@ fn if_none_match_compares_weakly() {
     assert!(tags("\"a\"", "*"));
     assert!(tags("\"a\"", "\"b\", W/\"c\",\"a\""));
     assert!(tags("\"\"", "\"\""));
-    for asked in ["\"b\"", "\"A\"", "a", "", "\"a", "\"b\", \"c\"", "'a'", "\"*\"", "w/\"a\""] {
+    for asked in [
+        "\"b\"",
+        "\"A\"",
+        "a",
+        "",
+        "\"a",
+        "\"b\", \"c\"",
+        "'a'",
+        "\"*\"",
+        "w/\"a\"",
+    ] {
         assert!(!tags("\"a\"", asked), "{asked:?}");
     }
     assert!(!unchanged(&[], &[("if-none-match", "\"a\"")]));
@@ -32,7 +43,8 @@ fn if_none_match_compares_weakly() {
 /// RFC 9110 section 8.8.3: a tag may hold commas and backslashes, which escape nothing.
 #[test]
 fn tags_are_no_quoted_strings() {
-    let tags = |stored: &str, asked: &str| unchanged(&[("etag", stored)], &[("if-none-match", asked)]);
+    let tags =
+        |stored: &str, asked: &str| unchanged(&[("etag", stored)], &[("if-none-match", asked)]);
     assert!(tags("\"a,b\"", "\"x\", \"a,b\""));
     assert!(!tags("\"b\"", "\"a, \"b\"\""));
     assert!(tags("\"a\\\"", "\"a\\\", \"b\""));
@@ -51,12 +63,21 @@ fn several_lines_are_one_list() {
 #[test]
 fn if_modified_since_compares_dates() {
     let modified = date(-100);
-    let since = |offset| unchanged(&[("last-modified", &modified)], &[("if-modified-since", &date(offset))]);
+    let since = |offset| {
+        unchanged(
+            &[("last-modified", &modified)],
+            &[("if-modified-since", &date(offset))],
+        )
+    };
     assert!(since(-100) && since(-99) && since(1000));
     assert!(!since(-101));
     // In another form it is the same date.
     let stored = [("last-modified", "Fri, 15 Jan 2027 07:00:00 GMT")];
-    for same in ["Friday, 15-Jan-27 07:00:00 GMT", "Fri Jan 15 07:00:00 2027", "fri, 15 jan 2027 07:00:00 gmt"] {
+    for same in [
+        "Friday, 15-Jan-27 07:00:00 GMT",
+        "Fri Jan 15 07:00:00 2027",
+        "fri, 15 jan 2027 07:00:00 gmt",
+    ] {
         assert!(unchanged(&stored, &[("if-modified-since", same)]), "{same}");
     }
 }
@@ -71,7 +92,10 @@ fn without_last_modified_date_counts() {
     assert!(unchanged(&[], &[("if-modified-since", &date(0))]));
     assert!(!unchanged(&[], &[("if-modified-since", &date(-1))]));
     // A Last-Modified that cannot be read says nothing.
-    assert!(!unchanged(&[("last-modified", "x"), ("date", &made)], &[("if-modified-since", &date(-101))]));
+    assert!(!unchanged(
+        &[("last-modified", "x"), ("date", &made)],
+        &[("if-modified-since", &date(-101))]
+    ));
 }
 
 /// RFC 9110 section 13.1.3: what is no date, or more than one, is no condition.
@@ -80,9 +104,15 @@ fn a_condition_that_is_no_date_is_none() {
     let modified = date(-100);
     let stored = [("last-modified", modified.as_str())];
     for junk in ["", "0", "yesterday", "Fri, 15 Jan 2027 08:00:00 PST"] {
-        assert!(!unchanged(&stored, &[("if-modified-since", junk)]), "{junk:?}");
+        assert!(
+            !unchanged(&stored, &[("if-modified-since", junk)]),
+            "{junk:?}"
+        );
     }
-    let twice = [("if-modified-since", modified.as_str()), ("if-modified-since", modified.as_str())];
+    let twice = [
+        ("if-modified-since", modified.as_str()),
+        ("if-modified-since", modified.as_str()),
+    ];
     assert!(!unchanged(&stored, &twice));
 }
 
@@ -92,18 +122,32 @@ fn if_none_match_comes_first() {
     let modified = date(-100);
     let stored = [("etag", "\"a\""), ("last-modified", modified.as_str())];
     let now = date(0);
-    assert!(!unchanged(&stored, &[("if-none-match", "\"b\""), ("if-modified-since", &now)]));
+    assert!(!unchanged(
+        &stored,
+        &[("if-none-match", "\"b\""), ("if-modified-since", &now)]
+    ));
     let old = date(-9999);
-    assert!(unchanged(&stored, &[("if-none-match", "\"a\""), ("if-modified-since", &old)]));
-    assert!(!unchanged(&stored, &[("if-none-match", ""), ("if-modified-since", &now)]));
+    assert!(unchanged(
+        &stored,
+        &[("if-none-match", "\"a\""), ("if-modified-since", &old)]
+    ));
+    assert!(!unchanged(
+        &stored,
+        &[("if-none-match", ""), ("if-modified-since", &now)]
+    ));
 }
 
-/// RFC 9110 section 13.2.2 and RFC 9111 section 4.3.2: If-Match and If-Unmodified-Since are for origin servers to evaluate, so that
-/// a request with one of them goes there.
+/// RFC 9110 section 13.2.2 and RFC 9111 section 4.3.2: If-Match and If-Unmodified-Since are for origin servers to evaluate, so
+/// that a request with one of them goes there.
 #[test]
 fn if_match_goes_to_the_origin() {
     for name in ["if-match", "if-unmodified-since"] {
-        let asked = policy::ask(&Rules::default(), &Method::GET, "/", &map(&[(name, "\"a\"")]));
+        let asked = policy::ask(
+            &Rules::default(),
+            &Method::GET,
+            "/",
+            &map(&[(name, "\"a\"")]),
+        );
         assert!(matches!(asked, Ask::Bypass(Forward::Bypass)), "{name}");
     }
 }

@@ -62,7 +62,8 @@ fn junk_in_expires_is_the_past() {
         "Fri, 15 Jan 2027 09:60:00 GMT",
         "15 Jan 2027 09:00:00 GMT",
     ] {
-        let said = got(&[("expires", value)]).rules(|r| r.default_ttl = Some(Duration::from_secs(99)));
+        let said =
+            got(&[("expires", value)]).rules(|r| r.default_ttl = Some(Duration::from_secs(99)));
         assert_eq!(said.fresh_for(), 0, "{value:?}");
         assert!(said.life().explicit);
     }
@@ -88,7 +89,10 @@ fn expires_in_all_three_forms() {
         assert_eq!(got(&[("expires", value)]).fresh_for(), 60, "{value}");
     }
     // One digit of day has a blank before it.
-    let said = got(&[("expires", "Sat Jan 16 08:00:00 2027"), ("date", "Sat Jan  9 08:00:00 2027")]);
+    let said = got(&[
+        ("expires", "Sat Jan 16 08:00:00 2027"),
+        ("date", "Sat Jan  9 08:00:00 2027"),
+    ]);
     assert_eq!(said.life().lifetime, 7 * 86_400);
 }
 
@@ -116,7 +120,10 @@ fn two_digits_of_a_year_lie_within_fifty_years() {
     assert!(lifetime("28") >= years(1));
     assert!(lifetime("70") >= years(43), "2070 is 43 years ahead");
     assert!(lifetime("76") >= years(49), "2076 is 49 years ahead");
-    assert!(lifetime("77") >= years(50), "2077 is 50 years ahead and not more");
+    assert!(
+        lifetime("77") >= years(50),
+        "2077 is 50 years ahead and not more"
+    );
     assert_eq!(lifetime("78"), 0, "1978");
     assert_eq!(lifetime("94"), 0, "1994");
     assert_eq!(lifetime("26"), 0, "2026");
@@ -170,7 +177,12 @@ fn an_unreadable_lifetime_is_none() {
 /// RFC 9111 section 1.2.2: what is too large is the greatest; nothing wraps around.
 #[test]
 fn huge_lifetimes_are_capped() {
-    for digits in ["2147483648", "4294967296", "4294967297", "99999999999999999999999999"] {
+    for digits in [
+        "2147483648",
+        "4294967296",
+        "4294967297",
+        "99999999999999999999999999",
+    ] {
         let said = cc(&format!("max-age={digits}"));
         assert_eq!(said.life().lifetime, 1 << 31, "{digits}");
     }
@@ -181,17 +193,29 @@ fn huge_lifetimes_are_capped() {
 /// RFC 9111 section 5.2.2.1: max-age overrides Expires, also one in the past.
 #[test]
 fn max_age_overrides_expires() {
-    assert_eq!(got(&[("cache-control", "max-age=60"), ("expires", "0")]).fresh_for(), 60);
+    assert_eq!(
+        got(&[("cache-control", "max-age=60"), ("expires", "0")]).fresh_for(),
+        60
+    );
     let expires = date(60);
-    assert_eq!(got(&[("cache-control", "max-age=0"), ("expires", &expires)]).fresh_for(), 0);
+    assert_eq!(
+        got(&[("cache-control", "max-age=0"), ("expires", &expires)]).fresh_for(),
+        0
+    );
 }
 
 /// RFC 9111 section 5.4: Pragma in a response has no meaning.
 #[test]
 fn pragma_in_a_response_says_nothing() {
-    assert_eq!(got(&[("cache-control", "max-age=60"), ("pragma", "no-cache")]).fresh_for(), 60);
+    assert_eq!(
+        got(&[("cache-control", "max-age=60"), ("pragma", "no-cache")]).fresh_for(),
+        60
+    );
     let expires = date(60);
-    assert_eq!(got(&[("expires", &expires), ("pragma", "no-cache")]).fresh_for(), 60);
+    assert_eq!(
+        got(&[("expires", &expires), ("pragma", "no-cache")]).fresh_for(),
+        60
+    );
 }
 
 /// RFC 9111 section 4.2.2: a tenth of the time since the last change, a day at most, and only where that is configured.
@@ -199,14 +223,19 @@ fn pragma_in_a_response_says_nothing() {
 fn a_guess_is_a_tenth_and_a_day_at_most() {
     let fresh_for = |secs: i64| {
         let modified = date(-secs);
-        got(&[("last-modified", &modified)]).rules(GUESSING).fresh_for()
+        got(&[("last-modified", &modified)])
+            .rules(GUESSING)
+            .fresh_for()
     };
     assert_eq!(fresh_for(1000), 100);
     assert_eq!(fresh_for(9), 0);
     assert_eq!(fresh_for(864_000), 86_400);
     assert_eq!(fresh_for(8_640_000), 86_400);
     let modified = date(-1000);
-    assert_eq!(got(&[("last-modified", &modified)]).refused(), Uncacheable::NoFreshness);
+    assert_eq!(
+        got(&[("last-modified", &modified)]).refused(),
+        Uncacheable::NoFreshness
+    );
     // A change yet to come tells nothing.
     let modified = date(1000);
     let said = got(&[("last-modified", &modified)]).rules(GUESSING);
@@ -222,10 +251,16 @@ fn a_guess_is_only_made_for_some_statuses() {
             continue;
         }
         let heuristic = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501].contains(&status);
-        let said = got(&[("last-modified", &modified)]).status(status).rules(GUESSING);
+        let said = got(&[("last-modified", &modified)])
+            .status(status)
+            .rules(GUESSING);
         assert_eq!(said.store().is_ok(), heuristic, "{status}");
         let public = got(&[("last-modified", &modified), ("cache-control", "public")]);
-        assert_eq!(public.status(status).rules(GUESSING).fresh_for(), 100, "{status}");
+        assert_eq!(
+            public.status(status).rules(GUESSING).fresh_for(),
+            100,
+            "{status}"
+        );
     }
 }
 
@@ -233,7 +268,11 @@ fn a_guess_is_only_made_for_some_statuses() {
 #[test]
 fn no_guess_beside_something_explicit() {
     let modified = date(-1000);
-    for (name, value) in [("cache-control", "max-age=0"), ("cache-control", "max-age=x"), ("expires", "0")] {
+    for (name, value) in [
+        ("cache-control", "max-age=0"),
+        ("cache-control", "max-age=x"),
+        ("expires", "0"),
+    ] {
         let said = got(&[("last-modified", &modified), (name, value)]).rules(GUESSING);
         assert_eq!(said.fresh_for(), 0, "{name}: {value}");
     }
@@ -260,7 +299,12 @@ fn the_configured_default_is_a_guess() {
 #[test]
 fn the_configured_ttl_replaces_lifetimes_alone() {
     let ttl = |r: &mut Rules| r.ttl = Some(Duration::from_secs(300));
-    for said in [cc("max-age=5"), cc("s-maxage=9999"), got(&[]), got(&[("expires", "0")])] {
+    for said in [
+        cc("max-age=5"),
+        cc("s-maxage=9999"),
+        got(&[]),
+        got(&[("expires", "0")]),
+    ] {
         assert_eq!(said.rules(ttl).fresh_for(), 300);
     }
     assert_eq!(cc("max-age=5").status(503).rules(ttl).fresh_for(), 300);
@@ -268,7 +312,10 @@ fn the_configured_ttl_replaces_lifetimes_alone() {
         let said = got(&[]).status(status).rules(ttl);
         assert_eq!(said.refused(), Uncacheable::NoFreshness, "{status}");
     }
-    assert_eq!(cc("private, max-age=5").rules(ttl).refused(), Uncacheable::Private);
+    assert_eq!(
+        cc("private, max-age=5").rules(ttl).refused(),
+        Uncacheable::Private
+    );
     assert_eq!(cc("no-store").rules(ttl).refused(), Uncacheable::NoStore);
     assert!(cc("no-cache").rules(ttl).life().no_cache);
     let authorized = cc("max-age=5").request(&[("authorization", "x")]);
@@ -280,5 +327,8 @@ fn the_configured_ttl_replaces_lifetimes_alone() {
 fn immutable_prolongs_nothing() {
     assert_eq!(cc("immutable").refused(), Uncacheable::NoFreshness);
     assert_eq!(cc("max-age=60, immutable").fresh_for(), 60);
-    assert_eq!(cc("max-age=60, immutable").reuse("no-cache", 0), Reuse::Validate);
+    assert_eq!(
+        cc("max-age=60, immutable").reuse("no-cache", 0),
+        Reuse::Validate
+    );
 }

@@ -1,4 +1,5 @@
-//! Whatever bytes a backend or a client sends: no panic, no time that grows with the square, and nothing shared that was forbidden.
+//! Whatever bytes a backend or a client sends: no panic, no time that grows with the square, and nothing shared that was
+//! forbidden.
 
 use proptest::prelude::*;
 
@@ -43,7 +44,10 @@ fn run_all(fields: &HeaderMap, status: u16, now: Wall, other: Wall) {
         key_headers: vec!["x-a".parse().unwrap()],
         ..Rules::default()
     };
-    let times = Times { requested: other, received: now };
+    let times = Times {
+        requested: other,
+        received: now,
+    };
     let _ = RequestDirectives::of(fields);
     let wants = match policy::ask(&rules, &Method::GET, "/", fields) {
         Ask::Use(wants) => wants,
@@ -52,14 +56,26 @@ fn run_all(fields: &HeaderMap, status: u16, now: Wall, other: Wall) {
     let mut primary = Vec::new();
     key::primary(&mut primary, &rules, "http", "h", "/", Some("a"), fields);
     let names = READ.iter().map(|n| n.parse().unwrap()).collect();
-    key::variant(&mut primary, &Varies { names, generation: 1 }, fields);
+    key::variant(
+        &mut primary,
+        &Varies {
+            names,
+            generation: 1,
+        },
+        fields,
+    );
     let _ = policy::also_invalidates("http", "h", "/a?b", fields);
     let _ = range::part(206, fields, Bytes::from_static(b"abc"));
     let Ok(keep) = policy::store(&rules, &Wants::default(), status, fields, times) else {
         return;
     };
     let head = policy::head_of(fields, &keep, now);
-    let stored = Stored::new(status, head, Body::Whole(Bytes::from_static(b"abc")), keep.life);
+    let stored = Stored::new(
+        status,
+        head,
+        Body::Whole(Bytes::from_static(b"abc")),
+        keep.life,
+    );
     for time in [now, other] {
         let _ = policy::reuse(&keep.life, false, &wants, time);
         let _ = policy::on_error(&keep.life, &wants, time);
@@ -82,11 +98,53 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
 }
 
 const PIECES: &[&str] = &[
-    "max-age=", "s-maxage=", "no-store", "private", "no-cache", "public", "must-revalidate", "must-understand",
-    "stale-while-revalidate=", "=", ",", ";", " ", "\"", "\\", "(", ")", "?0", "?1", "*", "-", "0", "1",
-    "99999999999999999999", "W/", "\"a\"", "bytes=", "bytes ", "0-1", "/", "..", "//", "http://h", ":", "[", "%2e", "%",
-    "gzip", ";q=0.5", "Fri, 15 Jan 2027 08:00:00 GMT", "Friday, 15-Jan-27 08:00:00 GMT", "Fri Jan 15 08:00:00 2027",
-    "Sun, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 0000 00:00:00 GMT", "x-a", "vary", "\u{fc}",
+    "max-age=",
+    "s-maxage=",
+    "no-store",
+    "private",
+    "no-cache",
+    "public",
+    "must-revalidate",
+    "must-understand",
+    "stale-while-revalidate=",
+    "=",
+    ",",
+    ";",
+    " ",
+    "\"",
+    "\\",
+    "(",
+    ")",
+    "?0",
+    "?1",
+    "*",
+    "-",
+    "0",
+    "1",
+    "99999999999999999999",
+    "W/",
+    "\"a\"",
+    "bytes=",
+    "bytes ",
+    "0-1",
+    "/",
+    "..",
+    "//",
+    "http://h",
+    ":",
+    "[",
+    "%2e",
+    "%",
+    "gzip",
+    ";q=0.5",
+    "Fri, 15 Jan 2027 08:00:00 GMT",
+    "Friday, 15-Jan-27 08:00:00 GMT",
+    "Fri Jan 15 08:00:00 2027",
+    "Sun, 31 Dec 9999 23:59:59 GMT",
+    "Thu, 01 Jan 0000 00:00:00 GMT",
+    "x-a",
+    "vary",
+    "\u{fc}",
 ];
 
 fn fields() -> impl Strategy<Value = HeaderMap> {
@@ -125,14 +183,37 @@ proptest! {
     }
 }
 
-/// A head of 32 KiB of one pattern must cost about what 32 heads of 1 KiB cost. Nothing is timed: there are so many of them that a
-/// reader whose work grows with the square would be noticed by whoever waits for this test.
+/// A head of 32 KiB of one pattern must cost about what 32 heads of 1 KiB cost. Nothing is timed: there are so many of them
+/// that a reader whose work grows with the square would be noticed by whoever waits for this test.
 #[test]
 fn large_heads_cost_in_proportion() {
     let now = after(0);
     for pattern in [
-        ",", " ", "\"", "\\", "a", "a,", "a=1,", "a;", "\"a\",", "\"\\", "W/\"a\",", "private=\"a\",", "no-cache=\"b\",", "1,",
-        "0-0,", "gzip;q=0.1,", "../", "%2e/", "//", "?", "(", "a=(1 2),", ":", "-", "x=\"",
+        ",",
+        " ",
+        "\"",
+        "\\",
+        "a",
+        "a,",
+        "a=1,",
+        "a;",
+        "\"a\",",
+        "\"\\",
+        "W/\"a\",",
+        "private=\"a\",",
+        "no-cache=\"b\",",
+        "1,",
+        "0-0,",
+        "gzip;q=0.1,",
+        "../",
+        "%2e/",
+        "//",
+        "?",
+        "(",
+        "a=(1 2),",
+        ":",
+        "-",
+        "x=\"",
     ] {
         let text = pattern.repeat(32 * 1024 / pattern.len());
         for name in READ {

@@ -13,7 +13,10 @@ fn successful_unsafe_requests_invalidate() {
         assert_eq!(statuses, (200..400).collect::<Vec<_>>(), "{name}");
     }
     for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE] {
-        assert!((100..600).all(|status| !invalidates(&method, status)), "{method}");
+        assert!(
+            (100..600).all(|status| !invalidates(&method, status)),
+            "{method}"
+        );
     }
 }
 
@@ -79,10 +82,22 @@ fn the_same_origin_is_known_in_every_spelling() {
     assert_eq!(targets("http://example.com"), ["/"]);
     assert_eq!(targets("http://example.com?x"), ["/?x"]);
     assert_eq!(targets("http://example.com#x"), ["/"]);
-    assert_eq!(targets_at("https", "example.com", "https://example.com:443/x"), ["/x"]);
-    assert_eq!(targets_at("http", "example.com:8080", "http://example.com:8080/x"), ["/x"]);
-    assert_eq!(targets_at("http", "example.com:8080", "http://Example.com:08080/x"), ["/x"]);
-    assert_eq!(targets_at("http", "[::1]:8080", "http://[::1]:8080/x"), ["/x"]);
+    assert_eq!(
+        targets_at("https", "example.com", "https://example.com:443/x"),
+        ["/x"]
+    );
+    assert_eq!(
+        targets_at("http", "example.com:8080", "http://example.com:8080/x"),
+        ["/x"]
+    );
+    assert_eq!(
+        targets_at("http", "example.com:8080", "http://Example.com:08080/x"),
+        ["/x"]
+    );
+    assert_eq!(
+        targets_at("http", "[::1]:8080", "http://[::1]:8080/x"),
+        ["/x"]
+    );
     assert_eq!(targets_at("http", "[::1]", "http://[::1]:80/x"), ["/x"]);
 }
 
@@ -110,8 +125,14 @@ fn other_origins_are_left_alone() {
     ] {
         assert_eq!(targets(location), [""; 0], "{location}");
     }
-    assert_eq!(targets_at("https", "example.com", "http://example.com/x"), [""; 0]);
-    assert_eq!(targets_at("http", "example.com:8080", "http://example.com/x"), [""; 0]);
+    assert_eq!(
+        targets_at("https", "example.com", "http://example.com/x"),
+        [""; 0]
+    );
+    assert_eq!(
+        targets_at("http", "example.com:8080", "http://example.com/x"),
+        [""; 0]
+    );
     assert_eq!(targets_at("http", "[::1]", "http://[::2]/x"), [""; 0]);
 }
 
@@ -128,5 +149,11 @@ fn junk_invalidates_nothing() {
 fn both_fields_count() {
     let fields = map(&[("location", "/x"), ("content-location", "/y")]);
     let found = also_invalidates("http", "h", "/", &fields);
-    assert_eq!(found, [("h".to_owned(), "/x".to_owned()), ("h".to_owned(), "/y".to_owned())]);
+    assert_eq!(
+        found,
+        [
+            ("h".to_owned(), "/x".to_owned()),
+            ("h".to_owned(), "/y".to_owned())
+        ]
+    );
 }

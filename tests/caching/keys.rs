@@ -7,7 +7,14 @@ use weirkeeper::cache::key::{authority, primary, url, variant};
 use weirkeeper::cache::rules::QueryKey;
 use weirkeeper::cache::stored::Varies;
 
-fn key(rules: &Rules, scheme: &str, host: &str, path: &str, query: Option<&str>, fields: Fields<'_>) -> Vec<u8> {
+fn key(
+    rules: &Rules,
+    scheme: &str,
+    host: &str,
+    path: &str,
+    query: Option<&str>,
+    fields: Fields<'_>,
+) -> Vec<u8> {
     let mut out = Vec::new();
     primary(&mut out, rules, scheme, host, path, query, &map(fields));
     out
@@ -35,17 +42,29 @@ fn the_url_is_the_key() {
     let rules = Rules::default();
     assert_eq!(path_key(&rules, "/a", None), "http://h/a");
     assert_eq!(path_key(&rules, "/a", Some("")), "http://h/a?");
-    assert_eq!(path_key(&rules, "/a", Some("b=c&b=d&a")), "http://h/a?b=c&b=d&a");
-    assert_ne!(path_key(&rules, "/a", Some("x=1&y=2")), path_key(&rules, "/a", Some("y=2&x=1")));
+    assert_eq!(
+        path_key(&rules, "/a", Some("b=c&b=d&a")),
+        "http://h/a?b=c&b=d&a"
+    );
+    assert_ne!(
+        path_key(&rules, "/a", Some("x=1&y=2")),
+        path_key(&rules, "/a", Some("y=2&x=1"))
+    );
 }
 
 /// A query can be left out wholly, or by parameters' names, in every spelling of these.
 #[test]
 fn queries_can_be_left_out() {
-    let none = Rules { query: QueryKey::None, ..Rules::default() };
+    let none = Rules {
+        query: QueryKey::None,
+        ..Rules::default()
+    };
     assert_eq!(path_key(&none, "/a", Some("x")), "http://h/a");
     let names = vec!["utm".to_owned(), "a b".to_owned(), "é".to_owned()];
-    let without = Rules { query: QueryKey::Without(names), ..Rules::default() };
+    let without = Rules {
+        query: QueryKey::Without(names),
+        ..Rules::default()
+    };
     for (query, left) in [
         ("utm=1", ""),
         ("utm", ""),
@@ -64,7 +83,11 @@ fn queries_can_be_left_out() {
         ("", "?"),
         ("&utm", "?"),
     ] {
-        assert_eq!(path_key(&without, "/a", Some(query)), format!("http://h/a{left}"), "{query}");
+        assert_eq!(
+            path_key(&without, "/a", Some(query)),
+            format!("http://h/a{left}"),
+            "{query}"
+        );
     }
 }
 
@@ -90,7 +113,11 @@ fn partitions_and_key_headers_divide() {
     ];
     for (i, one) in values.iter().enumerate() {
         for (j, other) in values.iter().enumerate() {
-            assert_eq!(of(&tenant, one) == of(&tenant, other), i == j, "{one:?} {other:?}");
+            assert_eq!(
+                of(&tenant, one) == of(&tenant, other),
+                i == j,
+                "{one:?} {other:?}"
+            );
         }
     }
     let two = rules("", &["x-a", "x-b"]);
@@ -113,7 +140,10 @@ struct Parts {
 
 impl Parts {
     fn key(&self) -> Vec<u8> {
-        let rules = Rules { key_headers: vec!["x-a".parse().unwrap()], ..Rules::default() };
+        let rules = Rules {
+            key_headers: vec!["x-a".parse().unwrap()],
+            ..Rules::default()
+        };
         let mut fields = HeaderMap::new();
         for (name, lines) in ["x-a", "x-b"].iter().zip(&self.lines) {
             for line in lines {
@@ -123,8 +153,19 @@ impl Parts {
         let host = authority(self.host, self.port, self.scheme);
         let mut out = Vec::new();
         let query = self.query.as_deref();
-        primary(&mut out, &rules, self.scheme, &host, &self.path, query, &fields);
-        let varies = Varies { names: vec!["x-b".parse().unwrap()], generation: self.generation };
+        primary(
+            &mut out,
+            &rules,
+            self.scheme,
+            &host,
+            &self.path,
+            query,
+            &fields,
+        );
+        let varies = Varies {
+            names: vec!["x-b".parse().unwrap()],
+            generation: self.generation,
+        };
         variant(&mut out, &varies, &fields);
         out
     }
@@ -161,21 +202,24 @@ fn key_parts() -> impl Strategy<Value = Parts> {
         [lines(), lines()],
         prop::sample::select(&[0, 1, 0xa, 0xab][..]),
     )
-        .prop_map(|(scheme, host, port, path, query, lines, generation)| Parts {
-            scheme,
-            host,
-            port,
-            path: path.to_owned(),
-            query,
-            lines,
-            generation,
-        })
+        .prop_map(
+            |(scheme, host, port, path, query, lines, generation)| Parts {
+                scheme,
+                host,
+                port,
+                path: path.to_owned(),
+                query,
+                lines,
+                generation,
+            },
+        )
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
-    /// RFC 9111 section 2: no two different requests have one key. One of the pair is the other with one thing changed, most often.
+    /// RFC 9111 section 2: no two different requests have one key. One of the pair is the other with one thing changed, most
+    /// often.
     #[test]
     fn different_requests_have_different_keys(a in key_parts(), b in key_parts(), keep in 0_u8..128) {
         let mut b = b;

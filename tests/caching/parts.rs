@@ -7,7 +7,11 @@ use weirkeeper::cache::range::{Ranged, join, part, select, slice};
 use weirkeeper::cache::stored::Head;
 
 fn head(etag: &str) -> Head {
-    let fields: &[_] = if etag.is_empty() { &[] } else { &[("etag", etag)] };
+    let fields: &[_] = if etag.is_empty() {
+        &[]
+    } else {
+        &[("etag", etag)]
+    };
     Head::of(&map(fields))
 }
 
@@ -27,14 +31,24 @@ fn whole(text: &str) -> Body {
 }
 
 fn joined(old: Option<&Stored>, etag: &str, first: u64, total: u64, text: &str) -> Option<Body> {
-    join(old, &head(etag), first, total, Bytes::copy_from_slice(text.as_bytes()))
+    join(
+        old,
+        &head(etag),
+        first,
+        total,
+        Bytes::copy_from_slice(text.as_bytes()),
+    )
 }
 
 /// RFC 9110 section 14.4: a part must say where it belongs, and hold as much as it says.
 #[test]
 fn a_part_says_where_it_belongs() {
     let read = |status, value: &str, body: &'static str| {
-        let found = part(status, &map(&[("content-range", value)]), Bytes::from_static(body.as_bytes()));
+        let found = part(
+            status,
+            &map(&[("content-range", value)]),
+            Bytes::from_static(body.as_bytes()),
+        );
         found.map(|(first, total, _)| (first, total))
     };
     assert_eq!(read(206, "bytes 2-4/10", "abc"), Some((2, 10)));
@@ -49,7 +63,11 @@ fn a_part_says_where_it_belongs() {
         (206, "bytes 2-4/4", "abc"),
         (206, "bytes 8-10/10", "abc"),
         (206, "bytes 4-2/10", "abc"),
-        (206, "bytes 0-18446744073709551615/18446744073709551616", "abc"),
+        (
+            206,
+            "bytes 0-18446744073709551615/18446744073709551616",
+            "abc",
+        ),
         (206, "items 2-4/10", "abc"),
         (206, "bytes 2-4", "abc"),
         (206, "bytes=2-4/10", "abc"),
@@ -59,7 +77,10 @@ fn a_part_says_where_it_belongs() {
     ] {
         assert_eq!(read(status, value, body), None, "{status} {value}");
     }
-    let twice = map(&[("content-range", "bytes 0-0/9"), ("content-range", "bytes 1-1/9")]);
+    let twice = map(&[
+        ("content-range", "bytes 0-0/9"),
+        ("content-range", "bytes 1-1/9"),
+    ]);
     assert_eq!(part(206, &twice, Bytes::from_static(b"a")), None);
     assert_eq!(part(206, &HeaderMap::new(), Bytes::from_static(b"a")), None);
 }
@@ -68,15 +89,27 @@ fn a_part_says_where_it_belongs() {
 #[test]
 fn parts_join_under_a_strong_tag_only() {
     let old = stored("\"a\"", parts(10, &[(0, "012")]));
-    assert_eq!(joined(Some(&old), "\"a\"", 5, 10, "567"), Some(parts(10, &[(0, "012"), (5, "567")])));
-    assert_eq!(joined(Some(&old), "\"b\"", 5, 10, "567"), Some(parts(10, &[(5, "567")])));
+    assert_eq!(
+        joined(Some(&old), "\"a\"", 5, 10, "567"),
+        Some(parts(10, &[(0, "012"), (5, "567")]))
+    );
+    assert_eq!(
+        joined(Some(&old), "\"b\"", 5, 10, "567"),
+        Some(parts(10, &[(5, "567")]))
+    );
     assert_eq!(joined(Some(&old), "W/\"a\"", 5, 10, "567"), None);
     assert_eq!(joined(Some(&old), "", 5, 10, "567"), None);
     assert_eq!(joined(None, "", 5, 10, "567"), None);
     let weak = stored("W/\"a\"", parts(10, &[(0, "012")]));
-    assert_eq!(joined(Some(&weak), "\"a\"", 5, 10, "567"), Some(parts(10, &[(5, "567")])));
+    assert_eq!(
+        joined(Some(&weak), "\"a\"", 5, 10, "567"),
+        Some(parts(10, &[(5, "567")]))
+    );
     // Another length is another representation, whatever its tag.
-    assert_eq!(joined(Some(&old), "\"a\"", 5, 11, "567"), Some(parts(11, &[(5, "567")])));
+    assert_eq!(
+        joined(Some(&old), "\"a\"", 5, 11, "567"),
+        Some(parts(11, &[(5, "567")]))
+    );
     assert_eq!(joined(Some(&old), "\"a\"", 5, 10, ""), None);
 }
 
@@ -84,13 +117,28 @@ fn parts_join_under_a_strong_tag_only() {
 #[test]
 fn parts_become_the_whole() {
     let old = stored("\"a\"", parts(10, &[(0, "0123"), (8, "89")]));
-    assert_eq!(joined(Some(&old), "\"a\"", 4, 10, "4567"), Some(whole("0123456789")));
-    assert_eq!(joined(Some(&old), "\"a\"", 2, 10, "2345678"), Some(whole("0123456789")));
-    assert_eq!(joined(Some(&old), "\"a\"", 1, 10, "12"), Some(parts(10, &[(0, "0123"), (8, "89")])));
-    assert_eq!(joined(Some(&old), "\"a\"", 4, 10, "4"), Some(parts(10, &[(0, "01234"), (8, "89")])));
+    assert_eq!(
+        joined(Some(&old), "\"a\"", 4, 10, "4567"),
+        Some(whole("0123456789"))
+    );
+    assert_eq!(
+        joined(Some(&old), "\"a\"", 2, 10, "2345678"),
+        Some(whole("0123456789"))
+    );
+    assert_eq!(
+        joined(Some(&old), "\"a\"", 1, 10, "12"),
+        Some(parts(10, &[(0, "0123"), (8, "89")]))
+    );
+    assert_eq!(
+        joined(Some(&old), "\"a\"", 4, 10, "4"),
+        Some(parts(10, &[(0, "01234"), (8, "89")]))
+    );
     assert_eq!(joined(None, "\"a\"", 0, 3, "012"), Some(whole("012")));
     let all = stored("\"a\"", whole("0123456789"));
-    assert_eq!(joined(Some(&all), "\"a\"", 2, 10, "23"), Some(whole("0123456789")));
+    assert_eq!(
+        joined(Some(&all), "\"a\"", 2, 10, "23"),
+        Some(whole("0123456789"))
+    );
 }
 
 /// Pieces are bounded: a client cannot have one response stored in countless scraps.
@@ -110,12 +158,24 @@ fn scraps_are_bounded() {
 fn parts_answer_for_themselves_alone() {
     let old = stored("\"a\"", parts(10, &[(0, "0123"), (8, "89")]));
     let ask = |fields: Fields<'_>| select(&map(fields), &old);
-    let one = |first, last| Some(Ranged::One { first, last, total: 10 });
+    let one = |first, last| {
+        Some(Ranged::One {
+            first,
+            last,
+            total: 10,
+        })
+    };
     assert_eq!(ask(&[("range", "bytes=1-3")]), one(1, 3));
     assert_eq!(ask(&[("range", "bytes=-2")]), one(8, 9));
     assert_eq!(ask(&[("range", "bytes=8-")]), one(8, 9));
-    assert_eq!(ask(&[("range", "bytes=0-1,8-8")]), Some(Ranged::Many(vec![(0, 1), (8, 8)])));
-    assert_eq!(ask(&[("range", "bytes=10-")]), Some(Ranged::Unsatisfiable { total: 10 }));
+    assert_eq!(
+        ask(&[("range", "bytes=0-1,8-8")]),
+        Some(Ranged::Many(vec![(0, 1), (8, 8)]))
+    );
+    assert_eq!(
+        ask(&[("range", "bytes=10-")]),
+        Some(Ranged::Unsatisfiable { total: 10 })
+    );
     for fields in [
         &[][..],
         &[("range", "bytes=1-4")],

@@ -74,7 +74,13 @@ fn junk_is_passed_over() {
 /// RFC 9110 section 15.5.17: 416 where nothing that was asked for is there.
 #[test]
 fn what_lies_outside_is_unsatisfiable() {
-    for value in ["bytes=10-", "bytes=10-20", "bytes=-0", "bytes=11-,-0", "bytes=99999999999999999999-"] {
+    for value in [
+        "bytes=10-",
+        "bytes=10-20",
+        "bytes=-0",
+        "bytes=11-,-0",
+        "bytes=99999999999999999999-",
+    ] {
         assert_eq!(range(value), Ranged::Unsatisfiable { total: 10 }, "{value}");
     }
     // As long as one of them is there the others are passed over.
@@ -94,7 +100,10 @@ fn of_an_empty_body_a_suffix_is_all() {
 #[test]
 fn several_ranges_are_bounded() {
     assert_eq!(range("bytes=0-1, 4-5"), Ranged::Many(vec![(0, 1), (4, 5)]));
-    assert_eq!(range("bytes=4-5,0-1,-1"), Ranged::Many(vec![(4, 5), (0, 1), (9, 9)]));
+    assert_eq!(
+        range("bytes=4-5,0-1,-1"),
+        Ranged::Many(vec![(4, 5), (0, 1), (9, 9)])
+    );
     assert_eq!(range("bytes=0-4,4-5"), Ranged::Whole);
     assert_eq!(range("bytes=0-,0-,0-"), Ranged::Whole);
     assert_eq!(range("bytes=5-,0-9"), Ranged::Whole);
@@ -113,7 +122,13 @@ fn several_ranges_make_a_multipart_body() {
     assert_eq!(made, text);
     assert_eq!(multipart(&[(0, 10)], 10, None, &body, "B"), None);
     assert_eq!(slice(&body, 3, 5).as_deref(), Some(&b"345"[..]));
-    for (first, last) in [(0, 10), (10, 10), (5, 4), (0, u64::MAX), (u64::MAX, u64::MAX)] {
+    for (first, last) in [
+        (0, 10),
+        (10, 10),
+        (5, 4),
+        (0, u64::MAX),
+        (u64::MAX, u64::MAX),
+    ] {
         assert_eq!(slice(&body, first, last), None, "{first}-{last}");
     }
 }
@@ -136,10 +151,21 @@ fn if_range_takes_a_strong_tag() {
         ("\"a\"", ""),
         ("\"a\"", "\"a\", \"b\""),
     ] {
-        assert_eq!(asked(stored, condition), Ranged::Whole, "{stored} {condition}");
+        assert_eq!(
+            asked(stored, condition),
+            Ranged::Whole,
+            "{stored} {condition}"
+        );
     }
-    let twice = [("range", "bytes=2-5"), ("if-range", "\"a\""), ("if-range", "\"b\"")];
-    assert_eq!(select_from(TEN, &[("etag", "\"a\"")], &twice), Ranged::Whole);
+    let twice = [
+        ("range", "bytes=2-5"),
+        ("if-range", "\"a\""),
+        ("if-range", "\"b\""),
+    ];
+    assert_eq!(
+        select_from(TEN, &[("etag", "\"a\"")], &twice),
+        Ranged::Whole
+    );
 }
 
 /// RFC 9110 sections 13.1.5 and 8.8.2.2: a date must be the very Last-Modified, and that a strong validator: older than Date by a
@@ -148,8 +174,15 @@ fn if_range_takes_a_strong_tag() {
 fn if_range_takes_a_strong_date() {
     let asked = |modified_at, date_at, condition: &str| {
         let (modified, made) = (date(modified_at), date(date_at));
-        let stored = [("last-modified", modified.as_str()), ("date", made.as_str())];
-        select_from(TEN, &stored, &[("range", "bytes=2-5"), ("if-range", condition)])
+        let stored = [
+            ("last-modified", modified.as_str()),
+            ("date", made.as_str()),
+        ];
+        select_from(
+            TEN,
+            &stored,
+            &[("range", "bytes=2-5"), ("if-range", condition)],
+        )
     };
     assert_eq!(asked(-100, 0, &date(-100)), one(2, 5));
     assert_eq!(asked(-1, 0, &date(-1)), one(2, 5));
@@ -166,5 +199,8 @@ fn if_range_takes_a_strong_date() {
 /// RFC 9110 section 13.1.5: If-Range without Range says nothing.
 #[test]
 fn if_range_alone_says_nothing() {
-    assert_eq!(select_from(TEN, &[("etag", "\"a\"")], &[("if-range", "\"a\"")]), Ranged::Whole);
+    assert_eq!(
+        select_from(TEN, &[("etag", "\"a\"")], &[("if-range", "\"a\"")]),
+        Ranged::Whole
+    );
 }

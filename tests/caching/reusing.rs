@@ -48,10 +48,19 @@ fn max_stale_bounds_the_staleness() {
 /// RFC 9111 section 5.2.1.2: max-stale without a value: any age.
 #[test]
 fn max_stale_without_a_value_takes_any() {
-    assert_eq!(cc("max-age=60").reuse("max-stale", 1_000_000), STALE(1_000_000));
+    assert_eq!(
+        cc("max-age=60").reuse("max-stale", 1_000_000),
+        STALE(1_000_000)
+    );
     // Together with max-age both bounds hold.
-    assert_eq!(cc("max-age=60").reuse("max-stale, max-age=70", 70), STALE(70));
-    assert_eq!(cc("max-age=60").reuse("max-stale, max-age=70", 71), Reuse::Validate);
+    assert_eq!(
+        cc("max-age=60").reuse("max-stale, max-age=70", 70),
+        STALE(70)
+    );
+    assert_eq!(
+        cc("max-age=60").reuse("max-stale, max-age=70", 71),
+        Reuse::Validate
+    );
 }
 
 /// RFC 9111 section 4.2.4: must-revalidate, proxy-revalidate, s-maxage and no-cache forbid stale ones, whatever a client takes.
@@ -67,7 +76,10 @@ fn a_response_can_forbid_stale_use() {
         assert_eq!(cc(value).reuse("max-stale", 59), FRESH(59), "{value}");
         assert_eq!(cc(value).reuse("max-stale", 60), Reuse::Validate, "{value}");
     }
-    assert_eq!(cc("max-age=60, no-cache").reuse("max-stale", 0), Reuse::Validate);
+    assert_eq!(
+        cc("max-age=60, no-cache").reuse("max-stale", 0),
+        Reuse::Validate
+    );
 }
 
 /// RFC 9111 section 5.2.2.8: proxy-revalidate leaves freshness as it is.
@@ -80,10 +92,16 @@ fn proxy_revalidate_does_not_end_freshness() {
 #[test]
 fn a_requests_no_cache_asks_for_validation() {
     assert_eq!(cc("max-age=60").reuse("no-cache", 0), Reuse::Validate);
-    assert_eq!(cc("max-age=60").reuse("no-cache, max-stale", 0), Reuse::Validate);
+    assert_eq!(
+        cc("max-age=60").reuse("no-cache, max-stale", 0),
+        Reuse::Validate
+    );
     let pragma = wants(&[("pragma", "no-cache")]);
     let life = cc("max-age=60").life();
-    assert_eq!(policy::reuse(&life, false, &pragma, after(0)), Reuse::Validate);
+    assert_eq!(
+        policy::reuse(&life, false, &pragma, after(0)),
+        Reuse::Validate
+    );
 }
 
 /// RFC 9111 section 5.2.1.5: a request's no-store forbids to store, not to use.
@@ -97,8 +115,14 @@ fn a_requests_no_store_may_be_served_from_the_store() {
 fn only_if_cached_changes_no_freshness() {
     assert!(wants(&[("cache-control", "only-if-cached")]).only_if_cached);
     assert_eq!(cc("max-age=60").reuse("only-if-cached", 59), FRESH(59));
-    assert_eq!(cc("max-age=60").reuse("only-if-cached", 60), Reuse::Validate);
-    assert_eq!(cc("max-age=60").reuse("only-if-cached, max-stale", 60), STALE(60));
+    assert_eq!(
+        cc("max-age=60").reuse("only-if-cached", 60),
+        Reuse::Validate
+    );
+    assert_eq!(
+        cc("max-age=60").reuse("only-if-cached, max-stale", 60),
+        STALE(60)
+    );
 }
 
 /// What else a request carries is told apart.

@@ -1,9 +1,12 @@
-//! A second opinion on the policy: the http-cache-semantics crate is asked about the same exchanges. Where the two differ, a frozen
-//! list (`classes`) must say why, and by which sentence of an RFC ours is right.
+//! A second opinion on the policy: the http-cache-semantics crate is asked about the same exchanges. Where the two differ, a
+//! frozen list (`classes`) must say why, and by which sentence of an RFC ours is right.
 //!
 //! Absent: what that crate knows nothing of (targeted fields but for their presence, ranges, keys, invalidation).
 
 mod classes;
+mod predicates;
+
+use std::cell::Cell;
 
 use http::{Request, Response};
 use http_cache_semantics::{AfterResponse, BeforeRequest, CacheOptions, CachePolicy};
@@ -148,7 +151,10 @@ fn theirs(case: &Case) -> Opinion {
         request
     };
     let response = |status, fields: &HeaderMap| {
-        let mut response = Response::builder().status(status).body(()).expect("a response");
+        let mut response = Response::builder()
+            .status(status)
+            .body(())
+            .expect("a response");
         *response.headers_mut() = fields.clone();
         response
     };
@@ -201,7 +207,10 @@ fn differences(case: &Case) -> Vec<Aspect> {
 /// The classes that explain a difference in this aspect.
 fn explained(case: &Case, aspect: Aspect) -> Vec<&'static str> {
     let classes = CLASSES.iter().filter(|c| c.aspect == aspect);
-    classes.filter(|c| (c.applies)(case)).map(|c| c.name).collect()
+    classes
+        .filter(|c| (c.applies)(case))
+        .map(|c| c.name)
+        .collect()
 }
 
 /// Every listed difference is one: its example shows it, and nothing else on the list explains that.
@@ -212,12 +221,20 @@ fn every_listed_difference_is_there() {
         assert!(class.because.starts_with("RFC "), "{}", class.name);
         let found = differences(&case);
         let (ours, theirs) = (ours(&case), theirs(&case));
-        assert!(found.contains(&class.aspect), "{}: {ours:?} {theirs:?}", class.name);
+        assert!(
+            found.contains(&class.aspect),
+            "{}: {ours:?} {theirs:?}",
+            class.name
+        );
         assert_eq!(explained(&case, class.aspect), [class.name]);
     }
     for (i, class) in CLASSES.iter().enumerate() {
         let twin = |c: &&classes::Class| c.name == class.name && c.aspect == class.aspect;
-        assert!(!CLASSES[..i].iter().any(|c| twin(&c)), "{} is listed twice", class.name);
+        assert!(
+            !CLASSES[..i].iter().any(|c| twin(&c)),
+            "{} is listed twice",
+            class.name
+        );
     }
 }
 
@@ -314,8 +331,23 @@ fn headers(fields: Vec<Option<(&'static str, String)>>) -> HeaderMap {
 
 fn response() -> impl Strategy<Value = HeaderMap> {
     const TAGS: &[&str] = &["\"a\"", "W/\"a\"", "\"b\"", "W/\"b\""];
-    const VARY: &[&str] = &["accept-language", "Accept-Language, x-a", "accept-encoding", "*", "x-a, *", ""];
-    const AGES: &[&str] = &["0", "15", "5, 100", "junk", "+5", "-5", "99999999999999999999"];
+    const VARY: &[&str] = &[
+        "accept-language",
+        "Accept-Language, x-a",
+        "accept-encoding",
+        "*",
+        "x-a, *",
+        "",
+    ];
+    const AGES: &[&str] = &[
+        "0",
+        "15",
+        "5, 100",
+        "junk",
+        "+5",
+        "-5",
+        "99999999999999999999",
+    ];
     let first = (
         prop_oneof![1 => Just(None), 5 => list(DIRECTIVES, 4).prop_map(|v| Some(("cache-control", v)))],
         maybe("cache-control", 8, list(DIRECTIVES, 1)),
@@ -330,7 +362,11 @@ fn response() -> impl Strategy<Value = HeaderMap> {
         maybe("vary", 3, pick(VARY)),
         maybe("set-cookie", 8, pick(&["a=b"])),
         maybe("pragma", 8, pick(&["no-cache", "x"])),
-        maybe("cdn-cache-control", 12, pick(&["max-age=5", "no-store", "&&&"])),
+        maybe(
+            "cdn-cache-control",
+            12,
+            pick(&["max-age=5", "no-store", "&&&"]),
+        ),
     );
     (first, second).prop_map(|((a, b, c, d, e, f, g), (h, i, j, k, l))| {
         headers(vec![a, b, c, d, e, f, g, h, i, j, k, l])
@@ -353,8 +389,12 @@ fn request() -> impl Strategy<Value = HeaderMap> {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let statuses = [200, 200, 200, 203, 204, 301, 302, 404, 410, 403, 412, 418, 500, 503];
-    let times = [0, 1, 5, 9, 10, 11, 29, 30, 39, 40, 45, 59, 60, 61, 69, 70, 71, 89, 90, 100, 1000, 100_000];
+    let statuses = [
+        200, 200, 200, 203, 204, 301, 302, 404, 410, 403, 412, 418, 500, 503,
+    ];
+    let times = [
+        0, 1, 5, 9, 10, 11, 29, 30, 39, 40, 45, 59, 60, 61, 69, 70, 71, 89, 90, 100, 1000, 100_000,
+    ];
     let not_modified = (
         maybe("etag", 2, pick(&["\"a\"", "W/\"a\"", "\"b\""])),
         maybe("last-modified", 2, dates()),
@@ -370,54 +410,58 @@ fn case() -> impl Strategy<Value = Case> {
         prop::sample::select(times.to_vec()),
         not_modified.prop_map(|(a, b)| headers(vec![a, b])),
     )
-        .prop_map(|(request, status, response, took, same, mut later, secs, not_modified)| {
-            if same {
-                for name in ["accept-language", "accept-encoding", "x-a"] {
-                    later.remove(name);
-                    if let Some(value) = request.get(name) {
-                        later.insert(name, value.clone());
+        .prop_map(
+            |(request, status, response, took, same, mut later, secs, not_modified)| {
+                if same {
+                    for name in ["accept-language", "accept-encoding", "x-a"] {
+                        later.remove(name);
+                        if let Some(value) = request.get(name) {
+                            later.insert(name, value.clone());
+                        }
                     }
                 }
-            }
-            Case {
-                request,
-                status,
-                response,
-                took,
-                later,
-                secs,
-                not_modified,
-            }
-        })
+                Case {
+                    request,
+                    status,
+                    response,
+                    took,
+                    later,
+                    secs,
+                    not_modified,
+                }
+            },
+        )
 }
 
 /// Any difference that is not listed is a finding, in one of the two.
 #[test]
 fn no_other_difference_is_found() {
     let config = ProptestConfig {
-        cases: 60_000,
+        cases: 20_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     };
+    // The same cases each time.
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    let mut runner = TestRunner::new_with_rng(config, rng);
-    let (mut stored, mut reused) = (0, 0);
-    let counts = (std::cell::Cell::new(0), std::cell::Cell::new(0));
-    let result = runner.run(&case(), |case| {
+    let (stored, reused) = (Cell::new(0), Cell::new(0));
+    let result = TestRunner::new_with_rng(config, rng).run(&case(), |case| {
         let opinion = ours(&case);
-        counts.0.set(counts.0.get() + u32::from(opinion.stores));
-        counts.1.set(counts.1.get() + u32::from(opinion.stores && opinion.reuses));
+        stored.set(stored.get() + u32::from(opinion.stores));
+        reused.set(reused.get() + u32::from(opinion.reuses));
         for aspect in differences(&case) {
             let known = explained(&case, aspect);
-            prop_assert!(!known.is_empty(), "{aspect:?}: ours {opinion:?}, theirs {:?}", theirs(&case));
+            let theirs = theirs(&case);
+            prop_assert!(
+                !known.is_empty(),
+                "{aspect:?}: ours {opinion:?}, theirs {theirs:?}"
+            );
         }
         Ok(())
     });
-    stored += counts.0.get();
-    reused += counts.1.get();
     if let Err(error) = result {
         panic!("{error}");
     }
     // The grammar is worth its while only if much of what it makes is stored and used.
-    assert!(stored > 10_000 && reused > 4_000, "{stored} {reused}");
+    let (stored, reused) = (stored.get(), reused.get());
+    assert!(stored > 4_000 && reused > 800, "{stored} {reused}");
 }

@@ -12,8 +12,14 @@ fn stale_while_revalidate_is_bounded() {
     assert_eq!(said.reuse("", 60), WHILE(60));
     assert_eq!(said.reuse("", 89), WHILE(89));
     assert_eq!(said.reuse("", 90), Reuse::Validate);
-    assert_eq!(cc("max-age=60, stale-while-revalidate=x").reuse("", 60), Reuse::Validate);
-    assert_eq!(cc("max-age=60, stale-while-revalidate").reuse("", 60), Reuse::Validate);
+    assert_eq!(
+        cc("max-age=60, stale-while-revalidate=x").reuse("", 60),
+        Reuse::Validate
+    );
+    assert_eq!(
+        cc("max-age=60, stale-while-revalidate").reuse("", 60),
+        Reuse::Validate
+    );
 }
 
 /// RFC 9111 section 4.2.4: what forbids stale use forbids this as well, though both are said.
@@ -27,7 +33,11 @@ fn stale_while_revalidate_yields_to_what_forbids_it() {
     ] {
         assert_eq!(cc(value).reuse("", 60), Reuse::Validate, "{value}");
         let life = cc(value).life();
-        assert_eq!(policy::on_error(&life, &Wants::default(), after(60)), None, "{value}");
+        assert_eq!(
+            policy::on_error(&life, &Wants::default(), after(60)),
+            None,
+            "{value}"
+        );
     }
 }
 
@@ -76,11 +86,23 @@ fn stale_if_error_is_said_by_either_side() {
     assert_eq!(on_error("max-age=60", "stale-if-error=x", 60), None);
     assert_eq!(on_error("max-age=60", "", 60), None);
     // The client's other bounds hold.
-    assert_eq!(on_error("max-age=60, stale-if-error=30", "no-cache", 70), None);
-    assert_eq!(on_error("max-age=60, stale-if-error=30", "max-age=65", 70), None);
-    assert_eq!(on_error("max-age=60, stale-if-error=30", "max-age=70", 70), Some(70));
+    assert_eq!(
+        on_error("max-age=60, stale-if-error=30", "no-cache", 70),
+        None
+    );
+    assert_eq!(
+        on_error("max-age=60, stale-if-error=30", "max-age=65", 70),
+        None
+    );
+    assert_eq!(
+        on_error("max-age=60, stale-if-error=30", "max-age=70", 70),
+        Some(70)
+    );
     // Neither overrules what forbids it.
-    assert_eq!(on_error("max-age=60, must-revalidate", "stale-if-error=30", 70), None);
+    assert_eq!(
+        on_error("max-age=60, must-revalidate", "stale-if-error=30", 70),
+        None
+    );
     assert_eq!(on_error("s-maxage=60, stale-if-error=30", "", 70), None);
 }
 
@@ -100,8 +122,14 @@ fn what_was_purged_softly_is_stale() {
     };
     assert_eq!(reuse("max-age=60", ""), Reuse::Validate);
     assert_eq!(reuse("max-age=60, stale-while-revalidate=30", ""), WHILE(5));
-    assert_eq!(reuse("max-age=60, stale-while-revalidate=30, must-revalidate", ""), Reuse::Validate);
-    assert_eq!(reuse("max-age=60, stale-while-revalidate=30", "no-cache"), Reuse::Validate);
+    assert_eq!(
+        reuse("max-age=60, stale-while-revalidate=30, must-revalidate", ""),
+        Reuse::Validate
+    );
+    assert_eq!(
+        reuse("max-age=60, stale-while-revalidate=30", "no-cache"),
+        Reuse::Validate
+    );
     // Nobody knows for how long it has been stale.
     assert_eq!(reuse("max-age=60", "max-stale"), Reuse::Validate);
 }
@@ -126,6 +154,9 @@ fn an_early_refresh_comes_before_the_end() {
     for unit in [0.0, -1.0, f64::NAN] {
         assert!(policy::early(&life, after(59), unit, 1.0));
     }
-    let quick = Life { fetch_millis: 0, ..life };
+    let quick = Life {
+        fetch_millis: 0,
+        ..life
+    };
     assert!(!policy::early(&quick, after(59), f64::MIN_POSITIVE, 1.0));
 }

@@ -36,13 +36,21 @@ fn parameters(status: &CacheStatus) -> Vec<(String, BareItem)> {
     let [ListEntry::Item(item)] = &list[..] else {
         panic!("one member: {text}")
     };
-    assert!(matches!(&item.bare_item, BareItem::Token(t) if t.as_str() == "weir"), "{text}");
+    assert!(
+        matches!(&item.bare_item, BareItem::Token(t) if t.as_str() == "weir"),
+        "{text}"
+    );
     let params = item.params.iter();
-    params.map(|(k, v)| (k.as_str().to_owned(), v.clone())).collect()
+    params
+        .map(|(k, v)| (k.as_str().to_owned(), v.clone()))
+        .collect()
 }
 
 fn names(status: &CacheStatus) -> Vec<String> {
-    parameters(status).into_iter().map(|(name, _)| name).collect()
+    parameters(status)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// RFC 9211 section 2: every status is a member of a structured list, with each parameter of its type.
@@ -50,7 +58,15 @@ fn names(status: &CacheStatus) -> Vec<String> {
 fn every_status_is_a_member_of_a_list() {
     let details = REFUSALS.iter().map(|why| why.name());
     let details: Vec<Option<&str>> = details
-        .chain(["redis", "only-if-cached", "too-large", "unframed", "error", "stale", "busy"])
+        .chain([
+            "redis",
+            "only-if-cached",
+            "too-large",
+            "unframed",
+            "error",
+            "stale",
+            "busy",
+        ])
         .map(Some)
         .chain([None])
         .collect();
@@ -83,7 +99,11 @@ fn every_status_is_a_member_of_a_list() {
 /// RFC 9211 section 2.1: hit and fwd exclude each other, and fwd-status, stored and collapsed belong to fwd.
 #[test]
 fn hit_and_fwd_exclude_each_other() {
-    let hit = CacheStatus { hit: true, ttl: Some(60), ..CacheStatus::default() };
+    let hit = CacheStatus {
+        hit: true,
+        ttl: Some(60),
+        ..CacheStatus::default()
+    };
     assert_eq!(names(&hit), ["hit", "ttl"]);
     let forwarded = CacheStatus {
         forward: Some(Forward::Stale),
@@ -92,30 +112,64 @@ fn hit_and_fwd_exclude_each_other() {
         collapsed: true,
         ..CacheStatus::default()
     };
-    assert_eq!(names(&forwarded), ["fwd", "fwd-status", "stored", "collapsed"]);
+    assert_eq!(
+        names(&forwarded),
+        ["fwd", "fwd-status", "stored", "collapsed"]
+    );
     // Served stale in the place of an error: the request did go forward.
-    let instead = CacheStatus { hit: true, ttl: Some(-3), ..forwarded };
+    let instead = CacheStatus {
+        hit: true,
+        ttl: Some(-3),
+        ..forwarded
+    };
     assert!(!names(&instead).contains(&"hit".to_owned()));
     assert_eq!(instead.result(), CacheResult::Stale);
     // Without fwd its kin mean nothing.
-    let alone = CacheStatus { forward: None, ..instead };
+    let alone = CacheStatus {
+        forward: None,
+        ..instead
+    };
     assert_eq!(names(&alone), ["hit", "ttl"]);
 }
 
 /// One word for counters and logs.
 #[test]
 fn every_status_has_one_word() {
-    let with = |forward, forward_status| CacheStatus { forward: Some(forward), forward_status, ..CacheStatus::default() };
+    let with = |forward, forward_status| CacheStatus {
+        forward: Some(forward),
+        forward_status,
+        ..CacheStatus::default()
+    };
     assert_eq!(with(Forward::Bypass, None).result(), CacheResult::Bypass);
     assert_eq!(with(Forward::Method, None).result(), CacheResult::Bypass);
     assert_eq!(with(Forward::UriMiss, None).result(), CacheResult::Miss);
-    assert_eq!(with(Forward::Stale, Some(304)).result(), CacheResult::Revalidated);
+    assert_eq!(
+        with(Forward::Stale, Some(304)).result(),
+        CacheResult::Revalidated
+    );
     assert_eq!(with(Forward::Stale, Some(200)).result(), CacheResult::Miss);
-    let hit = CacheStatus { hit: true, ttl: Some(0), ..CacheStatus::default() };
+    let hit = CacheStatus {
+        hit: true,
+        ttl: Some(0),
+        ..CacheStatus::default()
+    };
     assert_eq!(hit.result(), CacheResult::Hit);
-    assert_eq!(CacheStatus { ttl: Some(-1), ..hit }.result(), CacheResult::Stale);
-    let collapsed = CacheStatus { collapsed: true, ..with(Forward::UriMiss, None) };
+    assert_eq!(
+        CacheStatus {
+            ttl: Some(-1),
+            ..hit
+        }
+        .result(),
+        CacheResult::Stale
+    );
+    let collapsed = CacheStatus {
+        collapsed: true,
+        ..with(Forward::UriMiss, None)
+    };
     assert_eq!(collapsed.result(), CacheResult::Collapsed);
     let words: Vec<_> = CacheResult::ALL.iter().map(|r| r.name()).collect();
-    assert_eq!(words, ["hit", "stale", "revalidated", "collapsed", "miss", "bypass"]);
+    assert_eq!(
+        words,
+        ["hit", "stale", "revalidated", "collapsed", "miss", "bypass"]
+    );
 }

@@ -16,8 +16,8 @@ fn interim_partial_and_not_modified_are_not_stored() {
 #[test]
 fn any_final_status_with_explicit_freshness_is_stored() {
     for status in [
-        200, 201, 202, 203, 204, 205, 226, 299, 300, 301, 302, 303, 307, 308, 399, 400, 401, 403, 404,
-        405, 410, 414, 418, 451, 499, 500, 501, 503, 599,
+        200, 201, 202, 203, 204, 205, 226, 299, 300, 301, 302, 303, 307, 308, 399, 400, 401, 403,
+        404, 405, 410, 414, 418, 451, 499, 500, 501, 503, 599,
     ] {
         assert_eq!(cc("max-age=60").status(status).fresh_for(), 60, "{status}");
     }
@@ -36,7 +36,10 @@ fn an_answer_to_one_requests_conditions_is_not_stored() {
 #[test]
 fn nothing_said_is_not_stored() {
     assert_eq!(got(&[]).refused(), Uncacheable::NoFreshness);
-    assert_eq!(got(&[("etag", "\"a\"")]).refused(), Uncacheable::NoFreshness);
+    assert_eq!(
+        got(&[("etag", "\"a\"")]).refused(),
+        Uncacheable::NoFreshness
+    );
     assert_eq!(cc("must-revalidate").refused(), Uncacheable::NoFreshness);
     assert_eq!(cc("").refused(), Uncacheable::NoFreshness);
     assert_eq!(cc("public").refused(), Uncacheable::NoFreshness);
@@ -67,7 +70,10 @@ fn no_store_is_not_stored() {
     ] {
         assert_eq!(cc(value).refused(), Uncacheable::NoStore, "{value}");
     }
-    let lines = got(&[("cache-control", "max-age=60"), ("cache-control", "no-store")]);
+    let lines = got(&[
+        ("cache-control", "max-age=60"),
+        ("cache-control", "no-store"),
+    ]);
     assert_eq!(lines.refused(), Uncacheable::NoStore);
 }
 
@@ -105,7 +111,10 @@ fn private_is_not_stored() {
 #[test]
 fn private_fields_are_left_out() {
     let said = got(&[
-        ("cache-control", "max-age=60, private=\"X-User, set-cookie\""),
+        (
+            "cache-control",
+            "max-age=60, private=\"X-User, set-cookie\"",
+        ),
         ("x-user", "ada"),
         ("x-user", "bob"),
         ("set-cookie", "a=b"),
@@ -122,7 +131,10 @@ fn private_fields_are_left_out() {
 #[test]
 fn no_cache_fields_are_left_out() {
     let said = got(&[
-        ("cache-control", "max-age=60, no-cache=\"x-user\", no-cache=\"x-more\""),
+        (
+            "cache-control",
+            "max-age=60, no-cache=\"x-user\", no-cache=\"x-more\"",
+        ),
         ("x-user", "ada"),
         ("x-more", "1"),
     ]);
@@ -240,7 +252,12 @@ fn junk_does_not_lift_authorization() {
 /// RFC 9111 section 7.3 leaves cookies to caches: what sets one is somebody's, unless that field is not shared.
 #[test]
 fn what_sets_a_cookie_is_not_stored() {
-    for value in ["max-age=60", "public, max-age=60", "s-maxage=60", "public, immutable"] {
+    for value in [
+        "max-age=60",
+        "public, max-age=60",
+        "s-maxage=60",
+        "public, immutable",
+    ] {
         let said = got(&[("cache-control", value), ("set-cookie", "a=b")]);
         assert_eq!(said.refused(), Uncacheable::SetCookie, "{value}");
     }
@@ -290,7 +307,10 @@ fn some_fields_are_never_stored() {
 /// RFC 9110 section 6.6.1: a response without a date that can be read gets that of its arrival.
 #[test]
 fn a_missing_or_unreadable_date_is_the_time_of_arrival() {
-    for fields in [&[("cache-control", "max-age=60")][..], &[("cache-control", "max-age=60"), ("date", "junk")]] {
+    for fields in [
+        &[("cache-control", "max-age=60")][..],
+        &[("cache-control", "max-age=60"), ("date", "junk")],
+    ] {
         let stored = got(fields).stored("");
         let dates: Vec<_> = stored.head.lines().filter(|(n, _)| *n == b"date").collect();
         assert_eq!(dates, [(&b"date"[..], date(0).as_bytes())]);
@@ -311,19 +331,31 @@ fn other_methods_and_what_the_config_names_go_past() {
         bypass_cookies: vec!["session".to_owned()],
         ..Rules::default()
     };
-    let ask = |method: Method, path: &str, fields: Fields<'_>| {
-        match policy::ask(&rules, &method, path, &map(fields)) {
-            Ask::Bypass(why) => Some(why),
-            Ask::Use(_) => None,
-        }
+    let ask = |method: Method, path: &str, fields: Fields<'_>| match policy::ask(
+        &rules,
+        &method,
+        path,
+        &map(fields),
+    ) {
+        Ask::Bypass(why) => Some(why),
+        Ask::Use(_) => None,
     };
-    for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE] {
+    for method in [
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::TRACE,
+    ] {
         assert_eq!(ask(method, "/", &[]), Some(Forward::Method));
     }
     assert_eq!(ask(Method::GET, "/", &[]), None);
     assert_eq!(ask(Method::HEAD, "/", &[]), Some(Forward::Bypass));
     assert_eq!(ask(Method::GET, "/live/x", &[]), Some(Forward::Bypass));
-    assert_eq!(ask(Method::GET, "/x", &[("x-debug", "")]), Some(Forward::Bypass));
+    assert_eq!(
+        ask(Method::GET, "/x", &[("x-debug", "")]),
+        Some(Forward::Bypass)
+    );
     let cookies = |value| ask(Method::GET, "/", &[("cookie", value)]);
     assert_eq!(cookies("a=b; session=1"), Some(Forward::Bypass));
     assert_eq!(cookies("a=b;session"), Some(Forward::Bypass));

@@ -36,10 +36,22 @@ fn validation_sends_what_was_stored() {
     assert_eq!(asks(&[]), []);
     let pair = |n: &str, v: &str| (n.to_owned(), v.to_owned());
     assert_eq!(asks(&[("etag", "\"a\"")]), [pair("if-none-match", "\"a\"")]);
-    assert_eq!(asks(&[("etag", "W/\"a\"")]), [pair("if-none-match", "W/\"a\"")]);
-    assert_eq!(asks(&[("last-modified", &modified)]), [pair("if-modified-since", &modified)]);
+    assert_eq!(
+        asks(&[("etag", "W/\"a\"")]),
+        [pair("if-none-match", "W/\"a\"")]
+    );
+    assert_eq!(
+        asks(&[("last-modified", &modified)]),
+        [pair("if-modified-since", &modified)]
+    );
     let both = asks(&[("etag", "\"a\""), ("last-modified", &modified)]);
-    assert_eq!(both, [pair("if-none-match", "\"a\""), pair("if-modified-since", &modified)]);
+    assert_eq!(
+        both,
+        [
+            pair("if-none-match", "\"a\""),
+            pair("if-modified-since", &modified)
+        ]
+    );
 }
 
 /// RFC 9111 section 4.3.4: a strong validator selects what has the same strong one, and nothing else.
@@ -49,10 +61,16 @@ fn a_strong_tag_in_a_304_must_be_the_stored_one() {
     assert!(!speaks(&[("etag", "\"a\"")], &[("etag", "\"b\"")]));
     assert!(!speaks(&[("etag", "W/\"a\"")], &[("etag", "\"a\"")]));
     let modified = date(-100);
-    assert!(!speaks(&[("last-modified", &modified)], &[("etag", "\"a\"")]));
+    assert!(!speaks(
+        &[("last-modified", &modified)],
+        &[("etag", "\"a\"")]
+    ));
     // Also when another validator is the same.
     let both = [("etag", "\"a\""), ("last-modified", modified.as_str())];
-    assert!(!speaks(&both, &[("etag", "\"b\""), ("last-modified", &modified)]));
+    assert!(!speaks(
+        &both,
+        &[("etag", "\"b\""), ("last-modified", &modified)]
+    ));
 }
 
 /// RFC 9111 section 4.3.4: a weak validator selects what it corresponds to.
@@ -62,8 +80,14 @@ fn a_weak_tag_in_a_304_corresponds_weakly() {
     assert!(speaks(&[("etag", "W/\"a\"")], &[("etag", "W/\"a\"")]));
     assert!(!speaks(&[("etag", "W/\"a\"")], &[("etag", "W/\"b\"")]));
     let (old, new) = (date(-100), date(-50));
-    assert!(speaks(&[("last-modified", &old)], &[("last-modified", &old)]));
-    assert!(!speaks(&[("last-modified", &old)], &[("last-modified", &new)]));
+    assert!(speaks(
+        &[("last-modified", &old)],
+        &[("last-modified", &old)]
+    ));
+    assert!(!speaks(
+        &[("last-modified", &old)],
+        &[("last-modified", &new)]
+    ));
 }
 
 /// RFC 9111 section 4.3.4, with a leniency: servers leave validators out of a 304; it answers the only ones that were sent.
@@ -73,8 +97,14 @@ fn a_304_without_validators_speaks_of_what_was_asked() {
     assert!(speaks(&[], &[]));
     assert!(speaks(&[("etag", "\"a\"")], &[]));
     assert!(speaks(&[("last-modified", &modified)], &[]));
-    assert!(speaks(&[("etag", "\"a\"")], &[("last-modified", &modified)]));
-    assert!(speaks(&[("last-modified", &modified)], &[("etag", "W/\"a\"")]));
+    assert!(speaks(
+        &[("etag", "\"a\"")],
+        &[("last-modified", &modified)]
+    ));
+    assert!(speaks(
+        &[("last-modified", &modified)],
+        &[("etag", "W/\"a\"")]
+    ));
 }
 
 /// RFC 9111 section 3.2: fields of a 304 replace those of the same name, all lines of them; others stay.
@@ -98,9 +128,19 @@ fn a_304_replaces_fields() {
         ("content-location", "/b"),
     ];
     let (stored, keep) = refreshed(&said, &fields).unwrap();
-    let lines: Vec<_> = stored.head.lines().filter(|(n, _)| *n == b"link").map(|(_, v)| v).collect();
+    let lines: Vec<_> = stored
+        .head
+        .lines()
+        .filter(|(n, _)| *n == b"link")
+        .map(|(_, v)| v)
+        .collect();
     assert_eq!(lines, [b"<c>", b"<d>"]);
-    let get = |name| stored.head.get(name).map(|v| String::from_utf8_lossy(v).into_owned());
+    let get = |name| {
+        stored
+            .head
+            .get(name)
+            .map(|v| String::from_utf8_lossy(v).into_owned())
+    };
     assert_eq!(get("x-old").as_deref(), Some("kept"));
     assert_eq!(get("x-new").as_deref(), Some("1"));
     assert_eq!(get("content-type").as_deref(), Some("text/html"));
@@ -114,7 +154,10 @@ fn a_304_replaces_fields() {
 /// RFC 9111 section 3.2: what the stored bytes depend on stays, since a 304 brings none.
 #[test]
 fn a_304_leaves_what_describes_the_stored_bytes() {
-    let said = got(&[("cache-control", "max-age=60"), ("content-encoding", "gzip")]);
+    let said = got(&[
+        ("cache-control", "max-age=60"),
+        ("content-encoding", "gzip"),
+    ]);
     let fields = [
         ("content-encoding", "br"),
         ("content-length", "0"),
@@ -125,7 +168,13 @@ fn a_304_leaves_what_describes_the_stored_bytes() {
     ];
     let (stored, _) = refreshed(&said, &fields).unwrap();
     assert_eq!(stored.head.get("content-encoding"), Some(&b"gzip"[..]));
-    for name in ["content-length", "content-range", "transfer-encoding", "connection", "keep-alive"] {
+    for name in [
+        "content-length",
+        "content-range",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+    ] {
         assert_eq!(stored.head.get(name), None, "{name}");
     }
     // Nor does one appear that was not there.
@@ -137,10 +186,17 @@ fn a_304_leaves_what_describes_the_stored_bytes() {
 #[test]
 fn a_304_begins_a_new_life() {
     let old = date(-1000);
-    let said = got(&[("cache-control", "max-age=60"), ("date", &old), ("etag", "\"a\"")]);
+    let said = got(&[
+        ("cache-control", "max-age=60"),
+        ("date", &old),
+        ("etag", "\"a\""),
+    ]);
     assert!(!said.is_fresh(0));
     let (stored, _) = refreshed(&said, &[]).unwrap();
-    assert_eq!((stored.life.age(after(100)), stored.life.ttl(after(100))), (0, 60));
+    assert_eq!(
+        (stored.life.age(after(100)), stored.life.ttl(after(100))),
+        (0, 60)
+    );
     assert_eq!(stored.head.get("date"), Some(date(100).as_bytes()));
     let (stored, _) = refreshed(&said, &[("age", "7")]).unwrap();
     assert_eq!(stored.life.age(after(100)), 7);
@@ -167,21 +223,37 @@ fn an_old_expires_ends_when_it_says() {
 #[test]
 fn a_304_can_forbid_to_store_any_longer() {
     let refused = |fields: Fields<'_>| refreshed(&cc("max-age=60"), fields).expect_err("forbidden");
-    assert_eq!(refused(&[("cache-control", "no-store")]), Uncacheable::NoStore);
-    assert_eq!(refused(&[("cache-control", "private")]), Uncacheable::Private);
+    assert_eq!(
+        refused(&[("cache-control", "no-store")]),
+        Uncacheable::NoStore
+    );
+    assert_eq!(
+        refused(&[("cache-control", "private")]),
+        Uncacheable::Private
+    );
     assert_eq!(refused(&[("set-cookie", "a=b")]), Uncacheable::SetCookie);
     assert_eq!(refused(&[("vary", "*")]), Uncacheable::VaryAll);
     assert_eq!(refused(&[("cache-control", "")]), Uncacheable::NoFreshness);
-    assert_eq!(refused(&[("cdn-cache-control", "no-store")]), Uncacheable::NoStore);
+    assert_eq!(
+        refused(&[("cdn-cache-control", "no-store")]),
+        Uncacheable::NoStore
+    );
     let (stored, _) = refreshed(&cc("max-age=60"), &[("cache-control", "no-cache")]).unwrap();
     assert!(stored.life.no_cache);
 }
 
-/// RFC 9111 section 5.2.2.7: what was left out for one user stays out after a 304 that brings it, whether or not it says why again.
+/// RFC 9111 section 5.2.2.7: what was left out for one user stays out after a 304 that brings it, whether or not it says why
+/// again.
 #[test]
 fn private_fields_stay_out_after_a_304() {
-    let said = got(&[("cache-control", "max-age=60, private=\"x-user\""), ("x-user", "ada")]);
-    for value in [None, Some(("cache-control", "max-age=60, private=\"x-user\""))] {
+    let said = got(&[
+        ("cache-control", "max-age=60, private=\"x-user\""),
+        ("x-user", "ada"),
+    ]);
+    for value in [
+        None,
+        Some(("cache-control", "max-age=60, private=\"x-user\"")),
+    ] {
         let mut fields = vec![("x-user", "bob")];
         fields.extend(value);
         let (stored, _) = refreshed(&said, &fields).unwrap();

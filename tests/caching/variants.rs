@@ -1,4 +1,5 @@
-//! Vary: which fields select a response, and which values are the same. RFC 9111 section 4.1, RFC 9110 sections 12.5.3 and 12.5.5.
+//! Vary: which fields select a response, and which values are the same. RFC 9111 section 4.1, RFC 9110 sections 12.5.3 and
+//! 12.5.5.
 
 use super::*;
 use weirkeeper::cache::key::variant;
@@ -44,7 +45,14 @@ fn names_are_normalised() {
 /// RFC 9111 section 4.1: `*` matches no request, alone or among others; what is no name is as good as it.
 #[test]
 fn a_star_matches_nothing() {
-    for lines in [&["*"][..], &["origin, *"], &["origin", "*"], &["accept encoding"], &["\"origin\""], &["a;b"]] {
+    for lines in [
+        &["*"][..],
+        &["origin, *"],
+        &["origin", "*"],
+        &["accept encoding"],
+        &["\"origin\""],
+        &["a;b"],
+    ] {
         assert_eq!(vary(lines), Err(Uncacheable::VaryAll), "{lines:?}");
     }
 }
@@ -52,7 +60,12 @@ fn a_star_matches_nothing() {
 /// A response that varies by more fields than anybody means is not worth storing.
 #[test]
 fn too_many_names_are_everything() {
-    let names = |n: usize| (0..n).map(|i| format!("x-{i}")).collect::<Vec<_>>().join(",");
+    let names = |n: usize| {
+        (0..n)
+            .map(|i| format!("x-{i}"))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     assert_eq!(vary(&[&names(16)]).unwrap().len(), 16);
     assert_eq!(vary(&[&names(17)]), Err(Uncacheable::VaryAll));
     // The same one often is one.
@@ -65,17 +78,31 @@ fn missing_is_not_empty() {
     for name in ["origin", "accept-encoding", "accept-language"] {
         assert_ne!(key(&[name], &[]), key(&[name], &[(name, "")]), "{name}");
         assert_ne!(key(&[name], &[]), key(&[name], &[(name, "a")]), "{name}");
-        assert_ne!(key(&[name], &[(name, "")]), key(&[name], &[(name, "a")]), "{name}");
+        assert_ne!(
+            key(&[name], &[(name, "")]),
+            key(&[name], &[(name, "a")]),
+            "{name}"
+        );
     }
-    assert_ne!(key(&["a", "b"], &[("a", "1")]), key(&["a", "b"], &[("b", "1")]));
+    assert_ne!(
+        key(&["a", "b"], &[("a", "1")]),
+        key(&["a", "b"], &[("b", "1")])
+    );
 }
 
 /// RFC 9111 section 4.1: blanks, empty items and lines make no difference where the field is known to be a list.
 #[test]
 fn lists_are_compared_as_lists() {
     for name in ["accept", "accept-language", "accept-charset"] {
-        assert!(same(name, "a, b", "a,b") && same(name, "a,b", " a ,, b , "), "{name}");
-        assert_eq!(key(&[name], &[(name, "a"), (name, "b")]), key(&[name], &[(name, "a,b")]), "{name}");
+        assert!(
+            same(name, "a, b", "a,b") && same(name, "a,b", " a ,, b , "),
+            "{name}"
+        );
+        assert_eq!(
+            key(&[name], &[(name, "a"), (name, "b")]),
+            key(&[name], &[(name, "a,b")]),
+            "{name}"
+        );
         assert!(!same(name, "a,b", "b,a"), "{name}");
         assert!(!same(name, "a,b", "ab"), "{name}");
     }
@@ -89,11 +116,27 @@ fn lists_are_compared_as_lists() {
 /// RFC 9111 section 4.1: of any other field nothing is known, and the value counts as it is.
 #[test]
 fn other_fields_are_compared_as_they_are() {
-    for name in ["cookie", "authorization", "user-agent", "origin", "x-tenant"] {
-        for (one, other) in [("a, b", "a,b"), ("a,,b", "a,b"), ("a,", "a"), ("A", "a"), ("a  b", "a b")] {
+    for name in [
+        "cookie",
+        "authorization",
+        "user-agent",
+        "origin",
+        "x-tenant",
+    ] {
+        for (one, other) in [
+            ("a, b", "a,b"),
+            ("a,,b", "a,b"),
+            ("a,", "a"),
+            ("A", "a"),
+            ("a  b", "a b"),
+        ] {
             assert!(!same(name, one, other), "{name}: {one} {other}");
         }
-        assert_ne!(key(&[name], &[(name, "a"), (name, "b")]), key(&[name], &[(name, "a,b")]), "{name}");
+        assert_ne!(
+            key(&[name], &[(name, "a"), (name, "b")]),
+            key(&[name], &[(name, "a,b")]),
+            "{name}"
+        );
         assert!(same(name, "a", "a"));
     }
 }
@@ -133,7 +176,11 @@ fn accept_encoding_keeps_refusals_apart() {
     ];
     for (i, one) in values.iter().enumerate() {
         for (j, other) in values.iter().enumerate() {
-            assert_eq!(same("accept-encoding", one, other), i == j, "{one:?} {other:?}");
+            assert_eq!(
+                same("accept-encoding", one, other),
+                i == j,
+                "{one:?} {other:?}"
+            );
         }
     }
 }
@@ -164,7 +211,11 @@ fn junk_in_accept_encoding_is_compared_as_it_is() {
     ];
     for one in junk {
         for other in good.iter().chain(&junk) {
-            assert_eq!(same("accept-encoding", one, other), one == *other, "{one:?} {other:?}");
+            assert_eq!(
+                same("accept-encoding", one, other),
+                one == *other,
+                "{one:?} {other:?}"
+            );
         }
     }
 }
@@ -174,7 +225,14 @@ fn junk_in_accept_encoding_is_compared_as_it_is() {
 fn generations_divide_variants() {
     let of = |generation| {
         let mut out = Vec::new();
-        variant(&mut out, &Varies { names: vec!["origin".parse().unwrap()], generation }, &HeaderMap::new());
+        variant(
+            &mut out,
+            &Varies {
+                names: vec!["origin".parse().unwrap()],
+                generation,
+            },
+            &HeaderMap::new(),
+        );
         out
     };
     assert_ne!(of(1), of(2));

@@ -62,8 +62,8 @@ fn is_heuristic(status: u16) -> bool {
     )
 }
 
-/// What Expires says, beside no targeted field (RFC 9213 section 2.2). What is no date is in the past (RFC 9111 section 5.3), and so
-/// are two of them.
+/// What Expires says, beside no targeted field (RFC 9213 section 2.2). What is no date is in the past (RFC 9111 section 5.3),
+/// and so are two of them.
 fn expires(d: &ResponseDirectives, headers: &HeaderMap, date: i64, times: Times) -> Option<u32> {
     if d.targeted {
         return None;
@@ -82,8 +82,8 @@ fn guess(rules: &Rules, headers: &HeaderMap, date: i64, times: Times) -> Option<
     if let Some(ttl) = rules.default_ttl {
         return Some(whole(ttl));
     }
-    let modified =
-        date_of(headers, &header::LAST_MODIFIED, times).filter(|m| rules.heuristic && *m <= date)?;
+    let modified = date_of(headers, &header::LAST_MODIFIED, times)
+        .filter(|m| rules.heuristic && *m <= date)?;
     Some((span(modified, date) / 10).min(HEURISTIC_MAX))
 }
 

@@ -33,8 +33,8 @@ pub fn also_invalidates(
         .collect()
 }
 
-/// A reference of the same origin as path and query, without dot segments (RFC 3986 section 5.2). `None` if it is another origin's,
-/// or the target itself.
+/// A reference of the same origin as path and query, without dot segments (RFC 3986 section 5.2). `None` if it is another
+/// origin's, or the target itself.
 fn resolve(scheme: &str, authority: &str, base: &str, reference: &str) -> Option<String> {
     let reference = reference.split('#').next().filter(|r| !r.is_empty())?;
     let relative = match scheme_of(reference) {

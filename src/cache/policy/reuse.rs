@@ -1,5 +1,5 @@
-//! May a stored response be served now: fresh, stale, while it is validated, in the place of an error, or not (RFC 9111 section 4.2.4,
-//! RFC 5861, XFetch).
+//! May a stored response be served now: fresh, stale, while it is validated, in the place of an error, or not (RFC 9111 section
+//! 4.2.4, RFC 5861, XFetch).
 
 use super::Wants;
 use crate::cache::life::Life;
@@ -27,7 +27,8 @@ pub enum Reuse {
     Validate,
 }
 
-/// May it be served without asking a backend (RFC 9111 section 4.2, RFC 5861 section 3)? `soft` is a response that was purged softly.
+/// May it be served without asking a backend (RFC 9111 section 4.2, RFC 5861 section 3)? `soft` is a response that was purged
+/// softly.
 pub fn reuse(life: &Life, soft: bool, wants: &Wants, now: Wall) -> Reuse {
     if life.no_cache || wants.no_cache {
         return Reuse::Validate;
@@ -73,7 +74,8 @@ pub fn is_error(status: u16) -> bool {
     matches!(status, 500 | 502..=504)
 }
 
-/// XFetch (Vattani, Chierichetti and Lowenstein, 2015): should this request refresh ahead of the end? `unit` is uniform in (0, 1].
+/// XFetch (Vattani, Chierichetti and Lowenstein, 2015): should this request refresh ahead of the end? `unit` is uniform in (0,
+/// 1].
 pub fn early(life: &Life, now: Wall, unit: f64, beta: f64) -> bool {
     let ahead = f64::from(life.fetch_millis) * beta * -unit.max(f64::MIN_POSITIVE).ln();
     let resident = now.since(life.received).as_millis() as f64;

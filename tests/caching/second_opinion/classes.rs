@@ -1,6 +1,7 @@
-//! The frozen list of differences between our policy and http-cache-semantics 3.0: what makes them differ, which sentence decides it
-//! for ours, and an example. The crate follows RFC 7234, which RFC 9111 replaced.
+//! The frozen list of differences between our policy and http-cache-semantics 3.0: what makes them differ, which sentence
+//! decides it for ours, and an example. The crate follows RFC 7234, which RFC 9111 replaced.
 
+use super::predicates::*;
 use super::*;
 
 /// One kind of difference.
@@ -12,90 +13,6 @@ pub(super) struct Class {
     /// Does the input have what makes them differ?
     pub(super) applies: fn(&Case) -> bool,
     pub(super) example: fn() -> Case,
-}
-
-/// The lines of a field, one after the other with commas.
-fn text(headers: &HeaderMap, name: &str) -> String {
-    let lines = headers.get_all(name).iter();
-    let lines: Vec<_> = lines.map(|l| l.to_str().expect("ASCII")).collect();
-    lines.join(", ")
-}
-
-/// The directives as the crate parts them: at every comma.
-fn directives(headers: &HeaderMap) -> Vec<String> {
-    let text = text(headers, "cache-control");
-    let items = text.split(',').map(|item| item.trim().to_owned());
-    items.filter(|item| !item.is_empty()).collect()
-}
-
-fn says(case: &Case, directive: &str) -> bool {
-    directives(&case.response).iter().any(|d| d == directive)
-}
-
-fn says_any(case: &Case, start: &str) -> bool {
-    directives(&case.response).iter().any(|d| d.starts_with(start))
-}
-
-fn asks(case: &Case, start: &str) -> bool {
-    directives(&case.later).iter().any(|d| d.starts_with(start))
-}
-
-fn has_upper_case(headers: &HeaderMap) -> bool {
-    directives(headers).iter().any(|d| {
-        let name = d.split('=').next().unwrap_or_default();
-        name.bytes().any(|b| b.is_ascii_uppercase())
-    })
-}
-
-/// One directive with two values.
-fn is_conflicting(case: &Case) -> bool {
-    let all = directives(&case.response);
-    let name = |d: &str| d.split('=').next().unwrap_or_default().trim().to_owned();
-    all.iter().any(|a| all.iter().any(|b| name(a) == name(b) && a.replace('"', "") != b.replace('"', "")))
-}
-
-fn has(headers: &HeaderMap, name: &str) -> bool {
-    headers.contains_key(name)
-}
-
-/// A date that the crate cannot read and we can, or the other way round.
-fn is_other_date(text: &str) -> bool {
-    let imf = httpdate::parse_http_date(text).is_ok_and(|at| httpdate::fmt_http_date(at) == text);
-    !imf && text != "0" && text != "junk"
-}
-
-fn has_other_date(case: &Case) -> bool {
-    let names = ["expires", "date", "last-modified"];
-    names.iter().any(|name| case.response.get_all(*name).iter().any(|v| is_other_date(v.to_str().unwrap())))
-}
-
-/// Seconds after [`NOW`] of a date in the preferred form.
-fn offset(headers: &HeaderMap, name: &str) -> Option<i64> {
-    let at = httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()?;
-    let secs = at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-    Some(secs.cast_signed() - NOW.cast_signed())
-}
-
-/// Nothing tells a lifetime, and there is no past change to guess from.
-fn nothing_to_guess_from(case: &Case) -> bool {
-    let explicit = says_any(case, "max-age") || says_any(case, "s-maxage") || has(&case.response, "expires");
-    let made = offset(&case.response, "date").unwrap_or(0);
-    let changed = offset(&case.response, "last-modified").filter(|at| *at <= made);
-    !explicit && !says(case, "no-cache") && changed.is_none()
-}
-
-fn is_guess(case: &Case) -> bool {
-    !says_any(case, "max-age") && !says_any(case, "s-maxage") && !has(&case.response, "expires") && !says(case, "no-cache")
-}
-
-/// The crate's list; it stores no other status.
-const THEIR_STATUSES: [u16; 14] = [200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 405, 410, 414, 501];
-
-/// Nothing in a 304 can be compared with what is stored.
-fn is_incomparable(case: &Case) -> bool {
-    let (new, old) = (&case.not_modified, &case.response);
-    let tags = has(new, "etag") && (has(old, "etag") || !text(new, "etag").starts_with("W/"));
-    !tags && !(has(new, "last-modified") && has(old, "last-modified"))
 }
 
 const EN: Fields<'_> = &[("accept-language", "de, en")];
@@ -111,7 +28,7 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         name: "nothing to guess from",
         aspect: Aspect::Store,
-        because: "RFC 9111 section 3: a cache need not store; without freshness or a change to guess from it would never be fresh",
+        because: "RFC 9111 section 3: a cache need not store; without freshness or a change to guess from it is never fresh",
         applies: nothing_to_guess_from,
         example: || Case::got(&[("etag", "\"a\"")]),
     },
@@ -179,27 +96,44 @@ pub(super) const CLASSES: &[Class] = &[
         aspect: Aspect::Store,
         because: "RFC 9111 section 3.5: s-maxage lifts it; what is no s-maxage that can be read is none",
         applies: |c| has(&c.request, "authorization") && says(c, "s-maxage=junk"),
-        example: || Case::got(&[("cache-control", "s-maxage=junk")]).request(&[("authorization", "x")]),
+        example: || {
+            Case::got(&[("cache-control", "s-maxage=junk")]).request(&[("authorization", "x")])
+        },
     },
     Class {
         name: "a conflict lifts Authorization",
         aspect: Aspect::Store,
         because: "RFC 9111 section 3.5: must-revalidate lifts it where it is said; the crate adds it by itself to what conflicts",
-        applies: |c| has(&c.request, "authorization") && is_conflicting(c) && !says(c, "s-maxage=junk"),
-        example: || Case::got(&[("cache-control", "max-age=60, max-age=10")]).request(&[("authorization", "x")]),
+        applies: |c| {
+            has(&c.request, "authorization") && is_conflicting(c) && !says(c, "s-maxage=junk")
+        },
+        example: || {
+            Case::got(&[("cache-control", "max-age=60, max-age=10")])
+                .request(&[("authorization", "x")])
+        },
     },
     Class {
         name: "a targeted field",
         aspect: Aspect::Store,
         because: "RFC 9213 section 2.2: a cache uses the first targeted field that it finds and ignores Cache-Control",
-        applies: |c| has(&c.response, "cdn-cache-control") && text(&c.response, "cdn-cache-control") != "&&&",
-        example: || Case::got(&[("cdn-cache-control", "no-store"), ("cache-control", "max-age=60")]),
+        applies: |c| {
+            has(&c.response, "cdn-cache-control") && text(&c.response, "cdn-cache-control") != "&&&"
+        },
+        example: || {
+            Case::got(&[
+                ("cdn-cache-control", "no-store"),
+                ("cache-control", "max-age=60"),
+            ])
+        },
     },
     Class {
         name: "Date or a slow fetch",
         aspect: Aspect::Age,
         because: "RFC 9111 section 4.2.3: the age is at least apparent_age, and age_value and response_delay are added",
-        applies: |c| c.took > 0 || has(&c.response, "date"),
+        applies: |c| {
+            let made = offset(&c.response, "date");
+            c.took > 0 || made.map_or(has(&c.response, "date"), |at| at < 0)
+        },
         example: || Case::got(&[("cache-control", "max-age=60")]).took(5),
     },
     Class {
@@ -221,19 +155,30 @@ pub(super) const CLASSES: &[Class] = &[
         aspect: Aspect::Age,
         because: "RFC 9111 section 1.2.2: what is greater than can be represented is 2^31",
         applies: |c| text(&c.response, "age").starts_with("9999"),
-        example: || Case::got(&[("cache-control", "max-age=60"), ("age", "99999999999999999999")]),
+        example: || {
+            Case::got(&[
+                ("cache-control", "max-age=60"),
+                ("age", "99999999999999999999"),
+            ])
+        },
     },
     Class {
         name: "fields of the same meaning",
         aspect: Aspect::Variant,
         because: "RFC 9111 section 4.1: values match that can be normalised to each other by the field's own rules",
         applies: |c| {
-            let differ = |name| has(&c.request, name) && has(&c.later, name) && c.request.get(name) != c.later.get(name);
+            let differ = |name| {
+                has(&c.request, name)
+                    && has(&c.later, name)
+                    && c.request.get(name) != c.later.get(name)
+            };
             differ("accept-language") || differ("accept-encoding")
         },
         example: || {
             let fields = [("cache-control", "max-age=60"), ("vary", "accept-language")];
-            Case::got(&fields).request(EN).later(10, &[("accept-language", "de,en")])
+            Case::got(&fields)
+                .request(EN)
+                .later(10, &[("accept-language", "de,en")])
         },
     },
     Class {
@@ -262,7 +207,10 @@ pub(super) const CLASSES: &[Class] = &[
         aspect: Aspect::Reuse,
         because: "RFC 9111 section 5.2: cache directives are identified by a token, to be compared case-insensitively",
         applies: |c| has_upper_case(&c.response) || has_upper_case(&c.later),
-        example: || Case::got(&[("cache-control", "max-age=60")]).later(10, &[("cache-control", "No-Cache")]),
+        example: || {
+            Case::got(&[("cache-control", "max-age=60")])
+                .later(10, &[("cache-control", "No-Cache")])
+        },
     },
     Class {
         name: "another form of date",
@@ -295,7 +243,9 @@ pub(super) const CLASSES: &[Class] = &[
         name: "a guess of more than a day",
         aspect: Aspect::Reuse,
         because: "RFC 9111 section 4.2.2: a cache that guesses is to be careful; a day is our bound",
-        applies: |c| is_guess(c) && offset(&c.response, "last-modified").is_some_and(|at| at < -864_000),
+        applies: |c| {
+            is_guess(c) && offset(&c.response, "last-modified").is_some_and(|at| at < -864_000)
+        },
         example: || {
             let modified = date(-100_000_000);
             Case::got(&[("last-modified", &modified)]).later(100_000, &[])
@@ -319,7 +269,9 @@ pub(super) const CLASSES: &[Class] = &[
         name: "a lifetime without a value",
         aspect: Aspect::Reuse,
         because: "RFC 9111 section 4.2.1: invalid freshness information is considered stale, and nothing else is asked",
-        applies: |c| says(c, "max-age") && (has(&c.response, "expires") || has(&c.response, "last-modified")),
+        applies: |c| {
+            says(c, "max-age") && (has(&c.response, "expires") || has(&c.response, "last-modified"))
+        },
         example: || {
             let expires = date(60);
             Case::got(&[("cache-control", "max-age"), ("expires", &expires)])
@@ -343,8 +295,15 @@ pub(super) const CLASSES: &[Class] = &[
         name: "a targeted field",
         aspect: Aspect::Reuse,
         because: "RFC 9213 section 2.2: a cache uses the first targeted field that it finds and ignores Cache-Control",
-        applies: |c| has(&c.response, "cdn-cache-control") && text(&c.response, "cdn-cache-control") != "&&&",
-        example: || Case::got(&[("cdn-cache-control", "max-age=5"), ("cache-control", "max-age=60")]),
+        applies: |c| {
+            has(&c.response, "cdn-cache-control") && text(&c.response, "cdn-cache-control") != "&&&"
+        },
+        example: || {
+            Case::got(&[
+                ("cdn-cache-control", "max-age=5"),
+                ("cache-control", "max-age=60"),
+            ])
+        },
     },
     Class {
         name: "stale-while-revalidate",
@@ -358,7 +317,10 @@ pub(super) const CLASSES: &[Class] = &[
         aspect: Aspect::Reuse,
         because: "RFC 9111 section 5.2.2.10: s-maxage has the semantics of proxy-revalidate, which max-stale does not overrule",
         applies: |c| asks(c, "max-stale") && says_any(c, "s-maxage"),
-        example: || Case::got(&[("cache-control", "s-maxage=5")]).later(10, &[("cache-control", "max-stale")]),
+        example: || {
+            Case::got(&[("cache-control", "s-maxage=5")])
+                .later(10, &[("cache-control", "max-stale")])
+        },
     },
     Class {
         name: "max-stale against proxy-revalidate",
@@ -385,14 +347,20 @@ pub(super) const CLASSES: &[Class] = &[
         aspect: Aspect::Reuse,
         because: "RFC 9111 section 5.2.1.2: no more than the specified number of seconds past freshness, which includes it",
         applies: |c| asks(c, "max-stale=10") || asks(c, "max-stale=0"),
-        example: || Case::got(&[("cache-control", "max-age=5")]).later(15, &[("cache-control", "max-stale=10")]),
+        example: || {
+            Case::got(&[("cache-control", "max-age=5")])
+                .later(15, &[("cache-control", "max-stale=10")])
+        },
     },
     Class {
         name: "a request's junk",
         aspect: Aspect::Reuse,
         because: "RFC 9111 section 4.2.1: what cannot be read is taken for the more restrictive",
         applies: |c| directives(&c.later).iter().any(|d| d.ends_with("=junk")),
-        example: || Case::got(&[("cache-control", "max-age=60")]).later(10, &[("cache-control", "max-age=junk")]),
+        example: || {
+            Case::got(&[("cache-control", "max-age=60")])
+                .later(10, &[("cache-control", "max-age=junk")])
+        },
     },
     Class {
         name: "Pragma beside Cache-Control",
@@ -417,7 +385,7 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         name: "a 304 with nothing to compare",
         aspect: Aspect::Match,
-        because: "RFC 9110 section 15.4.5: a 304 repeats the validator; where servers leave it out it answers the only one that was sent",
+        because: "RFC 9110 section 15.4.5: a 304 repeats the validator; left out, it answers the one that was sent",
         applies: is_incomparable,
         example: || Case::validated(&[("etag", "\"a\"")], &[]),
     },
