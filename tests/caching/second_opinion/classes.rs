@@ -105,7 +105,9 @@ pub(super) const CLASSES: &[Class] = &[
         aspect: Aspect::Store,
         because: "RFC 9111 section 3.5: must-revalidate lifts it where it is said; the crate adds it by itself to what conflicts",
         applies: |c| {
-            has(&c.request, "authorization") && is_conflicting(c) && !says(c, "s-maxage=junk")
+            has(&c.request, "authorization")
+                && is_conflicting(&c.response)
+                && !says(c, "s-maxage=junk")
         },
         example: || {
             Case::got(&[("cache-control", "max-age=60, max-age=10")])
@@ -199,7 +201,7 @@ pub(super) const CLASSES: &[Class] = &[
         name: "conflicting lifetimes",
         aspect: Aspect::Reuse,
         because: "RFC 9111 section 4.2.1: of several values the first or none is used; the least is never more than the first",
-        applies: is_conflicting,
+        applies: |c| is_conflicting(&c.response),
         example: || Case::got(&[("cache-control", "max-age=60, max-age=10")]),
     },
     Class {
@@ -270,7 +272,8 @@ pub(super) const CLASSES: &[Class] = &[
         aspect: Aspect::Reuse,
         because: "RFC 9111 section 4.2.1: invalid freshness information is considered stale, and nothing else is asked",
         applies: |c| {
-            says(c, "max-age") && (has(&c.response, "expires") || has(&c.response, "last-modified"))
+            let guess = has(&c.response, "last-modified") || says(c, "immutable");
+            says(c, "max-age") && (has(&c.response, "expires") || guess)
         },
         example: || {
             let expires = date(60);
@@ -360,6 +363,16 @@ pub(super) const CLASSES: &[Class] = &[
         example: || {
             Case::got(&[("cache-control", "max-age=60")])
                 .later(10, &[("cache-control", "max-age=junk")])
+        },
+    },
+    Class {
+        name: "a request's conflicts",
+        aspect: Aspect::Reuse,
+        because: "RFC 9111 section 4.2.1: of conflicting directives the most restrictive is honoured",
+        applies: |c| is_conflicting(&c.later),
+        example: || {
+            let later = [("cache-control", "max-age=60, max-age=5")];
+            Case::got(&[("cache-control", "max-age=60")]).later(10, &later)
         },
     },
     Class {

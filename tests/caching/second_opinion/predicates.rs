@@ -54,9 +54,9 @@ pub(super) fn has_upper_case(headers: &HeaderMap) -> bool {
 }
 
 /// One directive with two values, as the crate compares them: the first without its quotes, the next as it stands.
-pub(super) fn is_conflicting(case: &Case) -> bool {
+pub(super) fn is_conflicting(headers: &HeaderMap) -> bool {
     let mut first = std::collections::BTreeMap::new();
-    directives(&case.response).into_iter().any(|d| {
+    directives(headers).into_iter().any(|d| {
         let (name, value) = match d.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (d, None),
