@@ -1,6 +1,7 @@
 //! The proxy as a process on real sockets, with a client that isn't ours: what it keeps, streams, limits, changes and survives.
 //! Absent: bad input, which is abuse; and whatever needs a clock to show.
 
+mod caching;
 mod capacity;
 mod failure;
 mod limits;

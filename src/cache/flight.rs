@@ -55,11 +55,21 @@ impl<T: Clone> Flights<T> {
         Join::Lead(flight)
     }
 
+    /// Has it followed under another key as well, unless another flight is there.
+    pub fn also(&mut self, key: &[u8], flight: T) {
+        self.flying.entry(key.into()).or_insert(flight);
+    }
+
     /// Ends the flight under `key`, if it is still the one that `same` knows.
     pub fn land(&mut self, key: &[u8], same: impl Fn(&T) -> bool) {
         if self.flying.get(key).is_some_and(same) {
             self.flying.remove(key);
         }
+    }
+
+    /// Do requests for `key` go alone now?
+    pub fn is_passed(&self, now: Wall, key: &[u8]) -> bool {
+        self.passes.get(key).is_some_and(|until| now < *until)
     }
 
     /// Has requests for `key` go alone until then. The oldest memory gives way.

@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use super::Upstream;
+use super::caching::fill::Fill;
 use super::connect::Backend;
 use super::fetch::{Attempt, Fetch};
 use super::forward::{Failure, exchange};
@@ -43,6 +44,8 @@ pub struct Run<'a, E: Env> {
     pub rewrite: &'a Rewrite,
     /// The request.
     pub inbound: &'a Inbound,
+    /// Those whom it is for, if they may leave the queue before it does.
+    pub fill: Option<&'a Fill>,
 }
 
 impl<E: Env> Run<'_, E> {
@@ -67,7 +70,7 @@ impl<E: Env> Run<'_, E> {
         loop {
             let lease = match self.admit(&meta, facts).await {
                 Ok(lease) => lease,
-                Err(reason) => return Err(failed.unwrap_or(shed(reason))),
+                Err(cause) => return Err(failed.unwrap_or(cause)),
             };
             if failed.is_some() {
                 conn.core.telemetry().retried(conn.core(), upstream.index);
@@ -108,14 +111,21 @@ impl<E: Env> Run<'_, E> {
     }
 
     /// Offers the request and notes how long it waited, whatever came of it.
-    async fn admit(&self, meta: &Meta, facts: &mut Facts) -> Result<Lease<E>, ShedReason> {
+    async fn admit(&self, meta: &Meta, facts: &mut Facts) -> Result<Lease<E>, Cause> {
         let conn = self.conn;
         let offered = if meta.attempt == 0 {
             facts.started
         } else {
             conn.now()
         };
-        let admitted = self.upstream.gate.acquire(offered, meta).await;
+        let acquiring = self.upstream.gate.acquire(offered, meta);
+        let admitted = match self.fill {
+            None => acquiring.await,
+            Some(fill) => match fill.while_read(acquiring).await {
+                Some(admitted) => admitted,
+                None => return Err(Cause::ClientGone),
+            },
+        };
         let waited = match &admitted {
             Ok(lease) => lease.waited(),
             Err(reason) => matches!(reason, ShedReason::QueueTimeout | ShedReason::Deadline),
@@ -123,7 +133,7 @@ impl<E: Env> Run<'_, E> {
         if waited {
             facts.queue_wait += conn.now().since(offered);
         }
-        admitted
+        admitted.map_err(shed)
     }
 
     /// Dials or reuses, and exchanges heads, on one backend. A kept-alive connection that turns out to be closed is made up for

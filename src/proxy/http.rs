@@ -202,6 +202,7 @@ pub async fn forward<E: Env>(
         route,
         rewrite,
         inbound,
+        fill: None,
     };
     let attempts = run.attempts(upload, &mut record.facts);
     match upstream.model.timeouts.request {

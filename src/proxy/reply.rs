@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -132,7 +132,14 @@ impl<E: Env> Stream<E> {
         // A defect in one body ends that body, not the connection's task.
         let polled = catch_unwind(AssertUnwindSafe(|| self.source.poll_piece(cx)));
         let frame = match polled {
-            Ok(poll) => ready!(poll),
+            Ok(Poll::Pending) => {
+                if let Source::Filling(_) = self.source {
+                    // What is waited for is the backend's, whose pace the filler bounds.
+                    self.record.conn.watch.disarm();
+                }
+                return Poll::Pending;
+            }
+            Ok(Poll::Ready(frame)) => frame,
             Err(_) => {
                 self.record
                     .conn
@@ -292,7 +299,7 @@ impl<E: Env> Drop for Record<E> {
     fn drop(&mut self) {
         let conn = &self.conn;
         let now = conn.now();
-        client::end_request(conn);
+        client::end_request(conn, self.cache == Some(CacheResult::Hit));
         if !self.complete && self.cause.is_none() {
             self.cause = Some(Cause::ClientGone);
         }

@@ -4,6 +4,8 @@
 //! held, and whoever comes may begin at its beginning; otherwise the slowest reader's place bounds what is held.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -83,6 +85,8 @@ struct State {
     first: usize,
     held: u64,
     windowed: bool,
+    /// It is for those who read it alone, and ends with the last of them.
+    ends_unread: bool,
     end: Option<End>,
     tainted: bool,
     readers: Vec<Option<Place>>,
@@ -104,7 +108,8 @@ impl State {
     /// Lets go of what every reader has taken.
     fn slide(&mut self) -> Option<Waker> {
         if !self.windowed {
-            return None;
+            let left = self.ends_unread && self.is_unread();
+            return if left { self.filler.take() } else { None };
         }
         let slowest = self.readers.iter().flatten().map(|p| p.at).min();
         let slowest = slowest.unwrap_or(self.first + self.pieces.len());
@@ -115,11 +120,15 @@ impl State {
             self.first += 1;
             self.held -= piece.len() as u64;
         }
-        if self.held < WINDOW || self.readers.iter().flatten().next().is_none() {
+        if self.held < WINDOW || self.is_unread() {
             self.filler.take()
         } else {
             None
         }
+    }
+
+    fn is_unread(&self) -> bool {
+        self.readers.iter().all(Option::is_none)
     }
 }
 
@@ -211,19 +220,49 @@ impl Fill {
     /// Waits until a next piece may be fetched.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Room> {
         let mut state = self.lock();
-        if !state.windowed {
-            return Poll::Ready(Room::Go);
-        }
-        if state.readers.iter().flatten().next().is_none() {
+        if (state.windowed || state.ends_unread) && state.is_unread() {
+            // Nobody may come any more.
+            state.windowed = true;
             return Poll::Ready(Room::Nobody);
         }
-        // The window also tells when the last reader has left, so the waker is left there in any case.
+        // It also tells when the last reader has left, so the waker is left there in any case.
         state.filler = Some(cx.waker().clone());
-        if state.held < WINDOW {
+        if !state.windowed || state.held < WINDOW {
             Poll::Ready(Room::Go)
         } else {
             Poll::Pending
         }
+    }
+
+    /// Does anybody read it?
+    pub fn is_read(&self) -> bool {
+        !self.lock().is_unread()
+    }
+
+    /// From here on it ends with its last reader, though it may be stored.
+    pub fn end_unread(&self) {
+        self.lock().ends_unread = true;
+    }
+
+    /// Waits for `what` for as long as anybody reads this; `None` when the last reader has left before. Then nobody can join.
+    pub async fn while_read<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+        let mut what = pin!(what);
+        self.lock().ends_unread = true;
+        let came = std::future::poll_fn(|cx| {
+            if let Poll::Ready(came) = what.as_mut().poll(cx) {
+                return Poll::Ready(Some(came));
+            }
+            let mut state = self.lock();
+            if state.is_unread() {
+                state.windowed = true;
+                return Poll::Ready(None);
+            }
+            state.filler = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        self.lock().ends_unread = false;
+        came
     }
 
     /// What it brings was purged or invalidated meanwhile: it may be served to those who wait, and is not stored.
@@ -315,6 +354,10 @@ impl Reader {
 
     /// The whole body, if it has come already and in one piece.
     pub fn take_whole(&mut self) -> Option<Bytes> {
+        if self.length == Some(0) {
+            self.over = true;
+            return Some(Bytes::new());
+        }
         let mut state = self.fill.lock();
         if self.taken > 0 || state.first > 0 || !matches!(state.end, Some(End::Whole(None))) {
             return None;

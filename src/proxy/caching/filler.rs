@@ -1,19 +1,23 @@
 //! The task that fetches for a fill: asks Redis or the backends, judges the answer, lets readers in, stores what may be stored.
 
+mod keep;
+
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
+use self::keep::is_useless;
 use super::fill::{Answer, Fill, Kept, Landing, Room};
 use super::{Caching, Held, Place, tier};
+use crate::cache::bans::Seen;
 use crate::cache::key;
 use crate::cache::life::Life;
-use crate::cache::policy::{self, Keep, Times, Wants};
-use crate::cache::range;
+use crate::cache::policy::{self, Times, Wants};
 use crate::cache::rules::Rules;
-use crate::cache::stored::{Body, Entry, Head, Stored, Varies};
+use crate::cache::stored::{Body, Entry, Stored};
 use crate::config::model::Action;
 use crate::env::{Clock, Env};
 use crate::message::cause::Cause;
@@ -23,7 +27,10 @@ use crate::proxy::fetch::Fetch;
 use crate::proxy::reply::Facts;
 use crate::proxy::request::{Inbound, Upload};
 use crate::proxy::server::{self, Conn};
-use crate::time::Wall;
+use crate::time::{Tick, Wall};
+
+/// Bytes that a piece of a body takes beside its content while it is held.
+const PIECE: usize = 64;
 
 /// What to fetch, and what for.
 pub struct Order<E: Env> {
@@ -33,6 +40,8 @@ pub struct Order<E: Env> {
     pub upstream: Arc<Upstream<E>>,
     pub rules: Arc<Rules>,
     pub place: Place,
+    /// What the request may still spend on the second tier.
+    pub patience: Duration,
     /// As the backend is to see it, but for validators.
     pub inbound: Inbound,
     pub wants: Wants,
@@ -51,10 +60,13 @@ pub fn start<E: Env>(order: Order<E>, fill: Arc<Fill>) {
     let number = conn.core.proxy.caching.begun(&order.place.primary, &fill);
     let flight = InFlight {
         number,
+        is_for_client: fill.is_read(),
         order,
         fill,
+        seen: tier::seen(&conn),
         conn,
         leased: None,
+        shared: false,
     };
     env.spawn("fill", async move {
         let _place = place;
@@ -76,7 +88,13 @@ struct InFlight<E: Env> {
     conn: Arc<Conn<E>>,
     /// Among all that are under way.
     number: u64,
+    /// Somebody waited for it from its beginning on.
+    is_for_client: bool,
     leased: Option<tier::Leased<E>>,
+    /// The last purge that was carried out before this began.
+    seen: Seen,
+    /// Its result was handed on to other replicas.
+    shared: bool,
 }
 
 impl<E: Env> Drop for InFlight<E> {
@@ -87,6 +105,13 @@ impl<E: Env> Drop for InFlight<E> {
         self.fill.land(Landing::Died);
         self.fill.end(Err(Cause::ResponseIncomplete));
     }
+}
+
+/// What waiting for another replica came to.
+enum Waiting {
+    Came(Arc<Stored>),
+    Gone,
+    Over,
 }
 
 /// The answer of the backends, with the times that ages are reckoned from.
@@ -108,7 +133,11 @@ impl<E: Env> InFlight<E> {
     /// Nobody else may follow from here on.
     fn leave(&self) {
         if self.order.shared {
-            self.caching().land(&self.order.place.key, &self.fill);
+            let place = &self.order.place;
+            self.caching().land(&place.key, &self.fill);
+            if place.store_under != place.key {
+                self.caching().land(&place.store_under, &self.fill);
+            }
         }
     }
 
@@ -151,22 +180,56 @@ impl<E: Env> InFlight<E> {
     /// Where replicas share, asks for the right to fetch; another's result comes back when it was quicker.
     async fn leased(&mut self, facts: &mut Facts) -> Option<Arc<Stored>> {
         let limit = self.order.upstream.model.timeouts.first_byte;
-        let key = &self.order.place.key;
-        match tier::lease(&self.conn, key, limit).await {
-            tier::Lease::Ours(leased) => {
-                self.leased = Some(leased);
-                None
+        let clock = self.conn.core.env.clock();
+        let until = clock.now() + limit;
+        let mut patience = self.order.patience;
+        let leased = self.order.place.key.clone();
+        loop {
+            match tier::lease(&self.conn, &leased, limit, patience).await {
+                tier::Lease::Ours(leased) => {
+                    self.leased = Some(leased);
+                    return None;
+                }
+                tier::Lease::Away => return None,
+                tier::Lease::Theirs => {}
             }
-            tier::Lease::Away => None,
-            tier::Lease::Theirs => {
-                let entry = tier::wait(&self.conn, key, limit).await?;
-                *facts = Facts::begin(&self.conn);
-                self.caching().store.put(key, entry);
-                let primary = self.order.place.primary.clone();
-                let found = super::find(&self.conn, primary, &self.fill.request).await;
-                let stored = found.stored?;
-                let reuse = policy::reuse(&stored.life, false, &self.order.wants, self.now());
-                matches!(reuse, policy::Reuse::Fresh { .. }).then_some(stored)
+            match self.wait(&leased, until).await {
+                Waiting::Came(stored) => {
+                    *facts = Facts::begin(&self.conn);
+                    return Some(stored);
+                }
+                // Whoever was fetching has died or failed: one of those who waited goes on.
+                Waiting::Gone => patience = tier::patience(&self.conn),
+                Waiting::Over => return None,
+            }
+        }
+    }
+
+    /// Waits for what another replica fetches, first under this key, then under that of the variant that it leads to.
+    async fn wait(&self, leased: &[u8], until: Tick) -> Waiting {
+        let mut key = leased.to_vec();
+        loop {
+            let (entry, seen) = match tier::wait(&self.conn, &key, leased, until).await {
+                tier::Waited::Found(entry, seen) => (entry, seen),
+                tier::Waited::Gone => return Waiting::Gone,
+                tier::Waited::Over => return Waiting::Over,
+            };
+            if !tier::adopt(&self.conn, &key, &entry, seen) {
+                return Waiting::Over;
+            }
+            match entry {
+                Entry::Varies(varies) if key == self.order.place.primary => {
+                    key::variant(&mut key, &varies, &self.fill.request);
+                }
+                Entry::Varies(_) => return Waiting::Over,
+                Entry::Response(stored) => {
+                    let soft = stored.is_soft();
+                    let reuse = policy::reuse(&stored.life, soft, &self.order.wants, self.now());
+                    return match reuse {
+                        policy::Reuse::Fresh { .. } => Waiting::Came(stored),
+                        _ => Waiting::Over,
+                    };
+                }
             }
         }
     }
@@ -198,6 +261,7 @@ impl<E: Env> InFlight<E> {
             route,
             rewrite,
             inbound: &inbound,
+            fill: self.is_for_client.then_some(&*self.fill),
         };
         let requested = self.now();
         let attempts = run.attempts(Upload::none(&self.conn), &mut facts);
@@ -252,7 +316,7 @@ impl<E: Env> InFlight<E> {
             }
         };
         if !shared {
-            self.remember();
+            self.remember(false);
         }
         self.leased = None;
         self.fill.land(Landing::Stored {
@@ -263,12 +327,12 @@ impl<E: Env> InFlight<E> {
         });
     }
 
-    /// Will those who wait find it fresh? If not, they are better off alone.
+    /// Will those who wait take it as it is? If not, they are better off alone.
     fn is_shareable(&self, life: &Life) -> bool {
         let anybody = Wants::default();
-        matches!(
+        !matches!(
             policy::reuse(life, false, &anybody, self.now()),
-            policy::Reuse::Fresh { .. }
+            policy::Reuse::Validate
         )
     }
 
@@ -290,10 +354,15 @@ impl<E: Env> InFlight<E> {
         let length = fetch.remaining();
         if fetch.ends_by_close() {
             judged = Err("unframed");
+        } else if judged.as_ref().is_ok_and(|k| !k.life.explicit) && is_endless(&parts.headers) {
+            judged = Err("stream");
         } else if length.is_some_and(|length| length > order.rules.max_object) {
             judged = Err("too-large");
         } else if failed {
             judged = Err("error");
+        } else if order.ranged && !partial && parts.status != StatusCode::OK {
+            // It may be the range that is refused, and those who ask for the whole ask for something else.
+            judged = Err("range");
         }
         if let Ok(keep) = &judged
             && is_useless(keep, &parts.headers)
@@ -310,15 +379,26 @@ impl<E: Env> InFlight<E> {
         });
         let shareable = !partial && kept.as_ref().is_some_and(|k| self.is_shareable(&k.life));
         if !shareable {
-            // A backend in trouble is no reason to send it more at once.
-            if !failed {
-                self.remember();
+            // A backend in trouble is no reason to send it more at once, and a part says nothing of the whole.
+            if !failed && !order.ranged {
+                self.remember(matches!(judged, Err("authorization" | "cookie")));
             }
             self.leave();
             self.release(true);
         }
         match &judged {
-            Ok(keep) => self.announce(keep),
+            Ok(keep) => {
+                self.announce(keep);
+                let place = &self.order.place;
+                if shareable && self.order.shared && place.store_under != place.key {
+                    // Whoever comes from now on looks for the variant.
+                    self.caching().also(&place.store_under, &self.fill);
+                }
+                // A body without an announced end, of a response that never spoke of caching, may have none.
+                if self.is_for_client && length.is_none() && !keep.life.explicit {
+                    self.fill.end_unread();
+                }
+            }
             Err(_) => {
                 if !failed {
                     self.forget();
@@ -336,12 +416,12 @@ impl<E: Env> InFlight<E> {
             facts: came.facts,
         })));
         let whole = self.stream(&mut fetch, judged.is_ok()).await;
-        let (Ok(keep), Some(head), Ok(true)) = (judged, head, &whole) else {
-            return self.fill.end(whole.map(|_| None));
+        let (Ok(keep), Some(head), Ok((true, _))) = (judged, head, &whole) else {
+            return self.fill.end(whole.map(|(_, trailers)| trailers));
         };
         let body = self.fill.collect();
         let stored = if partial {
-            self.joined(parts.status, &parts.headers, head, keep.life, body)
+            self.joined(parts.status, &parts.headers, head, &keep, body)
         } else {
             let status = parts.status.as_u16();
             Some(Stored::new(status, head, Body::Whole(body), keep.life))
@@ -351,17 +431,20 @@ impl<E: Env> InFlight<E> {
         }
         // Stored first: whoever comes after the flight finds it.
         self.leave();
-        self.release(false);
-        self.fill.end(Ok(None));
+        // What is too large for Redis, say, is nothing that other replicas should go on waiting for.
+        self.release(!self.shared);
+        self.fill.end(whole.map(|(_, trailers)| trailers));
     }
 
-    /// Lets the body through, piece by piece; true when all of it is held.
+    /// Lets the body through, piece by piece; true when all of it is held. Trailers come back, for those who read along: they
+    /// are not stored (RFC 9110 section 6.5.1 lets them go).
     async fn stream(
         &mut self,
         fetch: &mut Fetch<E, Upload<E>>,
         mut keeping: bool,
-    ) -> Result<bool, Cause> {
+    ) -> Result<(bool, Option<HeaderMap>), Cause> {
         let mut size = 0;
+        let mut trailers = None;
         let proxy = Arc::clone(&self.conn.core.proxy);
         let mut held = Held::new(&proxy.caching);
         loop {
@@ -379,118 +462,38 @@ impl<E: Env> InFlight<E> {
             // The next wait is for the next piece.
             self.conn.watch.disarm();
             match next {
-                None => return Ok(keeping),
+                None => return Ok((keeping, trailers)),
                 Some(Err(cause)) => return Err(cause),
                 Some(Ok(frame)) => {
-                    // Trailers are not stored, and nobody waits for them here (RFC 9110 section 6.5.1 lets them go).
-                    let Ok(data) = frame.into_data() else {
-                        continue;
+                    let data = match frame.into_data() {
+                        Ok(data) => data,
+                        Err(frame) => {
+                            trailers = frame.into_trailers().ok();
+                            continue;
+                        }
                     };
                     size += data.len() as u64;
-                    if keeping && (size > self.order.rules.max_object || !held.grow(data.len())) {
+                    let more = data.len() + PIECE;
+                    if keeping && (size > self.order.rules.max_object || !held.grow(more)) {
                         keeping = false;
+                        self.remember(false);
                         self.leave();
                         self.release(true);
                         self.fill.stop_keeping();
                     }
                     self.fill.push(data);
                     if fetch.is_over() {
-                        return Ok(keeping);
+                        return Ok((keeping, trailers));
                     }
                 }
             }
         }
     }
-
-    /// A part, put together with what lies there (RFC 9111 section 3.4).
-    fn joined(
-        &self,
-        status: StatusCode,
-        headers: &HeaderMap,
-        head: Head,
-        life: Life,
-        body: bytes::Bytes,
-    ) -> Option<Stored> {
-        let (first, total, bytes) = range::part(status.as_u16(), headers, body)?;
-        let old = self.order.stored.as_deref();
-        let body = range::join(old, &head, first, total, bytes)?;
-        Some(Stored::new(200, head, body, life))
-    }
-
-    /// Says under the primary key which fields choose, before the body is here, so that others find their own variant.
-    fn announce(&mut self, keep: &Keep) {
-        if keep.vary.is_empty() || self.fill.is_tainted() {
-            return;
-        }
-        let place = &mut self.order.place;
-        let caching = &self.conn.core.proxy.caching;
-        let varies = match caching.store.peek(&place.primary) {
-            Some(Entry::Varies(varies)) if varies.names == keep.vary => varies,
-            _ => {
-                let varies = Arc::new(Varies {
-                    names: keep.vary.clone(),
-                    generation: caching.draw(),
-                });
-                let entry = Entry::Varies(Arc::clone(&varies));
-                caching.store.put(&place.primary, entry);
-                varies
-            }
-        };
-        // Each time, so that it lives there for as long as the latest variant.
-        let entry = Entry::Varies(Arc::clone(&varies));
-        tier::put(&self.conn, &place.primary, entry, &keep.life);
-        let mut variant = place.primary.clone();
-        key::variant(&mut variant, &varies, &self.fill.request);
-        place.store_under = variant;
-    }
-
-    /// Stores, unless it was purged meanwhile.
-    fn put(&self, entry: Entry, keep: &Keep) -> bool {
-        if self.fill.is_tainted() {
-            return false;
-        }
-        let place = &self.order.place;
-        let under = if keep.vary.is_empty() {
-            &place.primary
-        } else {
-            &place.store_under
-        };
-        let stored = self.caching().store.put(under, entry.clone());
-        if self.fill.is_tainted() {
-            // Whoever purged before this look is answered here; whoever purges after it finds the entry.
-            self.caching().store.remove(under);
-            return false;
-        }
-        tier::put(&self.conn, under, entry, &keep.life);
-        stored
-    }
-
-    /// What lies there is outdated.
-    fn forget(&self) {
-        if self.order.stored.is_some() {
-            self.caching().store.remove(&self.order.place.store_under);
-            tier::remove(&self.conn, &self.order.place.store_under);
-        }
-    }
-
-    fn remember(&self) {
-        let until = self.now() + self.order.rules.uncacheable_for;
-        self.caching().remember(&self.order.place.key, until);
-    }
-
-    fn release(&mut self, pass: bool) {
-        if let Some(leased) = self.leased.take() {
-            leased.release(pass);
-        }
-    }
 }
 
-/// Never fresh, nothing to validate it with, and not wanted stale: to store it would help nobody.
-fn is_useless(keep: &Keep, headers: &HeaderMap) -> bool {
-    let life = &keep.life;
-    let fresh = life.lifetime > life.initial_age && !life.no_cache;
-    let stale = life.stale_while_revalidate > 0 || life.stale_if_error > 0;
-    let validated =
-        headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
-    !(fresh || validated || (stale && !life.must_revalidate && !life.no_cache))
+/// Is it a stream of events, which each reader begins where it stands?
+fn is_endless(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(|v| v.as_bytes());
+    let essence = kind.and_then(|kind| kind.split(|b| *b == b';').next());
+    essence.is_some_and(|e| e.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
 }

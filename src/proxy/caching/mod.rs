@@ -6,6 +6,7 @@
 
 pub mod fill;
 mod filler;
+pub mod operate;
 mod serve;
 mod tier;
 mod walk;
@@ -13,12 +14,14 @@ mod walk;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, header};
 
 pub use self::walk::answer;
 
 use self::fill::Fill;
+use super::redis::Look;
 use super::server::Conn;
 use crate::cache::flight::{Flights, Join};
 use crate::cache::purge::{Purge, Selection};
@@ -26,6 +29,7 @@ use crate::cache::rules::Rules;
 use crate::cache::store::Store;
 use crate::cache::stored::{Body, Entry, Stored};
 use crate::cache::{key, policy};
+use crate::config::FILLING_SHARE;
 use crate::config::model::{Action, Config};
 use crate::env::{Clock, Env};
 use crate::message::target::Target;
@@ -34,9 +38,6 @@ use crate::time::Wall;
 
 /// Uncacheable keys that are remembered at once.
 const REMEMBERED: usize = 16_384;
-
-/// The share of the memory that bodies on their way in may take beside it.
-const FILLING_SHARE: u64 = 4;
 
 /// What all cores share of the cache.
 pub struct Caching {
@@ -85,16 +86,35 @@ impl Caching {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join(&self, now: Wall, key: &[u8], make: impl FnOnce() -> Arc<Fill>) -> Join<Arc<Fill>> {
-        self.flights().join(now, key, make)
+    /// With `personal` the request carries what may make its response somebody's.
+    fn join(
+        &self,
+        now: Wall,
+        key: &[u8],
+        personal: bool,
+        make: impl FnOnce() -> Arc<Fill>,
+    ) -> Join<Arc<Fill>> {
+        let mut flights = self.flights();
+        if personal && flights.is_passed(now, &personal_key(key)) {
+            return Join::Pass;
+        }
+        flights.join(now, key, make)
     }
 
     fn land(&self, key: &[u8], fill: &Arc<Fill>) {
         self.flights().land(key, |other| Arc::ptr_eq(other, fill));
     }
 
-    fn remember(&self, key: &[u8], until: Wall) {
-        self.flights().remember(key, until);
+    /// Has `fill` followed under another key as well.
+    fn also(&self, key: &[u8], fill: &Arc<Fill>) {
+        self.flights().also(key, Arc::clone(fill));
+    }
+
+    fn remember(&self, key: &[u8], personal: bool, until: Wall) {
+        match personal {
+            true => self.flights().remember(&personal_key(key), until),
+            false => self.flights().remember(key, until),
+        }
     }
 
     fn under_way(&self) -> MutexGuard<'_, BTreeMap<u64, (Box<[u8]>, Arc<Fill>)>> {
@@ -136,6 +156,11 @@ impl Caching {
         self.store.purge(purge) as u64
     }
 
+    /// Bytes of bodies that are on their way in.
+    fn filling(&self) -> u64 {
+        self.filling.load(Ordering::Relaxed)
+    }
+
     fn may_hold(&self, more: u64) -> bool {
         self.filling.load(Ordering::Relaxed) + more <= self.filling_limit
     }
@@ -155,6 +180,11 @@ impl Caching {
             .unwrap_or_else(PoisonError::into_inner)
             .unit()
     }
+}
+
+/// Under which it is remembered that requests with credentials cannot share, though others can. No key ends so.
+fn personal_key(key: &[u8]) -> Vec<u8> {
+    [key, b"\0\0"].concat()
 }
 
 /// Do both give every request the same key?
@@ -206,10 +236,17 @@ pub struct Found {
     pub varied: bool,
     /// It was not in memory.
     pub from_redis: bool,
+    /// What the request may still spend on the second tier; nothing once that did not answer.
+    pub patience: Duration,
 }
 
-/// Looks in memory, then where replicas share.
-pub async fn find<E: Env>(conn: &Arc<Conn<E>>, primary: Vec<u8>, headers: &HeaderMap) -> Found {
+/// Looks in memory, then where replicas share, for as long as `patience` lasts.
+pub async fn find<E: Env>(
+    conn: &Arc<Conn<E>>,
+    primary: Vec<u8>,
+    headers: &HeaderMap,
+    patience: Duration,
+) -> Found {
     let mut found = Found {
         place: Place {
             key: primary.clone(),
@@ -219,6 +256,7 @@ pub async fn find<E: Env>(conn: &Arc<Conn<E>>, primary: Vec<u8>, headers: &Heade
         stored: None,
         varied: false,
         from_redis: false,
+        patience,
     };
     let caching = &conn.core.proxy.caching;
     let Some(tier) = conn.core.tier() else {
@@ -230,27 +268,33 @@ pub async fn find<E: Env>(conn: &Arc<Conn<E>>, primary: Vec<u8>, headers: &Heade
         return found;
     };
     // Two looks at most, and the time of one.
-    let looks = async {
-        loop {
-            let key = &found.place.key;
-            let entry = match caching.store.get(key) {
-                Some(entry) => entry,
-                None => match tier.get(key).await {
-                    Some(entry) => {
+    loop {
+        let key = &found.place.key;
+        let entry = match caching.store.get(key) {
+            Some(entry) => entry,
+            None if found.patience.is_zero() => return found,
+            None => {
+                let clock = conn.core.env.clock();
+                let asked = clock.now();
+                let look = tier.get(key, found.patience).await;
+                found.patience = found.patience.saturating_sub(clock.now().since(asked));
+                match look {
+                    Look::Found(entry, seen) if tier::adopt(conn, key, &entry, seen) => {
                         found.from_redis = true;
-                        caching.store.put(key, entry.clone());
                         entry
                     }
-                    None => return,
-                },
-            };
-            if found.take(entry, headers) {
-                return;
+                    Look::Found(..) | Look::Nothing => return found,
+                    Look::Away => {
+                        found.patience = Duration::ZERO;
+                        return found;
+                    }
+                }
             }
+        };
+        if found.take(entry, headers) {
+            return found;
         }
-    };
-    conn.core.env.clock().timeout(tier.timeout(), looks).await;
-    found
+    }
 }
 
 impl Found {
@@ -294,12 +338,42 @@ fn primary<E: Env>(conn: &Conn<E>, rules: &Rules, target: &Target, headers: &Hea
         target.query(),
         headers,
     );
-    // A backend may build its links from these, which only trusted peers can set.
-    if let Some(host) = said("x-forwarded-host") {
-        out.push(b'\n');
-        out.extend_from_slice(host.as_bytes());
+    if conn.trusted {
+        said_of_links(&mut out, headers);
     }
     out
+}
+
+/// Appends what a trusted peer says that a backend may build its links from. A plain scheme is in the key already.
+fn said_of_links(out: &mut Vec<u8>, headers: &HeaderMap) {
+    let mut say = |said: &[u8]| {
+        out.push(b'\n');
+        out.extend_from_slice(said);
+    };
+    headers
+        .get_all("x-forwarded-host")
+        .iter()
+        .for_each(|host| say(host.as_bytes()));
+    let protos = headers.get_all("x-forwarded-proto");
+    let is_one = protos.iter().count() == 1;
+    let plain = |proto: &[u8]| is_one && matches!(proto, b"http" | b"https");
+    let unusual = protos.iter().filter(|p| !plain(p.as_bytes()));
+    unusual.for_each(|proto| say(proto.as_bytes()));
+    for line in headers.get_all(header::FORWARDED) {
+        let line = line.as_bytes();
+        if line.contains(&b'"') {
+            // Quotes hide where a pair ends.
+            say(line);
+            continue;
+        }
+        let pairs = line.split(|b| matches!(b, b',' | b';'));
+        let names = |pair: &&[u8]| {
+            let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
+            let name = name.trim_ascii();
+            name.eq_ignore_ascii_case(b"host") || name.eq_ignore_ascii_case(b"proto")
+        };
+        pairs.filter(names).for_each(&mut say);
+    }
 }
 
 /// Forgets what a successful unsafe request has made outdated (RFC 9111 section 4.4).
@@ -338,19 +412,20 @@ pub fn invalidate<E: Env>(
             let Ok(url) = String::from_utf8(key::url(&out).to_vec()) else {
                 continue;
             };
-            caching.taint(|k| key::url(k) == url.as_bytes());
             let purge = Purge {
-                what: Selection::Url(url),
+                what: Selection::Url(url.clone()),
                 soft: false,
             };
+            // Ruled out there before it is gone here, or it could come back from there in between.
+            if let Some(shared) = &conn.core.proxy.redis {
+                shared.purge(&purge);
+            }
+            caching.taint(|k| key::url(k) == url.as_bytes());
             // One key tells all there is, unless fields or proxies in front divide the URL further.
-            if rules.key_headers.is_empty() && !conn.trusted {
+            if rules.key_headers.is_empty() && conn.model().trusted_proxies.is_empty() {
                 caching.store.remove(&out);
             } else {
                 caching.store.purge(&purge);
-            }
-            if let Some(tier) = conn.core.tier() {
-                tier.purge(&purge);
             }
         }
     }

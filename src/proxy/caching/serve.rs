@@ -77,10 +77,13 @@ pub fn answer(stored: &Stored, wants: &Wants, request: &HeaderMap, now: Wall) ->
     let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
     if wants.head {
         let mut response = with(status, headers, Bytes::new());
-        let length = HeaderValue::from(body.len());
-        response
-            .headers_mut()
-            .insert(header::CONTENT_LENGTH, length);
+        // RFC 9110 section 8.6: never in a 204.
+        if status != StatusCode::NO_CONTENT {
+            let length = HeaderValue::from(body.len());
+            response
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, length);
+        }
         return response;
     }
     with(status, headers, body.clone())

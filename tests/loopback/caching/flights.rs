@@ -1,0 +1,502 @@
+//! Many who want one thing: one fetch, from which all read, whoever leaves.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+
+use super::{Gate, assert_hit, cached, crowd, get_with, said, target};
+use crate::support::backend::{Backend, reply};
+use crate::support::client::{Client, get};
+use crate::support::eventually;
+use crate::support::weir::{Extra, Weir, config};
+use crate::support::wire::{Framing, Message};
+
+const MANY: usize = 1000;
+
+const FRESH: &str = "Cache-Control: max-age=3600\r\n";
+
+fn workers(count: usize) -> String {
+    format!("\"workers\": {count}")
+}
+
+#[test]
+fn a_thousand_cold_requests_make_one_fetch() {
+    for count in [1, 2] {
+        let gate = Gate::new();
+        let held = Arc::clone(&gate);
+        let backend = Backend::answering(move |_| {
+            held.wait();
+            reply(200, FRESH, "one for all")
+        });
+        let weir = cached(&backend, "", &workers(count));
+        let mut clients = crowd(&weir, MANY, &get("/cold"));
+        eventually("the fetch is under way", || gate.waiting() == 1);
+        gate.open();
+        let mut collapsed = 0;
+        for client in &mut clients {
+            let response = client.response("GET").expect("everybody is answered");
+            assert_eq!(response.text(), "one for all");
+            collapsed += usize::from(said(&response).contains("collapsed"));
+        }
+        assert!(collapsed > 0, "nobody followed");
+        assert_eq!(backend.log().lines(), ["GET /cold HTTP/1.1"]);
+        assert_hit(&weir.once(get("/cold")));
+    }
+}
+
+#[test]
+fn a_thousand_read_along_while_the_body_comes_in() {
+    for count in [1, 2] {
+        let gate = Gate::new();
+        let held = Arc::clone(&gate);
+        let backend = Backend::start(move |conn| {
+            while conn.request().is_some() {
+                conn.reply(format!(
+                    "HTTP/1.1 200 OK\r\n{FRESH}Content-Length: 9\r\n\r\nfirst"
+                ));
+                held.wait();
+                conn.send("last");
+            }
+        });
+        let weir = cached(&backend, "", &workers(count));
+        let mut clients = crowd(&weir, MANY, &get("/slow"));
+        for client in &mut clients {
+            let head = client.wire().head().expect("the head comes at once");
+            assert_eq!(head.get("content-length"), Some("9"));
+            let first = client.wire().body(Framing::Length(5));
+            assert_eq!(first, Ok(b"first".to_vec()), "before the body has ended");
+        }
+        assert_eq!(gate.waiting(), 1);
+        gate.open();
+        for client in &mut clients {
+            let rest = client.wire().body(Framing::Length(4));
+            assert_eq!(rest, Ok(b"last".to_vec()));
+        }
+        assert_eq!(backend.log().lines(), ["GET /slow HTTP/1.1"]);
+    }
+}
+
+/// Who looked before a flight landed and joined after it must not fetch again.
+#[test]
+fn one_fetch_each_however_close_the_flights() {
+    const URLS: usize = 400;
+    const CLIENTS: usize = 8;
+    let backend = Backend::answering(|_| reply(200, FRESH, "quick"));
+    let weir = cached(&backend, "", &workers(2));
+    let barrier = Barrier::new(CLIENTS);
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut client = Client::connect(weir.port);
+                for url in 0..URLS {
+                    let raw = get_with(&format!("/{url}"), "Accept: */*\r\n");
+                    barrier.wait();
+                    let response = client.ask(raw).expect("it is answered");
+                    assert_eq!(response.text(), "quick");
+                }
+            });
+        }
+    });
+    assert_eq!(backend.log().requests.len(), URLS);
+}
+
+/// Those who wait in the backend's queue and leave give their places up, and nothing is fetched for nobody.
+#[test]
+fn a_fetch_that_all_have_left_before_its_head_is_given_up() {
+    let gate = Gate::new();
+    let held = Arc::clone(&gate);
+    let backend = Backend::answering(move |_| {
+        held.wait();
+        reply(200, FRESH, "late")
+    });
+    let config = format!(
+        r#"{{"listeners": {{"web": {{"bind": "127.0.0.1:0"}}}}, "cache": {{}}, "admin": {{"bind": "127.0.0.1:0"}},
+            "upstreams": {{"app": {{"backends": [{{"url": "http://127.0.0.1:{}", "max_in_flight": 1}}]}}}}}}"#,
+        backend.port
+    );
+    let weir = Weir::start(&config);
+    let mut first = Client::connect(weir.port);
+    first.send(get("/first"));
+    eventually("the backend is busy", || gate.waiting() == 1);
+    let waiting: Vec<_> = (0..20)
+        .map(|n| crowd(&weir, 1, &get(&format!("/left/{n}"))))
+        .collect();
+    let in_line = || weir.admin("/metrics").text();
+    let says = |n: u32| format!("weir_upstream_waiting{{upstream=\"app\"}} {n}\n");
+    eventually("they wait in line", || in_line().contains(&says(20)));
+    drop(waiting);
+    eventually("their places are free", || in_line().contains(&says(0)));
+    gate.open();
+    assert_eq!(first.response("GET").expect("it waited").text(), "late");
+    assert_eq!(weir.once(get("/last")).text(), "late");
+    let lines = ["GET /first HTTP/1.1", "GET /last HTTP/1.1"];
+    assert_eq!(backend.log().lines(), lines);
+}
+
+#[test]
+fn a_leader_who_leaves_takes_nothing_along() {
+    let gate = Gate::new();
+    let backend = in_two_pieces(&gate, FRESH);
+    let weir = cached(&backend, "", "");
+    let mut leader = Client::connect(weir.port);
+    leader.send(get("/left"));
+    leader.wire().head().expect("the head comes");
+    leader.wire().skip(8).expect("the first chunk comes");
+    let mut follower = Client::connect(weir.port);
+    follower.send(get("/left"));
+    follower.wire().head().expect("it may read along");
+    drop(leader);
+    gate.open();
+    let body = follower.wire().body(Framing::Chunked);
+    assert_eq!(body, Ok(b"firstlast".to_vec()));
+    let hit = weir.once(get("/left"));
+    assert_hit(&hit);
+    assert_eq!(hit.text(), "firstlast");
+    assert_eq!(backend.log().requests.len(), 1);
+}
+
+/// A backend that sends one chunk, and the last one when the gate opens.
+fn in_two_pieces(gate: &Arc<Gate>, fields: &'static str) -> Backend {
+    let held = Arc::clone(gate);
+    Backend::start(move |conn| {
+        while conn.request().is_some() {
+            conn.reply(format!(
+                "HTTP/1.1 200 OK\r\n{fields}Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+            ));
+            held.wait();
+            if !conn.send("4\r\nlast\r\n0\r\n\r\n") {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn what_may_be_stored_is_fetched_to_its_end_though_all_have_left() {
+    let gate = Gate::new();
+    let backend = in_two_pieces(&gate, FRESH);
+    let mut weir = cached(&backend, "", "");
+    let mut clients = crowd(&weir, 5, &get("/left"));
+    for client in &mut clients {
+        client.wire().head().expect("the head comes");
+    }
+    drop(clients);
+    // A request on another connection is answered after the leave-taking has been seen.
+    assert_eq!(weir.once("GET / HTTP/1.1\r\n\r\n").status, 400);
+    gate.open();
+    eventually("it lies there whole", || {
+        let only = get_with("/left", "Cache-Control: only-if-cached\r\n");
+        let response = weir.once(only);
+        response.status == 200 && response.text() == "firstlast"
+    });
+    assert_eq!(backend.log().requests.len(), 1);
+    assert!(weir.lives());
+}
+
+#[test]
+fn what_may_not_be_stored_ends_with_its_last_reader() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sent);
+    let backend = Backend::start(move |conn| {
+        while let Some(request) = conn.request() {
+            if target(&request) != "/endless" {
+                conn.reply(reply(200, "", "ok"));
+                continue;
+            }
+            conn.reply(
+                "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n",
+            );
+            let chunk = format!("4000\r\n{}\r\n", "a".repeat(0x4000));
+            while conn.send(&chunk) {
+                counter.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let extra = Extra {
+        top: r#""cache": {}"#,
+        upstream: r#""max_in_flight": 1"#,
+        ..Extra::default()
+    };
+    let weir = Weir::start(&config(&[backend.port], extra));
+    let mut client = Client::connect(weir.port);
+    client.send(get("/endless"));
+    client.wire().head().expect("the head comes");
+    client.wire().skip(1 << 20).expect("the body flows");
+    drop(client);
+    // The only place in flight is free again.
+    assert_eq!(weir.once(get("/next")).status, 200);
+    eventually("the endless connection is closed", || {
+        backend.log().open <= 1
+    });
+}
+
+/// Requests for what cannot be shared must not run one after the other.
+#[test]
+fn uncacheable_answers_release_all_who_wait() {
+    const CROWD: usize = 100;
+    for fields in [
+        "Cache-Control: no-store\r\n",
+        "Cache-Control: private, max-age=60\r\n",
+        "Cache-Control: max-age=60\r\nSet-Cookie: id=1\r\n",
+        "Cache-Control: max-age=60\r\nVary: *\r\n",
+        "",
+    ] {
+        let (first, rest) = (Gate::new(), Gate::new());
+        let (one, others) = (Arc::clone(&first), Arc::clone(&rest));
+        let count = Arc::new(AtomicUsize::new(0));
+        let backend = Backend::answering(move |_| {
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            if number == 0 {
+                one.wait();
+            } else {
+                others.wait();
+            }
+            reply(200, fields, &number.to_string())
+        });
+        let weir = cached(&backend, "", &workers(2));
+        let mut clients = crowd(&weir, CROWD, &get("/own"));
+        eventually("one fetches for all", || first.waiting() == 1);
+        first.open();
+        eventually("then all fetch at once", || rest.waiting() == CROWD - 1);
+        rest.open();
+        let mut bodies: Vec<String> = clients
+            .iter_mut()
+            .map(|c| c.response("GET").expect("all are answered").text())
+            .collect();
+        bodies.sort_unstable();
+        bodies.dedup();
+        assert_eq!(bodies.len(), CROWD, "{fields:?}: an answer was shared");
+        // It is remembered: nobody waits for another.
+        let mut later = crowd(&weir, 3, &get("/own"));
+        for client in &mut later {
+            let response = client.response("GET").expect("it is answered");
+            assert!(!said(&response).contains("hit"), "{fields:?}");
+        }
+    }
+}
+
+/// A later part of a body must not be asked of one reader's pace: each has its own.
+#[test]
+fn a_reader_that_takes_nothing_holds_up_nobody_of_a_stored_body() {
+    const SIZE: usize = 6 << 20;
+    let gate = Gate::new();
+    let held = Arc::clone(&gate);
+    let backend = Backend::answering(move |_| {
+        held.wait();
+        reply(200, FRESH, &"b".repeat(SIZE))
+    });
+    let weir = cached(&backend, "", "");
+    let mut slow = crowd(&weir, 1, &get("/large"));
+    let mut quick = crowd(&weir, 3, &get("/large"));
+    eventually("it is under way", || gate.waiting() == 1);
+    gate.open();
+    for client in &mut quick {
+        let response = client.response("GET").expect("it comes whole");
+        assert_eq!(response.message.body.len(), SIZE);
+    }
+    let response = slow[0].response("GET").expect("it comes late and whole");
+    assert_eq!(response.message.body.len(), SIZE);
+    assert_eq!(backend.log().requests.len(), 1);
+}
+
+/// The client's pace is not the backend's: while a backend is slow, nobody can blame its reader.
+#[test]
+fn a_slow_backend_is_not_a_slow_reader() {
+    let gate = Gate::new();
+    let backend = in_two_pieces(&gate, FRESH);
+    let weir = cached(
+        &backend,
+        "",
+        r#""timeouts": {"body": "200ms", "body_gap": "30s"}"#,
+    );
+    let mut clients = crowd(&weir, 3, &get("/slow"));
+    for client in &mut clients {
+        client.wire().head().expect("the head comes");
+        client.wire().skip(8 + 2).expect("the first chunk comes");
+    }
+    // Longer than a client may leave what it was sent: only by this can the defect be seen.
+    std::thread::sleep(std::time::Duration::from_millis(900));
+    gate.open();
+    for client in &mut clients {
+        let rest = client.wire().body(Framing::Chunked);
+        assert_eq!(rest, Ok(b"last".to_vec()));
+    }
+}
+
+/// An error is one for all who waited, and nobody stays behind it.
+#[test]
+fn a_dead_backend_answers_all_who_wait() {
+    let gate = Gate::new();
+    let held = Arc::clone(&gate);
+    let backend = Backend::start(move |conn| {
+        if conn.request().is_some() {
+            held.wait();
+        }
+    });
+    let weir = cached(&backend, "", "");
+    let mut clients = crowd(&weir, 50, &get("/dead"));
+    eventually("it is under way", || gate.waiting() >= 1);
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.response("GET").map(|r| r.status), Ok(502));
+    }
+}
+
+/// A cold URL asked for in parts first: those who want all of it still share one fetch.
+#[test]
+fn a_part_before_does_not_part_the_crowd() {
+    let gate = Gate::new();
+    let held = Arc::clone(&gate);
+    let ranged = |request: &Message| request.get("range").map(str::to_owned);
+    let backend = Backend::answering(move |request| match ranged(request).as_deref() {
+        Some("bytes=0-1") => reply(
+            206,
+            "Cache-Control: max-age=3600\r\nETag: \"v\"\r\nContent-Range: bytes 0-1/4\r\n",
+            "ab",
+        ),
+        Some(_) => reply(
+            416,
+            "Cache-Control: max-age=3600\r\nContent-Range: bytes */4\r\n",
+            "",
+        ),
+        None => {
+            held.wait();
+            reply(
+                200,
+                "Cache-Control: max-age=3600\r\nETag: \"v\"\r\n",
+                "abcd",
+            )
+        }
+    });
+    let weir = cached(&backend, "", "");
+    let part = weir.once(get_with("/parts", "Range: bytes=0-1\r\n"));
+    assert_eq!((part.status, part.text().as_str()), (206, "ab"));
+    let none = weir.once(get_with("/parts", "Range: bytes=100-\r\n"));
+    assert_eq!(none.status, 416);
+    backend.forget();
+    let mut clients = crowd(&weir, 20, &get("/parts"));
+    eventually("it is under way", || gate.waiting() >= 1);
+    gate.open();
+    for client in &mut clients {
+        let response = client.response("GET").expect("it is answered");
+        assert_eq!((response.status, response.text().as_str()), (200, "abcd"));
+        assert_eq!(response.get("content-range"), None);
+    }
+    assert_eq!(backend.log().requests.len(), 1);
+}
+
+#[test]
+fn a_leader_who_leaves_before_the_head_takes_nothing_along() {
+    let gate = Gate::new();
+    let held = Arc::clone(&gate);
+    let backend = Backend::answering(move |_| {
+        held.wait();
+        reply(200, FRESH, "for others")
+    });
+    let mut weir = cached(&backend, "", "");
+    let leader = crowd(&weir, 1, &get("/left"));
+    eventually("it is under way", || gate.waiting() == 1);
+    let mut others = crowd(&weir, 2, &get("/left"));
+    drop(leader);
+    gate.open();
+    for client in &mut others {
+        let response = client.response("GET").expect("it is answered");
+        assert_eq!(response.text(), "for others");
+    }
+    assert_eq!(backend.log().requests.len(), 1);
+    assert!(weir.lives());
+}
+
+/// Who waits in the queue for a fetch that nobody wants any more would only delay those who do.
+#[test]
+fn who_leaves_the_queue_frees_its_place() {
+    const CROWD: usize = 50;
+    let gate = Gate::new();
+    let held = Arc::clone(&gate);
+    let backend = Backend::answering(move |r| {
+        if target(r) == "/first" {
+            held.wait();
+        }
+        reply(200, FRESH, target(r))
+    });
+    let extra = Extra {
+        top: r#""cache": {}"#,
+        upstream: r#""max_in_flight": 1"#,
+        ..Extra::default()
+    };
+    let weir = Weir::start(&config(&[backend.port], extra));
+    let mut first = crowd(&weir, 1, &get("/first"));
+    eventually("it runs", || gate.waiting() == 1);
+    let waiting = |weir: &Weir, count: usize| {
+        let line = format!("weir_upstream_waiting{{upstream=\"app\"}} {count}\n");
+        weir.admin("/metrics").text().contains(&line)
+    };
+    let queued: Vec<Client> = (0..CROWD)
+        .flat_map(|n| crowd(&weir, 1, &get(&format!("/{n}"))))
+        .collect();
+    eventually("all wait", || waiting(&weir, CROWD));
+    let mut patient = crowd(&weir, 2, &get("/0"));
+    drop(queued);
+    eventually("one is still wanted", || waiting(&weir, 1));
+    gate.open();
+    for client in &mut patient {
+        assert_eq!(client.response("GET").map(|r| r.text()), Ok("/0".into()));
+    }
+    assert_eq!(
+        first[0].response("GET").map(|r| r.text()),
+        Ok("/first".into())
+    );
+    assert_eq!(backend.log().requests.len(), 2);
+}
+
+/// Where a lifetime is only supposed, a stream without an end is nobody's but its reader's, and ends with that one.
+#[test]
+fn a_stream_of_events_is_each_readers_own() {
+    for kind in ["text/event-stream", "Text/Event-Stream; charset=utf-8"] {
+        let count = AtomicUsize::new(0);
+        let backend = Backend::start(move |conn| {
+            if conn.request().is_some() {
+                let number = count.fetch_add(1, Ordering::SeqCst);
+                conn.reply(format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n\
+                     6\r\ndata:{number}\r\n"
+                ));
+                conn.wait_for_close();
+            }
+        });
+        let weir = cached(&backend, r#""default_ttl": "30m""#, "");
+        let mut clients = Vec::new();
+        for number in 0..3 {
+            let mut client = crowd(&weir, 1, &get("/events")).remove(0);
+            client.wire().head().expect("the head comes");
+            client.wire().skip(3 + 5).expect("the first event comes");
+            let body = client.wire().body(Framing::Length(1));
+            assert_eq!(body, Ok(number.to_string().into_bytes()));
+            clients.push(client);
+        }
+        drop(clients);
+        eventually("no stream is left open", || backend.log().open == 0);
+    }
+}
+
+#[test]
+fn a_body_that_may_have_no_end_ends_with_its_last_reader() {
+    let backend = Backend::start(move |conn| {
+        if conn.request().is_some() {
+            conn.reply("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+            conn.wait_for_close();
+        }
+    });
+    let weir = cached(&backend, r#""default_ttl": "30m""#, "");
+    for round in 1..=2 {
+        let mut clients = crowd(&weir, 3, &get("/trickle"));
+        for client in &mut clients {
+            client.wire().head().expect("the head comes");
+        }
+        let stays = clients.pop();
+        drop(clients);
+        assert_eq!(backend.log().open, 1, "somebody reads it");
+        drop(stays);
+        eventually("it is given up", || backend.log().open == 0);
+        assert_eq!(backend.log().requests.len(), round);
+    }
+}
