@@ -95,7 +95,9 @@ impl Redis {
         let (files, options): (Vec<_>, Vec<_>) =
             self.args.iter().partition(|a| a.ends_with(".conf"));
         command.args(files).args(["--port", &port, "--bind", "127.0.0.1"]);
-        command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
+        if !self.args.iter().any(|a| a == "--sentinel") {
+            command.args(["--save", "", "--appendonly", "no"]);
+        }
         command.arg("--dir").arg(&self.folder).args(options);
         let child = command
             .stdin(Stdio::null())
