@@ -26,14 +26,26 @@ fn under_load(weirs: [&Weir; 2], trouble: impl FnOnce()) {
                 scope.spawn(move || steadily(port, target, stop))
             })
             .collect();
-        trouble();
-        stop.store(true, Ordering::SeqCst);
+        {
+            // Also when what follows fails, or the threads would go on for ever.
+            let _stop = Stop(&stop);
+            trouble();
+        }
         threads
             .into_iter()
             .map(|t| t.join().expect("no request fails"))
             .sum::<u64>()
     });
     assert!(served > 0);
+}
+
+/// Tells the load to end.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 fn lines(weir: &Weir, what: &str) -> usize {
@@ -52,15 +64,16 @@ fn killed_under_load_and_started_again_it_is_not_noticed() {
         for round in 1..=2 {
             redis.kill();
             eventually("the proxies know", || {
-                [&one, &other].iter().all(|w| lines(w, "Redis is away") == round)
+                [&one, &other]
+                    .iter()
+                    .all(|w| lines(w, "Redis is away") == round)
             });
             redis.run();
             works(&one, &redis);
             works(&other, &redis);
-            // Once for each outage, and once for its end.
+            // Once for each outage.
             for weir in [&one, &other] {
                 assert_eq!(lines(weir, "Redis is away"), round);
-                assert_eq!(lines(weir, "Redis is back"), round);
             }
         }
     });
@@ -76,7 +89,9 @@ fn frozen_under_load_it_is_not_noticed() {
     under_load([&one, &other], || {
         redis.signal("STOP");
         eventually("the proxies know", || {
-            [&one, &other].iter().all(|w| lines(w, "Redis is away") == 1)
+            [&one, &other]
+                .iter()
+                .all(|w| lines(w, "Redis is away") == 1)
         });
         redis.signal("CONT");
         works(&one, &redis);
@@ -88,7 +103,10 @@ fn frozen_under_load_it_is_not_noticed() {
 fn away_at_the_start_is_a_warning() {
     let port = free_port();
     let backend = counting(FRESH);
-    let one = weir(&backend, &format!(r#""url": "redis://:hush-hush@127.0.0.1:{port}""#));
+    let one = weir(
+        &backend,
+        &format!(r#""url": "redis://:hush-hush@127.0.0.1:{port}""#),
+    );
     eventually("it is said", || lines(&one, "Redis is away") == 1);
     for _ in 0..2 {
         assert_eq!(one.once(get("/a")).status, 200);
@@ -106,7 +124,10 @@ fn silenced(backend: &Backend, greets: bool) -> (Fake, Weir, Arc<AtomicBool>) {
         let is_greeting = greets && command[0] == "PING";
         (told.load(Ordering::SeqCst) && !is_greeting).then_some(Answer::Silence)
     });
-    let weir = weir(backend, &format!(r#""url": "redis://127.0.0.1:{}""#, fake.port));
+    let weir = weir(
+        backend,
+        &format!(r#""url": "redis://127.0.0.1:{}""#, fake.port),
+    );
     let mut n = 0;
     eventually("it is asked", || {
         n += 1;
@@ -164,12 +185,20 @@ fn a_server_that_refuses_everything_is_not_noticed() {
         "PING" | "XREAD" | "XRANGE" | "XREVRANGE" => None,
         _ => Some(bytes("-NOPERM this user has no permissions\r\n")),
     });
-    let weir = weir(&backend, &format!(r#""url": "redis://127.0.0.1:{}""#, fake.port));
+    let weir = weir(
+        &backend,
+        &format!(r#""url": "redis://127.0.0.1:{}""#, fake.port),
+    );
     eventually("it is asked", || {
         let response = weir.once(get("/a"));
         assert!(!status(&response).contains("redis"));
-        weir.once(format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", fake.count("GET"))).status == 200
+        weir.once(format!(
+            "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n",
+            fake.count("GET")
+        ))
+        .status
+            == 200
             && fake.count("GET") >= 3
     });
-    eventually("it is said", || lines(&weir, "NOPERM") >= 1);
+    eventually("it is said", || lines(&weir, "no permissions") == 1);
 }

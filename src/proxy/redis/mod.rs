@@ -404,7 +404,11 @@ impl<E: Env> Tier<E> {
         let Token { name, token } = token;
         lock(&self.leases).remove(&name);
         if self.is_up() {
-            let op = if pass { Op::Pass { name, token } } else { Op::Release { name, token } };
+            let op = if pass {
+                Op::Pass { name, token }
+            } else {
+                Op::Release { name, token }
+            };
             self.enqueue(op);
         }
     }
@@ -505,7 +509,11 @@ impl<E: Env> Tier<E> {
                 counts.errors.add(1);
                 let unfit = error.is_io_error() && !error.is_connection_dropped();
                 self.troubled(number, &error);
-                Err(if unfit { Unanswered::Unfit } else { Unanswered::Away })
+                Err(if unfit {
+                    Unanswered::Unfit
+                } else {
+                    Unanswered::Away
+                })
             }
             None => {
                 counts.timeouts.add(1);
@@ -535,7 +543,12 @@ impl<E: Env> Tier<E> {
     fn troubled(&self, number: u64, error: &RedisError) {
         let kind = error.kind();
         let demoted = kind == ::redis::ErrorKind::Server(::redis::ServerErrorKind::ReadOnly);
-        if demoted || !matches!(kind, ::redis::ErrorKind::Server(_) | ::redis::ErrorKind::Extension) {
+        if demoted
+            || !matches!(
+                kind,
+                ::redis::ErrorKind::Server(_) | ::redis::ErrorKind::Extension
+            )
+        {
             self.lost(number, error);
         } else {
             self.failed(number, error);
@@ -640,5 +653,7 @@ fn hash(key: &[u8]) -> u128 {
 }
 
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
 }

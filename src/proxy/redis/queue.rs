@@ -59,7 +59,10 @@ impl Op {
                 lifetime,
             } => {
                 let mut set = cmd("SET");
-                set.arg(name).arg(&record[..]).arg("PX").arg(millis(*lifetime));
+                set.arg(name)
+                    .arg(&record[..])
+                    .arg("PX")
+                    .arg(millis(*lifetime));
                 set
             }
             Op::Delete { name } => {
@@ -114,7 +117,9 @@ impl Queue {
             if taken.len() == BATCH || (bytes > BATCH_BYTES && !taken.is_empty()) {
                 break;
             }
-            let Some(op) = self.ops.pop_front() else { break };
+            let Some(op) = self.ops.pop_front() else {
+                break;
+            };
             self.bytes -= op.bytes();
             taken.push(op);
         }
