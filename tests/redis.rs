@@ -1,6 +1,11 @@
 //! The cache's second tier against a real `redis-server` on loopback, and against servers that lie: what two proxies share, and
 //! that nothing which happens to Redis is seen by a client. Where there is no `redis-server` these tests are skipped aloud.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests on real sockets stand outside the seam: they are the world that it looks at"
+)]
+
 mod fake;
 mod lease;
 mod lying;
@@ -33,7 +38,13 @@ const FRESH: &str = "Cache-Control: max-age=60\r\n";
 /// A proxy whose cache has this second tier, as the members of `redis`.
 #[track_caller]
 fn weir(backend: &Backend, redis: &str) -> Weir {
-    let top = format!(r#""workers": 1, "cache": {{"early_refresh": 0}}, "redis": {{{redis}}}"#);
+    weir_of(1, backend, redis)
+}
+
+#[track_caller]
+fn weir_of(workers: usize, backend: &Backend, redis: &str) -> Weir {
+    let top =
+        format!(r#""workers": {workers}, "cache": {{"early_refresh": 0}}, "redis": {{{redis}}}"#);
     let extra = Extra {
         top: &top,
         ..Extra::default()
@@ -44,11 +55,14 @@ fn weir(backend: &Backend, redis: &str) -> Weir {
 /// The same with a plain server, ready to be asked.
 #[track_caller]
 fn joined(backend: &Backend, redis: &Redis) -> Weir {
+    joined_of(1, backend, redis)
+}
+
+#[track_caller]
+fn joined_of(workers: usize, backend: &Backend, redis: &Redis) -> Weir {
     let before = redis.followers();
-    let weir = weir(
-        backend,
-        &format!(r#""url": "redis://127.0.0.1:{}""#, redis.port),
-    );
+    let url = format!(r#""url": "redis://127.0.0.1:{}""#, redis.port);
+    let weir = weir_of(workers, backend, &url);
     eventually("the proxy follows the log of purges", || {
         redis.followers() > before
     });

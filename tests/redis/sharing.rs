@@ -1,7 +1,8 @@
 //! What one proxy fetches, another serves; what one purges, no other serves any more.
 
+use super::fake::{Answer, Fake, bytes};
 use super::server::{Redis, Said};
-use super::{FRESH, counting, joined, status, stored, weir, works};
+use super::{FRESH, counting, joined, joined_of, status, stored, weir, works};
 use crate::support::backend::{Backend, reply};
 use crate::support::client::{get, post};
 use crate::support::eventually;
@@ -116,7 +117,11 @@ fn an_unsafe_request_invalidates_on_every_proxy() {
         return;
     };
     let backend = counting(FRESH);
-    let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
+    // One core publishes and hears for both.
+    let (one, other) = (
+        joined_of(2, &backend, &redis),
+        joined_of(2, &backend, &redis),
+    );
     let old = stored(&one, &redis, "/a").text();
     assert_eq!(other.once(get("/a")).text(), old);
     let kept = stored(&one, &redis, "/b").text();
@@ -180,22 +185,94 @@ fn a_proxy_that_was_cut_off_hears_what_it_missed() {
 
 #[test]
 fn memory_is_emptied_when_purges_may_have_been_missed() {
-    let Some(redis) = Redis::start("memory_is_emptied_when_purges_may_have_been_missed") else {
+    let flushed: &[&[&str]] = &[&["FLUSHALL"]];
+    let cut: &[&[&str]] = &[
+        &["XADD", "weir:purges", "*", "p", "0 hard url http://x/"],
+        &["XTRIM", "weir:purges", "MAXLEN", "1"],
+    ];
+    for (name, commands) in [("flushed", flushed), ("cut", cut)] {
+        let test = "memory_is_emptied_when_purges_may_have_been_missed";
+        let Some(redis) = Redis::start(test) else {
+            return;
+        };
+        let backend = counting(FRESH);
+        let one = joined(&backend, &redis);
+        one.once(post("/other", "x"));
+        eventually("the purge was published", || {
+            redis.ask(&["XLEN", "weir:purges"]).number() == 1
+        });
+        let old = stored(&one, &redis, "/a").text();
+        assert_eq!(one.once(get("/a")).text(), old);
+        // Whoever does not follow at the moment cannot know what has become of the log.
+        one.signal("STOP");
+        for command in commands {
+            redis.ask(command);
+        }
+        redis.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        one.signal("CONT");
+        eventually("memory is empty", || one.once(get("/a")).text() != old);
+        assert_eq!(backend.log().count("GET /a "), 2, "{name}");
+    }
+}
+
+#[test]
+fn what_was_fetched_before_the_log_was_read_is_fetched_again() {
+    let backend = counting(FRESH);
+    let here = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_here = std::sync::Arc::clone(&here);
+    let fake = Fake::start(move |command| {
+        let entry = "*2\r\n$3\r\n7-0\r\n*2\r\n$1\r\np\r\n$27\r\n0000000000000000 hard url x\r\n";
+        match command[0].as_str() {
+            _ if !is_here.load(std::sync::atomic::Ordering::SeqCst) => Some(Answer::Close),
+            "XRANGE" | "XREVRANGE" => Some(bytes(&format!("*1\r\n{entry}"))),
+            "XREAD" if command.iter().any(|w| w == "0-0") => {
+                let stream = format!("*1\r\n*2\r\n$11\r\nweir:purges\r\n*1\r\n{entry}");
+                Some(bytes(&stream))
+            }
+            _ => None,
+        }
+    });
+    let members = format!(r#""url": "redis://127.0.0.1:{}""#, fake.port);
+    let one = weir(&backend, &members);
+    let old = one.once(get("/a")).text();
+    assert_eq!(one.once(get("/a")).text(), old);
+    here.store(true, std::sync::atomic::Ordering::SeqCst);
+    eventually("memory is empty", || one.once(get("/a")).text() != old);
+    assert_eq!(backend.log().count("GET /a "), 2);
+}
+
+#[test]
+fn purges_made_while_redis_is_away_are_published_when_it_is_back() {
+    let test = "purges_made_while_redis_is_away_are_published_when_it_is_back";
+    let Some(redis) = Redis::start(test) else {
         return;
     };
     let backend = counting(FRESH);
-    let one = joined(&backend, &redis);
-    one.once(post("/other", "x"));
-    eventually("the purge was heard", || {
-        redis.ask(&["XLEN", "weir:purges"]).number() == 1
-    });
+    let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
     let old = stored(&one, &redis, "/a").text();
-    assert_eq!(one.once(get("/a")).text(), old);
-    // The log is gone, and what stood in it meanwhile with it.
-    redis.ask(&["FLUSHALL"]);
-    redis.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    eventually("memory is empty", || one.once(get("/a")).text() != old);
-    assert_eq!(backend.log().count("GET /a "), 2);
+    assert_eq!(other.once(get("/a")).text(), old);
+    redis.signal("STOP");
+    one.once(post("/a", "x"));
+    assert_ne!(one.once(get("/a")).text(), old);
+    redis.signal("CONT");
+    eventually("the other proxy has heard", || {
+        other.once(get("/a")).text() != old
+    });
+}
+
+#[test]
+fn a_purge_is_published_before_the_process_ends() {
+    let Some(redis) = Redis::start("a_purge_is_published_before_the_process_ends") else {
+        return;
+    };
+    let backend = counting(FRESH);
+    let mut one = joined(&backend, &redis);
+    for n in 0..200 {
+        one.once(post(&format!("/{n}"), "x"));
+    }
+    one.signal("TERM");
+    one.wait();
+    assert_eq!(redis.ask(&["XLEN", "weir:purges"]), Said::Number(200));
 }
 
 #[test]
