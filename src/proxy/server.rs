@@ -253,7 +253,7 @@ fn tier<E: Env>(proxy: &Arc<Proxy<E>>, env: &E) -> Option<Arc<Tier<E>>> {
         let proxy = Arc::downgrade(proxy);
         move |purge: &Purge| {
             if let Some(proxy) = proxy.upgrade() {
-                proxy.caching.purge(purge);
+                proxy.caching.hear(purge);
             }
         }
     };

@@ -259,6 +259,49 @@ fn purges_made_while_redis_is_away_are_published_when_it_is_back() {
 }
 
 #[test]
+fn a_purge_that_redis_does_not_take_holds_here_and_is_tried_again() {
+    let test = "a_purge_that_redis_does_not_take_holds_here_and_is_tried_again";
+    let Some(redis) = Redis::start(test) else {
+        return;
+    };
+    let backend = counting(FRESH);
+    let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
+    let old = stored(&one, &redis, "/a").text();
+    assert_eq!(other.once(get("/a")).text(), old);
+    redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    one.once(post("/a", "x"));
+    // The old record lies there and is found, and no stream has told of the purge.
+    assert_ne!(one.once(get("/a")).text(), old);
+    assert!(redis.holds("/a"));
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    eventually("the other proxy has heard", || {
+        other.once(get("/a")).text() != old
+    });
+}
+
+#[test]
+fn variants_and_partitions_of_a_url_are_purged_on_every_proxy() {
+    let test = "variants_and_partitions_of_a_url_are_purged_on_every_proxy";
+    let Some(redis) = Redis::start(test) else {
+        return;
+    };
+    let count = std::sync::atomic::AtomicU64::new(0);
+    let backend = Backend::answering(move |_| {
+        let n = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let fields = "Cache-Control: max-age=60\r\nVary: X-A\r\n";
+        reply(200, fields, &n.to_string())
+    });
+    let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
+    let asking = |a: &str| format!("GET /v HTTP/1.1\r\nHost: test.example\r\nX-A: {a}\r\n\r\n");
+    let old: Vec<String> = ["1", "2"].map(|a| other.once(asking(a)).text()).into();
+    one.once(post("/v", "x"));
+    eventually("the other proxy has heard", || {
+        other.once(asking("1")).text() != old[0]
+    });
+    assert_ne!(other.once(asking("2")).text(), old[1]);
+}
+
+#[test]
 fn a_purge_is_published_before_the_process_ends() {
     let Some(redis) = Redis::start("a_purge_is_published_before_the_process_ends") else {
         return;

@@ -54,6 +54,8 @@ pub struct Caching {
     rng: Mutex<Rng>,
     /// The rules by which one URL may have different keys; empty when no route is cached.
     shapes: Vec<Arc<Rules>>,
+    /// Fields or proxies in front divide URLs further.
+    divided: bool,
 }
 
 impl Caching {
@@ -66,6 +68,11 @@ impl Caching {
                 shapes.push(Arc::clone(rules));
             }
         }
+        let trusting = config
+            .listeners
+            .iter()
+            .any(|l| !l.trusted_proxies.is_empty());
+        let divided = trusting || shapes.iter().any(|rules| !rules.key_headers.is_empty());
         // Without a cached route nothing is ever put there.
         Caching {
             store: Store::new(config.cache.memory, rng.next_u64()),
@@ -76,6 +83,7 @@ impl Caching {
             filling_limit: config.cache.memory / FILLING_SHARE,
             rng: Mutex::new(rng),
             shapes,
+            divided,
         }
     }
 
@@ -137,6 +145,23 @@ impl Caching {
             Selection::Tag(_) | Selection::All => self.taint(|_| true),
         }
         self.store.purge(purge) as u64
+    }
+
+    /// The same for a purge of another replica. They come with every unsafe request anywhere, so one of a URL looks at its keys
+    /// alone where these can be told; its variants are then out of reach.
+    pub fn hear(&self, purge: &Purge) {
+        match &purge.what {
+            Selection::Url(url) if !purge.soft && !self.divided => {
+                self.taint(|k| key::url(k) == url.as_bytes());
+                for rules in &self.shapes {
+                    let key = [url.as_bytes(), b"\n", rules.partition.as_bytes()].concat();
+                    self.store.remove(&key);
+                }
+            }
+            _ => {
+                self.purge(purge);
+            }
+        }
     }
 
     fn may_hold(&self, more: u64) -> bool {
