@@ -4,12 +4,14 @@
 //! A cache counts whole seconds from the moment that it has the head, and rounds the time of the fetch down: where fetches may
 //! take long, that is a second of grace. What a request led to itself is as new as it can be.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use weirkeeper::cache::rules::Rules;
 use weirkeeper::time::Tick;
 
 use crate::ledger::{Asked, End, Got, Made, Visit};
+use crate::model::content::Rep;
 use crate::plan::Plan;
 use crate::world::Run;
 
@@ -20,8 +22,12 @@ pub(super) fn check(run: &Run) -> Vec<String> {
     if run.plan.site.is_none() {
         return Vec::new();
     }
+    // What a request led to: an answer, or the word that what is stored is still good.
+    let anybodys = |rep: Rep| Rep { user: 0, ..rep };
+    let made = run.book.made.iter();
+    let own: BTreeSet<(u64, Rep)> = made.map(|m| (m.request, anybodys(m.rep))).collect();
     let mut found: Vec<String> = answers(run)
-        .filter(|(id, _, _, made)| made.request != *id)
+        .filter(|(id, _, _, made)| !own.contains(&(*id, anybodys(made.rep))))
         .filter_map(|(id, visit, got, made)| {
             let what = too_old(&run.plan, &visit.asked, got, made)?;
             let (cache, terms) = (&got.cache, made.terms.field());

@@ -11,6 +11,10 @@ use weirkeeper::time::Tick;
 /// Bytes of a block.
 const BLOCK: usize = 64;
 
+/// Where a block's number stands, and its digits.
+const NUMBER: usize = 30;
+const DIGITS: usize = 8;
+
 /// Languages that pages are written in; 0 is the one for whoever names none.
 pub const LANGUAGES: [&str; 3] = ["", "de", "fr"];
 
@@ -158,22 +162,14 @@ pub struct Rep {
 }
 
 impl Rep {
-    /// One block: fixed in width, closed by what nobody writes by chance.
-    fn block(&self, number: usize) -> [u8; BLOCK] {
+    /// All of a block but its number and its filling.
+    fn pattern(&self) -> [u8; BLOCK] {
         let text = format!(
-            "p{:04} l{} c{} u{:04} v{:08} @{:08} ",
-            self.page, self.language, self.coding, self.user, self.version, number
+            "p{:04} l{} c{} u{:04} v{:08} @",
+            self.page, self.language, self.coding, self.user, self.version
         );
-        let mut block = [b'.'; BLOCK];
+        let mut block = [b' '; BLOCK];
         block[..text.len()].copy_from_slice(text.as_bytes());
-        // The filling depends on everything, so that every byte tells something.
-        let mut state = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-        });
-        for byte in &mut block[text.len()..BLOCK - 1] {
-            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            *byte = b'a' + u8::try_from((state >> 40) % 26).unwrap_or(0);
-        }
         block[BLOCK - 1] = b'\n';
         block
     }
@@ -181,10 +177,25 @@ impl Rep {
     /// `len` bytes of the body from `offset` on.
     pub fn bytes(&self, offset: usize, len: usize) -> Vec<u8> {
         let mut out = Vec::with_capacity(len + 2 * BLOCK);
+        let mut block = self.pattern();
+        // What every filling depends on, so that each byte tells something.
+        let seed = block.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+            (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
+        });
         let mut number = offset / BLOCK;
         let skip = offset % BLOCK;
         while out.len() < skip + len {
-            out.extend_from_slice(&self.block(number));
+            let mut rest = number;
+            for digit in block[NUMBER..NUMBER + DIGITS].iter_mut().rev() {
+                *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+                rest /= 10;
+            }
+            let mut state = (seed ^ number as u64).wrapping_mul(0x5851_f42d_4c95_7f2d);
+            for byte in &mut block[NUMBER + DIGITS + 1..BLOCK - 1] {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                *byte = b'a' + u8::try_from((state >> 60) & 15).unwrap_or(0);
+            }
+            out.extend_from_slice(&block);
             number += 1;
         }
         out.drain(..skip);

@@ -87,15 +87,9 @@ impl Visitors {
                 }
                 // Whoever comes to a hot page seldom comes alone.
                 let crowd = if rng.chance(0.03) { 2 + rng.below(6) } else { 1 };
-                let first = this.draw(&mut rng);
-                for i in 0..crowd {
-                    let asked = match i {
-                        0 => first.clone(),
-                        _ => Asked {
-                            page: first.page,
-                            ..this.draw(&mut rng)
-                        },
-                    };
+                let page = this.page(&mut rng);
+                for _ in 0..crowd {
+                    let asked = this.draw(page, &mut rng);
                     this.send_off(asked, &mut rng);
                 }
             }
@@ -141,11 +135,11 @@ impl Visitors {
         found.unwrap_or(0)
     }
 
-    /// What the next one asks.
-    fn draw(&self, rng: &mut Rng) -> Asked {
+    /// What the next one asks of `page`.
+    fn draw(&self, page: usize, rng: &mut Rng) -> Asked {
         let below = |rng: &mut Rng, n: usize| usize::try_from(rng.below(n as u64)).unwrap_or(0);
         let mut asked = Asked {
-            page: self.page(rng),
+            page,
             method: "GET",
             language: below(rng, LANGUAGES.len()),
             codings: CODINGS[below(rng, CODINGS.len())],

@@ -102,7 +102,7 @@ fn config_text(rng: &mut Rng, backends: usize, redis: bool, sound: bool) -> Stri
             "stale_while_revalidate": one(rng, &["0s", "0s", "1s"]),
             "stale_if_error": one(rng, &["0s", "0s", "2s"]),
             "early_refresh": one(rng, &[0.0, 1.0, 5.0]),
-            "uncacheable_for": one(rng, &["0s", "100ms", "1s"]),
+            "uncacheable_for": one(rng, &["0s", "1s", "2s"]),
         },
         "routes": [{ "name": "all", "upstream": "all", "cache": true }],
         "upstreams": { "all": {
