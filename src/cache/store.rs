@@ -202,7 +202,7 @@ pub fn size(key: &[u8], entry: &Entry) -> u64 {
     key.len() as u64 + content + OVERHEAD
 }
 
-fn selects(what: &Selection, key: &[u8], entry: &Entry, tagged: bool) -> bool {
+pub(super) fn selects(what: &Selection, key: &[u8], entry: &Entry, tagged: bool) -> bool {
     match what {
         Selection::Url(url) => key::url(key) == url.as_bytes(),
         Selection::Prefix(prefix) => key::url(key).starts_with(prefix.as_bytes()),

@@ -61,6 +61,8 @@ pub trait Net: Send + Sync + 'static {
     type Stream: Stream;
     /// A bound listener.
     type Listener: Listener<Stream = Self::Stream>;
+    /// Are these the machine's own sockets, so that a library that opens sockets by itself reaches the same peers?
+    const REAL: bool = false;
 
     /// The addresses of `host` (a name or an IP literal) with `port`, in the order to try them.
     fn resolve(

@@ -112,6 +112,7 @@ pub struct TokioNet;
 impl Net for TokioNet {
     type Stream = TcpStream;
     type Listener = TcpListener;
+    const REAL: bool = true;
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         Ok(tokio::net::lookup_host((host, port)).await?.collect())

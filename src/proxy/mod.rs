@@ -28,11 +28,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
 
+pub use self::redis::{Published, Stats as RedisStats};
 pub use self::server::{Bound, Drained, serve};
+
+/// The scripts that Redis is asked to run, for whoever plays its part.
+pub mod redis_scripts {
+    pub use super::redis::{COMPARE_AND_DELETE, COMPARE_AND_SET};
+}
 
 use self::caching::Caching;
 use self::connect::Backend;
 use self::gate::Gate;
+use self::redis::Shared;
 use crate::config::model::{self, Config};
 use crate::engine::BackendId;
 use crate::engine::trace::Event;
@@ -46,6 +53,8 @@ pub struct Proxy<E: Env> {
     telemetry: Arc<Telemetry>,
     upstreams: Vec<Arc<Upstream<E>>>,
     caching: Caching,
+    /// What the cores share of the cache's second tier, if there is one.
+    redis: Option<Arc<Shared>>,
     /// One for each listener: the client connections that may still be opened.
     permits: Vec<Arc<Semaphore>>,
     /// Addresses as bound, so that every core binds the port that the first one got.
@@ -130,9 +139,12 @@ impl<E: Env> Proxy<E> {
             .iter()
             .map(|l| Arc::new(Semaphore::new(l.limits.connections)))
             .collect();
+        let caching = Caching::new(env, &config);
+        let redis = config.redis.is_some() && caching.is_used();
         Arc::new(Proxy {
             bound: Mutex::new(vec![None; config.listeners.len()]),
-            caching: Caching::new(env, &config),
+            caching,
+            redis: redis.then(|| Shared::new(env)),
             config,
             telemetry,
             upstreams,
@@ -201,6 +213,11 @@ impl<E: Env> Proxy<E> {
     /// What runs, waits and is passed over at this moment, upstream by upstream in config order.
     pub fn upstream_status(&self) -> Vec<UpstreamStatus> {
         self.upstreams.iter().map(|u| u.status()).collect()
+    }
+
+    /// What the cache's second tier did and how it is; `None` without one.
+    pub fn redis_status(&self) -> Option<RedisStats> {
+        self.redis.as_ref().map(|shared| shared.stats())
     }
 
     /// Lets `observer` see every decision of every engine, with the upstream's index.

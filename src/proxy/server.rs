@@ -243,10 +243,8 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
 
 /// Begins to reach for the Redis that replicas share, if a route is cached there. What others purge is purged here as well.
 fn tier<E: Env>(proxy: &Arc<Proxy<E>>, env: &E) -> Option<Arc<Tier<E>>> {
-    let redis = proxy.config.redis.as_ref()?;
-    if !proxy.caching.is_used() {
-        return None;
-    }
+    let redis = Arc::new(proxy.config.redis.clone()?);
+    let shared = proxy.redis.as_ref()?;
     let heard = {
         let proxy = Arc::downgrade(proxy);
         move |purge: &Purge| {
@@ -255,7 +253,7 @@ fn tier<E: Env>(proxy: &Arc<Proxy<E>>, env: &E) -> Option<Arc<Tier<E>>> {
             }
         }
     };
-    Some(Tier::start(env, &Arc::new(redis.clone()), Arc::new(heard)))
+    Some(Tier::start(env, &redis, shared, Arc::new(heard)))
 }
 
 /// A connection permit first, then the socket: a client beyond the bound waits in the kernel's queue, not in our memory.

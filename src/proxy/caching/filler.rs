@@ -2,12 +2,14 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
 use super::fill::{Answer, Fill, Kept, Landing, Room};
 use super::{Caching, Held, Place, tier};
+use crate::cache::bans::Seen;
 use crate::cache::key;
 use crate::cache::life::Life;
 use crate::cache::policy::{self, Keep, Times, Wants};
@@ -23,7 +25,7 @@ use crate::proxy::fetch::Fetch;
 use crate::proxy::reply::Facts;
 use crate::proxy::request::{Inbound, Upload};
 use crate::proxy::server::{self, Conn};
-use crate::time::Wall;
+use crate::time::{Tick, Wall};
 
 /// What to fetch, and what for.
 pub struct Order<E: Env> {
@@ -33,6 +35,8 @@ pub struct Order<E: Env> {
     pub upstream: Arc<Upstream<E>>,
     pub rules: Arc<Rules>,
     pub place: Place,
+    /// What the request may still spend on the second tier.
+    pub patience: Duration,
     /// As the backend is to see it, but for validators.
     pub inbound: Inbound,
     pub wants: Wants,
@@ -53,8 +57,10 @@ pub fn start<E: Env>(order: Order<E>, fill: Arc<Fill>) {
         number,
         order,
         fill,
+        seen: tier::seen(&conn),
         conn,
         leased: None,
+        shared: false,
     };
     env.spawn("fill", async move {
         let _place = place;
@@ -77,6 +83,10 @@ struct InFlight<E: Env> {
     /// Among all that are under way.
     number: u64,
     leased: Option<tier::Leased<E>>,
+    /// The last purge that was carried out before this began.
+    seen: Seen,
+    /// Its result was handed on to other replicas.
+    shared: bool,
 }
 
 impl<E: Env> Drop for InFlight<E> {
@@ -87,6 +97,13 @@ impl<E: Env> Drop for InFlight<E> {
         self.fill.land(Landing::Died);
         self.fill.end(Err(Cause::ResponseIncomplete));
     }
+}
+
+/// What waiting for another replica came to.
+enum Waiting {
+    Came(Arc<Stored>),
+    Gone,
+    Over,
 }
 
 /// The answer of the backends, with the times that ages are reckoned from.
@@ -151,22 +168,56 @@ impl<E: Env> InFlight<E> {
     /// Where replicas share, asks for the right to fetch; another's result comes back when it was quicker.
     async fn leased(&mut self, facts: &mut Facts) -> Option<Arc<Stored>> {
         let limit = self.order.upstream.model.timeouts.first_byte;
-        let key = &self.order.place.key;
-        match tier::lease(&self.conn, key, limit).await {
-            tier::Lease::Ours(leased) => {
-                self.leased = Some(leased);
-                None
+        let clock = self.conn.core.env.clock();
+        let until = clock.now() + limit;
+        let mut patience = self.order.patience;
+        let leased = self.order.place.key.clone();
+        loop {
+            match tier::lease(&self.conn, &leased, limit, patience).await {
+                tier::Lease::Ours(leased) => {
+                    self.leased = Some(leased);
+                    return None;
+                }
+                tier::Lease::Away => return None,
+                tier::Lease::Theirs => {}
             }
-            tier::Lease::Away => None,
-            tier::Lease::Theirs => {
-                let entry = tier::wait(&self.conn, key, limit).await?;
-                *facts = Facts::begin(&self.conn);
-                self.caching().store.put(key, entry);
-                let primary = self.order.place.primary.clone();
-                let found = super::find(&self.conn, primary, &self.fill.request).await;
-                let stored = found.stored?;
-                let reuse = policy::reuse(&stored.life, false, &self.order.wants, self.now());
-                matches!(reuse, policy::Reuse::Fresh { .. }).then_some(stored)
+            match self.wait(&leased, until).await {
+                Waiting::Came(stored) => {
+                    *facts = Facts::begin(&self.conn);
+                    return Some(stored);
+                }
+                // Whoever was fetching has died or failed: one of those who waited goes on.
+                Waiting::Gone => patience = tier::patience(&self.conn),
+                Waiting::Over => return None,
+            }
+        }
+    }
+
+    /// Waits for what another replica fetches, first under this key, then under that of the variant that it leads to.
+    async fn wait(&self, leased: &[u8], until: Tick) -> Waiting {
+        let mut key = leased.to_vec();
+        loop {
+            let (entry, seen) = match tier::wait(&self.conn, &key, leased, until).await {
+                tier::Waited::Found(entry, seen) => (entry, seen),
+                tier::Waited::Gone => return Waiting::Gone,
+                tier::Waited::Over => return Waiting::Over,
+            };
+            if !tier::adopt(&self.conn, &key, &entry, seen) {
+                return Waiting::Over;
+            }
+            match entry {
+                Entry::Varies(varies) if key == self.order.place.primary => {
+                    key::variant(&mut key, &varies, &self.fill.request);
+                }
+                Entry::Varies(_) => return Waiting::Over,
+                Entry::Response(stored) => {
+                    let soft = stored.is_soft();
+                    let reuse = policy::reuse(&stored.life, soft, &self.order.wants, self.now());
+                    return match reuse {
+                        policy::Reuse::Fresh { .. } => Waiting::Came(stored),
+                        _ => Waiting::Over,
+                    };
+                }
             }
         }
     }
@@ -351,7 +402,8 @@ impl<E: Env> InFlight<E> {
         }
         // Stored first: whoever comes after the flight finds it.
         self.leave();
-        self.release(false);
+        // What is too large for Redis, say, is nothing that other replicas should go on waiting for.
+        self.release(!self.shared);
         self.fill.end(Ok(None));
     }
 
@@ -438,14 +490,14 @@ impl<E: Env> InFlight<E> {
         };
         // Each time, so that it lives there for as long as the latest variant.
         let entry = Entry::Varies(Arc::clone(&varies));
-        tier::put(&self.conn, &place.primary, entry, &keep.life);
+        tier::put(&self.conn, &place.primary, &entry, self.seen, &keep.life);
         let mut variant = place.primary.clone();
         key::variant(&mut variant, &varies, &self.fill.request);
         place.store_under = variant;
     }
 
     /// Stores, unless it was purged meanwhile.
-    fn put(&self, entry: Entry, keep: &Keep) -> bool {
+    fn put(&mut self, entry: Entry, keep: &Keep) -> bool {
         if self.fill.is_tainted() {
             return false;
         }
@@ -461,7 +513,7 @@ impl<E: Env> InFlight<E> {
             self.caching().store.remove(under);
             return false;
         }
-        tier::put(&self.conn, under, entry, &keep.life);
+        self.shared = tier::put(&self.conn, under, &entry, self.seen, &keep.life);
         stored
     }
 

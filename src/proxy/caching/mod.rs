@@ -13,12 +13,14 @@ mod walk;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::{HeaderMap, Method};
 
 pub use self::walk::answer;
 
 use self::fill::Fill;
+use super::redis::Look;
 use super::server::Conn;
 use crate::cache::flight::{Flights, Join};
 use crate::cache::purge::{Purge, Selection};
@@ -206,10 +208,17 @@ pub struct Found {
     pub varied: bool,
     /// It was not in memory.
     pub from_redis: bool,
+    /// What the request may still spend on the second tier; nothing once that did not answer.
+    pub patience: Duration,
 }
 
-/// Looks in memory, then where replicas share.
-pub async fn find<E: Env>(conn: &Arc<Conn<E>>, primary: Vec<u8>, headers: &HeaderMap) -> Found {
+/// Looks in memory, then where replicas share, for as long as `patience` lasts.
+pub async fn find<E: Env>(
+    conn: &Arc<Conn<E>>,
+    primary: Vec<u8>,
+    headers: &HeaderMap,
+    patience: Duration,
+) -> Found {
     let mut found = Found {
         place: Place {
             key: primary.clone(),
@@ -219,6 +228,7 @@ pub async fn find<E: Env>(conn: &Arc<Conn<E>>, primary: Vec<u8>, headers: &Heade
         stored: None,
         varied: false,
         from_redis: false,
+        patience,
     };
     let caching = &conn.core.proxy.caching;
     let Some(tier) = conn.core.tier() else {
@@ -230,27 +240,33 @@ pub async fn find<E: Env>(conn: &Arc<Conn<E>>, primary: Vec<u8>, headers: &Heade
         return found;
     };
     // Two looks at most, and the time of one.
-    let looks = async {
-        loop {
-            let key = &found.place.key;
-            let entry = match caching.store.get(key) {
-                Some(entry) => entry,
-                None => match tier.get(key).await {
-                    Some(entry) => {
+    loop {
+        let key = &found.place.key;
+        let entry = match caching.store.get(key) {
+            Some(entry) => entry,
+            None if found.patience.is_zero() => return found,
+            None => {
+                let clock = conn.core.env.clock();
+                let asked = clock.now();
+                let look = tier.get(key, found.patience).await;
+                found.patience = found.patience.saturating_sub(clock.now().since(asked));
+                match look {
+                    Look::Found(entry, seen) if tier::adopt(conn, key, &entry, seen) => {
                         found.from_redis = true;
-                        caching.store.put(key, entry.clone());
                         entry
                     }
-                    None => return,
-                },
-            };
-            if found.take(entry, headers) {
-                return;
+                    Look::Found(..) | Look::Nothing => return found,
+                    Look::Away => {
+                        found.patience = Duration::ZERO;
+                        return found;
+                    }
+                }
             }
+        };
+        if found.take(entry, headers) {
+            return found;
         }
-    };
-    conn.core.env.clock().timeout(tier.timeout(), looks).await;
-    found
+    }
 }
 
 impl Found {
@@ -338,19 +354,20 @@ pub fn invalidate<E: Env>(
             let Ok(url) = String::from_utf8(key::url(&out).to_vec()) else {
                 continue;
             };
-            caching.taint(|k| key::url(k) == url.as_bytes());
             let purge = Purge {
-                what: Selection::Url(url),
+                what: Selection::Url(url.clone()),
                 soft: false,
             };
+            // Ruled out there before it is gone here, or it could come back from there in between.
+            if let Some(tier) = conn.core.tier() {
+                tier.purge(&purge);
+            }
+            caching.taint(|k| key::url(k) == url.as_bytes());
             // One key tells all there is, unless fields or proxies in front divide the URL further.
             if rules.key_headers.is_empty() && !conn.trusted {
                 caching.store.remove(&out);
             } else {
                 caching.store.purge(&purge);
-            }
-            if let Some(tier) = conn.core.tier() {
-                tier.purge(&purge);
             }
         }
     }

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::bans::{Seen, Verdict};
 use crate::cache::life::Life;
 use crate::cache::stored::Entry;
 use crate::env::Env;
+pub use crate::proxy::redis::Waited;
 use crate::proxy::redis::{self, Tier, Token};
 use crate::proxy::server::Conn;
+use crate::time::Tick;
 
 /// Nothing lies there for longer, whatever a response says of itself.
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
@@ -24,7 +27,6 @@ pub enum Lease<E: Env> {
 /// The right to fetch for all replicas; given back by its drop.
 pub struct Leased<E: Env> {
     tier: Arc<Tier<E>>,
-    key: Vec<u8>,
     token: Option<Token>,
 }
 
@@ -32,7 +34,7 @@ impl<E: Env> Leased<E> {
     /// Gives it back; with `pass` those who wait learn that nothing will be stored.
     pub fn release(mut self, pass: bool) {
         if let Some(token) = self.token.take() {
-            self.tier.release(&self.key, token, pass);
+            self.tier.release(token, pass);
         }
     }
 }
@@ -40,20 +42,24 @@ impl<E: Env> Leased<E> {
 impl<E: Env> Drop for Leased<E> {
     fn drop(&mut self) {
         if let Some(token) = self.token.take() {
-            self.tier.release(&self.key, token, false);
+            self.tier.release(token, false);
         }
     }
 }
 
-/// Asks for the right to fetch `key`, for at most `limit`.
-pub async fn lease<E: Env>(conn: &Conn<E>, key: &[u8], limit: Duration) -> Lease<E> {
+/// Asks for the right to fetch `key`, for at most `limit`; the question takes no longer than `patience`.
+pub async fn lease<E: Env>(
+    conn: &Conn<E>,
+    key: &[u8],
+    limit: Duration,
+    patience: Duration,
+) -> Lease<E> {
     let Some(tier) = conn.core.tier() else {
         return Lease::Away;
     };
-    match tier.lease(key, limit).await {
+    match tier.lease(key, limit, patience).await {
         redis::Lease::Ours(token) => Lease::Ours(Leased {
             tier: Arc::clone(tier),
-            key: key.to_vec(),
             token: Some(token),
         }),
         redis::Lease::Theirs => Lease::Theirs,
@@ -61,24 +67,59 @@ pub async fn lease<E: Env>(conn: &Conn<E>, key: &[u8], limit: Duration) -> Lease
     }
 }
 
-/// Waits for what another replica fetches; `None` when it gave up or took too long.
-pub async fn wait<E: Env>(conn: &Conn<E>, key: &[u8], limit: Duration) -> Option<Entry> {
-    conn.core.tier()?.wait(key, limit).await
+/// Waits until `until` for what another replica fetches, who holds the lease of `leased`, to lie under `key`.
+pub async fn wait<E: Env>(conn: &Conn<E>, key: &[u8], leased: &[u8], until: Tick) -> Waited {
+    match conn.core.tier() {
+        Some(tier) => tier.wait(key, leased, until).await,
+        None => Waited::Over,
+    }
 }
 
-/// Hands an entry on, for as long as it may be of use.
-pub fn put<E: Env>(conn: &Conn<E>, key: &[u8], entry: Entry, life: &Life) {
+/// The last purge that was carried out here: to be taken when a fetch begins.
+pub fn seen<E: Env>(conn: &Conn<E>) -> Seen {
+    let tier = conn.core.tier();
+    tier.map_or_else(Seen::default, |tier| tier.seen())
+}
+
+/// What one request may spend on the second tier.
+pub fn patience<E: Env>(conn: &Conn<E>) -> Duration {
+    let tier = conn.core.tier();
+    tier.map_or(Duration::ZERO, |tier| tier.timeout())
+}
+
+/// Puts what came from there into memory. False if a purge has ruled it out meanwhile.
+pub fn adopt<E: Env>(conn: &Conn<E>, key: &[u8], entry: &Entry, seen: Seen) -> bool {
     let Some(tier) = conn.core.tier() else {
-        return;
+        return false;
+    };
+    let store = &conn.core.proxy.caching.store;
+    store.put(key, entry.clone());
+    // A purge that is on the list by now may have passed through memory before; one that is not will do so.
+    match tier.shared().judge(key, entry, seen) {
+        Verdict::Keep => true,
+        Verdict::Soft => {
+            redis::soften(entry);
+            true
+        }
+        Verdict::Drop => {
+            store.remove(key);
+            false
+        }
+    }
+}
+
+/// Hands an entry on, for as long as it may be of use. False when it will not be there.
+pub fn put<E: Env>(conn: &Conn<E>, key: &[u8], entry: &Entry, seen: Seen, life: &Life) -> bool {
+    let Some(tier) = conn.core.tier() else {
+        return false;
     };
     let stale = life.stale_while_revalidate.max(life.stale_if_error);
     let left = life
         .lifetime
         .saturating_sub(life.initial_age)
         .saturating_add(stale);
-    if left > 0 {
-        tier.put(key, entry, Duration::from_secs(left.into()).min(LONGEST));
-    }
+    let left = Duration::from_secs(left.into()).min(LONGEST);
+    !left.is_zero() && tier.put(key, entry, seen, left)
 }
 
 /// Takes an entry out.

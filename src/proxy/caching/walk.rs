@@ -8,7 +8,7 @@ use http::{Method, Response, StatusCode};
 
 use super::fill::{self, Fill, Landing, Reader};
 use super::filler::{self, Order};
-use super::{Found, find, invalidate, primary, serve, upstream_of};
+use super::{Found, find, invalidate, primary, serve, tier, upstream_of};
 use crate::cache::flight::Join;
 use crate::cache::policy::{self, Ask, Reuse, Wants};
 use crate::cache::rules::Rules;
@@ -80,8 +80,10 @@ pub async fn answer<E: Env>(
         wants,
     };
     let primary = primary(conn, rules, &inbound.target, &inbound.headers);
+    let mut patience = tier::patience(conn);
     for look in 0..LOOKS {
-        let found = find(conn, primary.clone(), &inbound.headers).await;
+        let found = find(conn, primary.clone(), &inbound.headers, patience).await;
+        patience = found.patience;
         match visit.decide(found, look + 1 == LOOKS, record).await? {
             Step::Done(answer) => return Ok(*answer),
             Step::Again => {}
@@ -281,6 +283,7 @@ impl<E: Env> Visit<'_, E> {
             upstream: Arc::clone(&self.conn.core.proxy.upstreams[upstream]),
             rules: Arc::clone(self.rules),
             place: found.place,
+            patience: found.patience,
             inbound: Inbound {
                 method: Method::GET,
                 target: self.inbound.target.clone(),

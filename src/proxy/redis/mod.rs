@@ -1,36 +1,644 @@
-//! stand-in
+//! The cache's second tier: a Redis that replicas share, and that may be slow, wrong or away at any time without a request
+//! failing for it. One [`Tier`] a core, and what they share of it in [`Shared`].
+//!
+//! What is asked of the server: HELLO, AUTH, SELECT, PING; GET, MGET, SET with NX and PX, DEL; EVAL of the two scripts below;
+//! XADD with MAXLEN, XREAD with COUNT and BLOCK, XRANGE and XREVRANGE with COUNT. Of sentinels: SENTINEL
+//! get-master-addr-by-name, and of the master they name: ROLE. A cluster's client asks for CLUSTER SLOTS as well.
+//!
+//! Under a key lie its record (`:e`) and its lease (`:l`). A lease lasts for two seconds and is prolonged while its fetch
+//! runs, so that one whose holder died is soon free. Purges go through one stream, in whose order records and purges meet
+//! (see [`bans`](crate::cache::bans)).
+//!
+//! Absent: the form of a record (cache/codec), which purge applies to which record (cache/bans), what a look is good for
+//! (proxy/caching).
+
+mod breaker;
+mod connect;
+mod follow;
+mod keep;
+mod log;
+mod queue;
+mod stats;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ::redis::{RedisError, Value, cmd};
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+pub use self::stats::Stats;
+
+use self::breaker::Breaker;
+use self::connect::{Driver, Failure, Link};
+use self::queue::{Op, Queue};
+use self::stats::Counts;
+use crate::cache::bans::{Bans, Seen, Verdict};
+use crate::cache::codec::{self, Corrupt};
 use crate::cache::purge::Purge;
 use crate::cache::stored::Entry;
 use crate::config::model;
-use crate::env::Env;
-use std::sync::Arc;
-use std::time::Duration;
-pub struct Tier<E>(std::marker::PhantomData<E>);
-pub struct Token;
-pub enum Lease {
-    Ours(Token),
-    Theirs,
+use crate::env::{Clock, Env, Task};
+use crate::rng::Rng;
+use crate::time::Tick;
+
+/// KEYS\[1\] is deleted if it is ARGV\[1\]: whoever holds a lease gives it back, and nobody else's.
+pub const COMPARE_AND_DELETE: &str =
+    "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0";
+
+/// KEYS\[1\] becomes ARGV\[2\] for ARGV\[3\] milliseconds if it is ARGV\[1\]: a lease is prolonged, or turned into a pass.
+pub const COMPARE_AND_SET: &str = "if redis.call('get', KEYS[1]) == ARGV[1] then \
+     redis.call('set', KEYS[1], ARGV[2], 'PX', ARGV[3]) return 1 end return 0";
+
+/// In the place of a lease: nothing will be stored, so waiting is of no use.
+const PASS: &str = "pass";
+
+/// How long those who wait may read so.
+const PASS_FOR: Duration = Duration::from_secs(1);
+
+/// How long a lease lasts unless it is prolonged.
+const LEASE: Duration = Duration::from_secs(2);
+
+/// Rests between two looks while another fetches.
+const FIRST_LOOK: Duration = Duration::from_millis(2);
+const LATER_LOOKS: Duration = Duration::from_millis(25);
+
+/// What all cores of a process share of the second tier.
+pub struct Shared {
+    /// Tells our purges in the stream from those of others. Replicas must not have the same.
+    origin: u64,
+    bans: Mutex<Bans>,
+    counts: Counts,
+    /// The log of purges was read to its end since its reader connected. Without it no record can be trusted.
+    following: AtomicBool,
+    /// Cores without a connection, of those that had tried.
+    away: AtomicUsize,
+    /// Wakes the core that publishes.
+    publish: Notify,
+}
+
+impl Shared {
+    pub fn new<E: Env>(env: &E) -> Arc<Self> {
+        Arc::new(Shared {
+            origin: env.rng("redis-origin", 0).next_u64(),
+            bans: Mutex::default(),
+            counts: Counts::default(),
+            following: AtomicBool::new(false),
+            away: AtomicUsize::new(0),
+            publish: Notify::new(),
+        })
+    }
+
+    fn bans(&self) -> MutexGuard<'_, Bans> {
+        lock(&self.bans)
+    }
+
+    fn is_following(&self) -> bool {
+        self.following.load(Ordering::Acquire)
+    }
+
+    /// The counters, and how it is.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            bans: self.bans().len() as u64,
+            cores_away: self.away.load(Ordering::Relaxed) as u64,
+            following: self.is_following(),
+            ..self.counts.read()
+        }
+    }
+
+    /// Has a purge ruled out meanwhile what was read? For one who has just put it into memory: a purge that is not yet on the
+    /// list will find it there.
+    pub fn judge(&self, key: &[u8], entry: &Entry, seen: Seen) -> Verdict {
+        self.bans().judge(key, entry, seen)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What purges of other replicas are handed to.
+pub type Heard = Arc<dyn Fn(&Purge) + Send + Sync>;
+
+/// One core's way to Redis.
+pub struct Tier<E: Env> {
+    env: E,
+    model: Arc<model::Redis>,
+    shared: Arc<Shared>,
+    heard: Heard,
+    state: Mutex<State>,
+    queue: Mutex<Queue>,
+    /// Something is to be sent, or the connection is gone.
+    wake: Notify,
+    leases: Mutex<BTreeMap<String, Held>>,
+    rng: Mutex<Rng>,
+    tasks: Mutex<Vec<Task>>,
+}
+
+struct State {
+    breaker: Breaker,
+    link: Option<(Link, Driver)>,
+    /// Which connection: what an older one still answers says nothing of this one.
+    number: u64,
+    /// Is this core counted among those away?
+    away: bool,
+}
+
+/// A lease of ours.
+struct Held {
+    token: String,
+    /// No fetch keeps others waiting for longer.
+    until: Tick,
+}
+
+/// What a look brought.
+pub enum Look {
+    /// A record of use, and the last purge that its writer knew.
+    Found(Entry, Seen),
+    /// Nothing of use.
+    Nothing,
+    /// Redis did not answer, so nothing more is asked of it for this request.
     Away,
 }
+
+/// The right to fetch, for all replicas.
+#[derive(Debug)]
+pub struct Token {
+    name: String,
+    token: String,
+}
+
+/// May this replica fetch?
+pub enum Lease {
+    /// It may, and the others wait.
+    Ours(Token),
+    /// Another does so already.
+    Theirs,
+    /// Nobody can tell.
+    Away,
+}
+
+/// What waiting for another replica came to.
+pub enum Waited {
+    /// It stored this.
+    Found(Entry, Seen),
+    /// It stopped fetching; somebody else may.
+    Gone,
+    /// Nothing will come, or nobody can tell.
+    Over,
+}
+
+/// How far a purge came at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// It is on its way to all replicas.
+    Sent,
+    /// It waits for Redis to be back.
+    Queued,
+}
+
 impl<E: Env> Tier<E> {
-    pub fn start(_: &E, _: &Arc<model::Redis>, _: Arc<dyn Fn(&Purge) + Send + Sync>) -> Arc<Self> {
-        Arc::new(Tier(std::marker::PhantomData))
+    /// Begins to reach for Redis. Purges of other replicas, and those that were missed, are `heard`.
+    pub fn start(
+        env: &E,
+        model: &Arc<model::Redis>,
+        shared: &Arc<Shared>,
+        heard: Heard,
+    ) -> Arc<Self> {
+        let tier = Arc::new(Tier {
+            env: env.clone(),
+            model: Arc::clone(model),
+            shared: Arc::clone(shared),
+            heard,
+            state: Mutex::new(State {
+                breaker: Breaker::new(),
+                link: None,
+                number: 0,
+                away: false,
+            }),
+            queue: Mutex::default(),
+            wake: Notify::new(),
+            leases: Mutex::default(),
+            rng: Mutex::new(env.rng("redis", env.core() as u64)),
+            tasks: Mutex::default(),
+        });
+        let mut tasks = vec![env.spawn("redis-keeper", keep::run(Arc::clone(&tier)))];
+        if env.core() == 0 {
+            tasks.push(env.spawn("redis-follower", follow::run(Arc::clone(&tier))));
+            tasks.push(env.spawn("redis-publisher", keep::publish(Arc::clone(&tier))));
+        }
+        lock(&tier.tasks).extend(tasks);
+        tier
     }
-    pub async fn get(&self, _: &[u8]) -> Option<Entry> {
-        None
+
+    /// Closes the connections. What has not been sent is lost.
+    pub fn stop(&self) {
+        lock(&self.tasks).drain(..).for_each(|task| task.abort());
+        lock(&self.state).link = None;
     }
-    pub fn put(&self, _: &[u8], _: Entry, _: Duration) {}
-    pub fn remove(&self, _: &[u8]) {}
-    pub fn purge(&self, _: &Purge) {}
+
+    /// What a look and a lease may add to a request's time together.
     pub fn timeout(&self) -> Duration {
-        Duration::from_millis(50)
+        self.model.timeout
     }
-    pub async fn lease(&self, _: &[u8], _: Duration) -> Lease {
-        Lease::Away
+
+    /// The last purge that was carried out here: to be taken when a fetch begins.
+    pub fn seen(&self) -> Seen {
+        self.shared.bans().seen()
     }
-    pub async fn wait(&self, _: &[u8], _: Duration) -> Option<Entry> {
-        None
+
+    /// What all cores share of it.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
-    pub fn release(&self, _: &[u8], _: Token, _: bool) {}
-    pub fn stop(&self) {}
+
+    /// What lies under `key`, within `patience`.
+    pub async fn get(&self, key: &[u8], patience: Duration) -> Look {
+        // Purges may have been missed, and what they ruled out may lie there still.
+        if !self.shared.is_following() {
+            return Look::Away;
+        }
+        let name = self.entry_name(key);
+        let mut get = cmd("GET");
+        get.arg(&name);
+        match self.ask(&get, patience).await {
+            Ok(Value::BulkString(bytes)) => match self.read(&name, key, bytes) {
+                Some((entry, seen)) => Look::Found(entry, seen),
+                None => Look::Nothing,
+            },
+            Ok(Value::Nil) => {
+                self.shared.counts.misses.add(1);
+                Look::Nothing
+            }
+            Ok(_) => {
+                self.discard(&name);
+                Look::Nothing
+            }
+            Err(Unanswered::Unfit) => {
+                self.discard(&name);
+                Look::Away
+            }
+            Err(Unanswered::Away) => Look::Away,
+        }
+    }
+
+    /// Writes `entry` behind the request's back. False when it will not be there: it is too large, or too much waits already.
+    pub fn put(&self, key: &[u8], entry: &Entry, seen: Seen, lifetime: Duration) -> bool {
+        let counts = &self.shared.counts;
+        if !self.is_up() {
+            counts.dropped.add(1);
+            return false;
+        }
+        let name = self.entry_name(key);
+        let (serializer, max) = (self.model.serializer, self.model.max_value);
+        let Some(record) = codec::encode(entry, key, seen, serializer, max) else {
+            // What lies there is older, and would be found in its place.
+            self.enqueue(Op::Delete { name });
+            return false;
+        };
+        self.enqueue(Op::Store {
+            name,
+            record,
+            lifetime,
+        })
+    }
+
+    /// Takes out what lies under `key`, behind the request's back.
+    pub fn remove(&self, key: &[u8]) {
+        let name = self.entry_name(key);
+        self.enqueue(Op::Delete { name });
+    }
+
+    /// Has every replica forget what `purge` selects, and every record that it selects be ruled out. It holds for this one's
+    /// looks from here on; memory is the caller's to purge, afterwards.
+    pub fn purge(&self, purge: &Purge) -> Published {
+        self.shared.bans().begin(purge);
+        self.shared.publish.notify_one();
+        // The core that publishes has its own connection, and all have the same server.
+        if self.is_up() {
+            Published::Sent
+        } else {
+            Published::Queued
+        }
+    }
+
+    /// Asks for the right to fetch `key`, for at most `limit`, and does so within `patience`.
+    pub async fn lease(&self, key: &[u8], limit: Duration, patience: Duration) -> Lease {
+        // Without the log nobody's result could be used.
+        if patience.is_zero() || !self.shared.is_following() {
+            return Lease::Away;
+        }
+        let name = self.lease_name(key);
+        let token = {
+            let mut rng = lock(&self.rng);
+            format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64())
+        };
+        let mut set = cmd("SET");
+        let millis = millis(limit.min(LEASE));
+        set.arg(&name).arg(&token).arg("NX").arg("PX").arg(millis);
+        // It may be ours without our knowing, if this is not polled to its end or the answer is late.
+        let mut asking = Asking {
+            tier: self,
+            token: Some(Token { name, token }),
+        };
+        match self.ask(&set, patience).await {
+            Ok(Value::Okay) => match asking.token.take() {
+                Some(token) => {
+                    let held = Held {
+                        token: token.token.clone(),
+                        until: self.env.clock().now() + limit,
+                    };
+                    lock(&self.leases).insert(token.name.clone(), held);
+                    Lease::Ours(token)
+                }
+                None => Lease::Away,
+            },
+            Ok(_) => {
+                asking.token = None;
+                Lease::Theirs
+            }
+            Err(_) => Lease::Away,
+        }
+    }
+
+    /// Waits until an entry lies under `key`, or whoever holds the lease of `leased` gives it back, or it is `until`.
+    pub async fn wait(&self, key: &[u8], leased: &[u8], until: Tick) -> Waited {
+        let name = self.entry_name(key);
+        let mut get = cmd("MGET");
+        get.arg(&name).arg(self.lease_name(leased));
+        let clock = self.env.clock();
+        let mut rest = FIRST_LOOK;
+        loop {
+            let now = clock.now();
+            if now >= until {
+                return Waited::Over;
+            }
+            clock.sleep_until((now + rest).min(until)).await;
+            rest = (rest * 2).min(LATER_LOOKS);
+            if !self.shared.is_following() {
+                return Waited::Over;
+            }
+            let Ok(Value::Array(found)) = self.ask(&get, self.model.timeout).await else {
+                return Waited::Over;
+            };
+            let [entry, lease] = <[Value; 2]>::try_from(found).unwrap_or_default();
+            if let Value::BulkString(bytes) = entry
+                && let Some((entry, seen)) = self.read(&name, key, bytes)
+            {
+                return Waited::Found(entry, seen);
+            }
+            match lease {
+                Value::BulkString(token) if token == PASS.as_bytes() => return Waited::Over,
+                Value::BulkString(_) => {}
+                _ => return Waited::Gone,
+            }
+        }
+    }
+
+    /// Gives a lease back; with `pass` those who wait learn that nothing will be stored. What was put before is there before.
+    pub fn release(&self, token: Token, pass: bool) {
+        let Token { name, token } = token;
+        lock(&self.leases).remove(&name);
+        if self.is_up() {
+            let op = if pass { Op::Pass { name, token } } else { Op::Release { name, token } };
+            self.enqueue(op);
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        lock(&self.state).breaker.is_closed()
+    }
+
+    /// A record of use, if these bytes are one.
+    fn read(&self, name: &str, key: &[u8], bytes: Vec<u8>) -> Option<(Entry, Seen)> {
+        let counts = &self.shared.counts;
+        match codec::decode(&Bytes::from(bytes), key, self.model.max_value) {
+            Ok((entry, seen)) => match self.shared.judge(key, &entry, seen) {
+                Verdict::Keep => {
+                    counts.hits.add(1);
+                    Some((entry, seen))
+                }
+                Verdict::Soft => {
+                    counts.hits.add(1);
+                    soften(&entry);
+                    Some((entry, seen))
+                }
+                Verdict::Drop => {
+                    counts.banned.add(1);
+                    counts.misses.add(1);
+                    None
+                }
+            },
+            Err(why) => {
+                tracing::debug!(record = name, %why, "a record in Redis is of no use");
+                // Replicas of two versions may share a Redis while they are being replaced.
+                if why == Corrupt::Version {
+                    counts.corrupt.add(1);
+                } else {
+                    self.discard(name);
+                }
+                counts.misses.add(1);
+                None
+            }
+        }
+    }
+
+    /// What lies there is nothing that we read.
+    fn discard(&self, name: &str) {
+        self.shared.counts.corrupt.add(1);
+        let name = name.to_owned();
+        self.enqueue(Op::Delete { name });
+    }
+
+    fn enqueue(&self, op: Op) -> bool {
+        let taken = lock(&self.queue).push(op);
+        if taken {
+            self.wake.notify_one();
+        } else {
+            self.shared.counts.dropped.add(1);
+        }
+        taken
+    }
+
+    fn entry_name(&self, key: &[u8]) -> String {
+        format!("{}{{{:032x}}}:e", self.model.prefix, hash(key))
+    }
+
+    fn lease_name(&self, key: &[u8]) -> String {
+        format!("{}{{{:032x}}}:l", self.model.prefix, hash(key))
+    }
+
+    fn stream_name(&self) -> String {
+        format!("{}purges", self.model.prefix)
+    }
+
+    fn unit(&self) -> f64 {
+        lock(&self.rng).unit()
+    }
+}
+
+/// Why there is no answer.
+enum Unanswered {
+    Away,
+    /// What lies there is too large to be looked at.
+    Unfit,
+}
+
+impl<E: Env> Tier<E> {
+    /// Asks, within `patience`, and tells the breaker what came of it.
+    async fn ask(&self, cmd: &::redis::Cmd, patience: Duration) -> Result<Value, Unanswered> {
+        let Some((mut link, number)) = self.link() else {
+            return Err(Unanswered::Away);
+        };
+        let clock = self.env.clock();
+        let counts = &self.shared.counts;
+        match clock.timeout(patience, link.ask(cmd)).await {
+            Some(Ok(value)) => {
+                self.succeeded(number);
+                Ok(value)
+            }
+            Some(Err(error)) => {
+                counts.errors.add(1);
+                let unfit = error.is_io_error() && !error.is_connection_dropped();
+                self.troubled(number, &error);
+                Err(if unfit { Unanswered::Unfit } else { Unanswered::Away })
+            }
+            None => {
+                counts.timeouts.add(1);
+                // A request that had little time left is no witness.
+                if patience * 2 >= self.model.timeout {
+                    self.failed(number, &"no answer in time");
+                }
+                Err(Unanswered::Away)
+            }
+        }
+    }
+
+    fn link(&self) -> Option<(Link, u64)> {
+        let state = lock(&self.state);
+        let (link, _) = state.link.as_ref()?;
+        Some((link.clone(), state.number))
+    }
+
+    fn succeeded(&self, number: u64) {
+        let mut state = lock(&self.state);
+        if state.number == number {
+            state.breaker.succeeded();
+        }
+    }
+
+    /// The server answered with an error, or the connection failed.
+    fn troubled(&self, number: u64, error: &RedisError) {
+        let kind = error.kind();
+        let demoted = kind == ::redis::ErrorKind::Server(::redis::ServerErrorKind::ReadOnly);
+        if demoted || !matches!(kind, ::redis::ErrorKind::Server(_) | ::redis::ErrorKind::Extension) {
+            self.lost(number, error);
+        } else {
+            self.failed(number, error);
+        }
+    }
+
+    fn failed(&self, number: u64, why: &dyn std::fmt::Display) {
+        let (now, unit) = (self.env.clock().now(), self.unit());
+        let mut state = lock(&self.state);
+        if state.number == number && state.breaker.failed(now, unit) {
+            self.open(state, why);
+        }
+    }
+
+    fn lost(&self, number: u64, why: &dyn std::fmt::Display) {
+        let (now, unit) = (self.env.clock().now(), self.unit());
+        let mut state = lock(&self.state);
+        if state.number == number && state.breaker.is_closed() {
+            state.breaker.lost(now, unit);
+            self.open(state, why);
+        }
+    }
+
+    /// The breaker is open: whoever waits on the connection learns it by its end.
+    fn open(&self, mut state: MutexGuard<'_, State>, why: &dyn std::fmt::Display) {
+        let link = state.link.take();
+        let first = self.count_away(&mut state, true);
+        drop(state);
+        drop(link);
+        if first {
+            tracing::warn!(redis = ?self.model.servers, %why, "Redis is away: caching in memory alone");
+        }
+        self.wake.notify_one();
+    }
+
+    /// True for the first core that is away, and for the last that is back.
+    fn count_away(&self, state: &mut State, away: bool) -> bool {
+        if state.away == away {
+            return false;
+        }
+        state.away = away;
+        if away {
+            self.shared.away.fetch_add(1, Ordering::AcqRel) == 0
+        } else {
+            self.shared.away.fetch_sub(1, Ordering::AcqRel) == 1
+        }
+    }
+
+    /// No connection could be made.
+    fn unreachable(&self, why: &Failure) {
+        self.shared.counts.errors.add(1);
+        let (now, unit) = (self.env.clock().now(), self.unit());
+        let mut state = lock(&self.state);
+        state.breaker.lost(now, unit);
+        let first = self.count_away(&mut state, true);
+        drop(state);
+        if first {
+            tracing::warn!(redis = ?self.model.servers, %why, "Redis is away: caching in memory alone");
+        }
+    }
+
+    fn connected(&self, link: Link, driver: Driver, number: u64) {
+        let mut state = lock(&self.state);
+        state.number = number;
+        state.link = Some((link, driver));
+        state.breaker.connected();
+        let last = self.count_away(&mut state, false);
+        drop(state);
+        if last {
+            tracing::info!(redis = ?self.model.servers, "Redis is back");
+        }
+    }
+}
+
+/// A lease that is being asked for. If nobody learns the answer it is given back.
+struct Asking<'a, E: Env> {
+    tier: &'a Tier<E>,
+    token: Option<Token>,
+}
+
+impl<E: Env> Drop for Asking<'_, E> {
+    fn drop(&mut self) {
+        if let Some(token) = self.token.take() {
+            self.tier.release(token, false);
+        }
+    }
+}
+
+/// To be validated before it is used.
+pub fn soften(entry: &Entry) {
+    if let Entry::Response(stored) = entry {
+        stored.soft.store(true, Ordering::Relaxed);
+    }
+}
+
+/// FNV-1a, 128 bits: the same in every version and on every machine. That two keys meet is no harm: records carry their key.
+fn hash(key: &[u8]) -> u128 {
+    key.iter()
+        .fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
+            (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+        })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }
