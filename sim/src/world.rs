@@ -25,6 +25,7 @@ use crate::model::client::Group;
 use crate::model::content::Site;
 use crate::model::faults::{Held, PROXIES, Striking, zone_name};
 use crate::model::origin::Origin;
+use crate::model::redis::{self, REDIS, Redis};
 use crate::model::visitor::Visitors;
 use crate::plan::Plan;
 use crate::scenario::ClientModel;
@@ -84,11 +85,15 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
     let replicas = &PROXIES[..plan.replicas];
     let proxies: Vec<IpAddr> = replicas.iter().map(|name| sim.lookup(*name)).collect();
     let place = |b: &crate::plan::BackendPlan| SocketAddr::new(ips[b.zone], b.port);
-    let names: BTreeMap<_, _> = plan
+    let mut names: BTreeMap<_, _> = plan
         .backends
         .iter()
         .map(|b| (b.address.clone(), vec![place(b)]))
         .collect();
+    if let Some(address) = &plan.redis {
+        let place = SocketAddr::new(sim.lookup(REDIS), redis::PORT);
+        names.insert(address.clone(), vec![place]);
+    }
     let fabric = Fabric::new(plan.seed, plan.chop, names);
     let ledger = Ledger::default();
     let held: Held = Arc::new(Mutex::new(vec![0; zones]));
@@ -111,6 +116,9 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
             held: Arc::clone(&held),
         };
         sim.host(zone_name(zone), move || hosted.clone().run(env.clone()));
+    }
+    if plan.redis.is_some() {
+        host_redis(&mut sim, plan, &fabric, &ledger);
     }
     let subject = Rc::new(subject);
     let driver = Drive {
@@ -156,6 +164,25 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
         book,
         stopped,
     }
+}
+
+/// The host of a Redis, and the faults that strike it.
+fn host_redis(sim: &mut turmoil::Sim<'_>, plan: &Plan, fabric: &Arc<Fabric>, ledger: &Ledger) {
+    let env = SimEnv::new(fabric, REDIS);
+    let redis = Redis::new(env.clone(), ledger.clone());
+    let plan = plan.clone();
+    sim.host(REDIS, move || {
+        let (env, redis, plan) = (env.clone(), Arc::clone(&redis), plan.clone());
+        async move {
+            redis.open();
+            for fault in plan.faults.iter().filter(|f| f.kind.is_redis()) {
+                let struck = Arc::clone(&redis);
+                let work = struck.strike(fault.clone(), plan.warmup, plan.healed());
+                env.spawn("fault", work);
+            }
+            std::future::pending().await
+        }
+    });
 }
 
 /// Notes the rare states that only the whole book shows.

@@ -412,7 +412,7 @@ fn remove(list: &mut Vec<f64>, value: f64) {
 }
 
 /// Completes when the proxy has let go of the connection and the backend has heard of it.
-fn left(stream: &mut SimStream) -> impl Future<Output = ()> {
+pub(super) fn left(stream: &mut SimStream) -> impl Future<Output = ()> {
     poll_fn(move |cx| {
         let ready = Pin::new(&mut *stream).poll_readable(cx);
         // Data would be the next request, which waits for its turn.

@@ -12,7 +12,7 @@ use weirkeeper::time::Tick;
 const BLOCK: usize = 64;
 
 /// Where a block's number stands, and its digits.
-const NUMBER: usize = 30;
+const NUMBER: usize = 29;
 const DIGITS: usize = 8;
 
 /// Languages that pages are written in; 0 is the one for whoever names none.

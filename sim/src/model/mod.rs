@@ -10,4 +10,5 @@ pub mod faults;
 pub mod message;
 pub mod origin;
 pub mod pattern;
+pub mod redis;
 pub mod visitor;

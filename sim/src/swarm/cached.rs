@@ -82,6 +82,11 @@ pub fn plan(seed: u64) -> Plan {
         .unwrap_or_else(|errors| panic!("seed {seed} draws a bad scenario: {errors:?}"));
     plan.site = Some(Arc::new(site(&mut root.stream("cached site", 0), sound)));
     plan.replicas = replicas;
+    if redis && rng.below(3) > 0 {
+        let count = 1 + rng.below(6);
+        plan.faults
+            .extend(fault::swarm_redis(seed, count, MEASURE.0));
+    }
     plan
 }
 
