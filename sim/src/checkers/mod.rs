@@ -31,7 +31,6 @@ pub struct Violation {
 
 /// All violations of a run.
 pub fn check(run: &Run) -> Vec<Violation> {
-    redis::debug(run);
     let mut found: Vec<(&'static str, String)> = run.book.violations.clone();
     found.extend(run.panics.iter().map(|what| ("panic", what.clone())));
     found.extend(run.stopped.iter().map(|what| ("world", what.clone())));

@@ -41,18 +41,3 @@ pub fn is_sound(plan: &Plan) -> bool {
     });
     site && backends && plan.faults.iter().all(|f| f.kind.is_redis())
 }
-
-pub(super) fn debug(run: &Run) {
-    let Ok(page) = std::env::var("DEBUG_PAGE") else { return };
-    let page: usize = page.parse().unwrap();
-    eprintln!("{:?}", run.plan.site.as_ref().unwrap().pages[page]);
-    eprintln!("{:?}", run.plan.config.listeners[0].routes[0].cache);
-    let mut lines = Vec::new();
-    for (id, v) in &run.book.visits {
-        if v.asked.page != page { continue; }
-        let r = &run.book.requests[*id as usize];
-        let made: Vec<_> = run.book.made.iter().enumerate().filter(|(_, m)| m.request == *id).map(|(i, m)| format!("#{i} {} {} v{} c{}", m.at, m.status, m.rep.version, m.changed)).collect();
-        lines.push((r.offered, format!("{} {} {:?} {} lang {} cod {} user {}/{} nc {} ma {:?} ms {:?} oic {} range {:?} has {:?} => {:?} got {:?} EXEC {:?} MADE {:?}", id, r.offered, v.replica, v.asked.method, v.asked.language, v.asked.codings, v.asked.user, v.asked.authorized, v.asked.no_cache, v.asked.max_age, v.asked.max_stale, v.asked.only_if_cached, v.asked.range, v.asked.has.map(|h| h.version), r.end.map(|(t, e)| (format!("{t}"), e)), v.got.as_ref().map(|g| format!("{} {} #{:?} {} age {:?} {}", g.at, g.status, g.made, g.cache, g.age, g.whole)), run.book.executions.iter().filter(|e| e.request == *id).map(|e| format!("{}..{:?}", e.began, e.ended.map(|t| format!("{t}")))).collect::<Vec<_>>(), made)));
-    }
-    for (_, l) in lines { eprintln!("{l}"); }
-}

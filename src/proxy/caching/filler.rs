@@ -214,7 +214,10 @@ impl<E: Env> InFlight<E> {
                     let soft = stored.is_soft();
                     let reuse = policy::reuse(&stored.life, soft, &self.order.wants, self.now());
                     return match reuse {
-                        policy::Reuse::Fresh { .. } => Waiting::Came(stored),
+                        // Parts of it are nothing for those who want all.
+                        policy::Reuse::Fresh { .. } if super::is_whole(&stored) => {
+                            Waiting::Came(stored)
+                        }
                         _ => Waiting::Over,
                     };
                 }
