@@ -44,12 +44,19 @@ pub const CACHED: &[&str] = &[
     "a part out of a whole",
     "a part out of parts",
     "a visitor has it already",
+    "Redis lied",
     "broken answer",
     "cacheable body broken off",
     "followed",
+    "found in Redis",
     "gave up",
     "gave way to others",
     "hit",
+    "redis_crash",
+    "redis_lies",
+    "redis_loss",
+    "redis_slow",
+    "redis_stall",
     "not in the cache, and nothing else wanted",
     "refreshed early",
     "refreshed while a stale one was served",
@@ -60,6 +67,7 @@ pub const CACHED: &[&str] = &[
     "the leader left, its follower was served",
     "validated, and unchanged",
     "variant served from the cache",
+    "waited for another replica",
 ];
 
 /// Those of `list` that were never reached.
@@ -82,14 +90,26 @@ pub fn of_caches(book: &Book) -> Vec<&'static str> {
         let hit = got.is_hit() && !got.is_forwarded();
         note(hit && ttl > 0, "hit");
         let stale = hit && ttl <= 0;
-        note(stale && visit.asked.max_stale.is_none(), "stale while revalidated");
-        note(stale && visit.asked.max_stale.is_some(), "stale, and the visitor takes it");
-        note(got.is_hit() && got.is_forwarded(), "stale in the place of an error");
+        note(
+            stale && visit.asked.max_stale.is_none(),
+            "stale while revalidated",
+        );
+        note(
+            stale && visit.asked.max_stale.is_some(),
+            "stale, and the visitor takes it",
+        );
+        note(
+            got.is_hit() && got.is_forwarded(),
+            "stale in the place of an error",
+        );
         note(got.says("collapsed"), "followed");
         note(got.says("fwd-status=304"), "validated, and unchanged");
         note(got.status == 304, "a visitor has it already");
         note(got.says("detail=redis") && hit, "found in Redis");
-        note(got.says("detail=redis") && !hit, "waited for another replica");
+        note(
+            got.says("detail=redis") && !hit,
+            "waited for another replica",
+        );
         let kept_off = got.status == 504 && visit.asked.only_if_cached;
         note(kept_off, "not in the cache, and nothing else wanted");
         let Some(made) = made else {

@@ -82,8 +82,8 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
     let mut sim = crate::turmoil_builder(plan.seed, plan.jitter, limit).build();
     let zones = plan.backends.iter().map(|b| b.zone + 1).max().unwrap_or(0);
     let ips: Vec<IpAddr> = (0..zones).map(|z| sim.lookup(zone_name(z))).collect();
-    let replicas = &PROXIES[..plan.replicas];
-    let proxies: Vec<IpAddr> = replicas.iter().map(|name| sim.lookup(*name)).collect();
+    let proxies = PROXIES[..plan.replicas].iter();
+    let proxies: Vec<IpAddr> = proxies.map(|name| sim.lookup(*name)).collect();
     let place = |b: &crate::plan::BackendPlan| SocketAddr::new(ips[b.zone], b.port);
     let mut names: BTreeMap<_, _> = plan
         .backends
@@ -130,16 +130,7 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
         subject: Rc::clone(&subject),
     };
     let status = Rc::clone(&subject);
-    for name in replicas {
-        let env = SimEnv::new(&fabric, name);
-        let (served, book) = (plan.clone(), ledger.clone());
-        let subject = Rc::clone(&subject);
-        sim.host(*name, move || {
-            let (subject, env) = (Rc::clone(&subject), env.clone());
-            let (plan, book) = (served.clone(), book.clone());
-            async move { subject.serve(env, &plan, book).await.map_err(Into::into) }
-        });
-    }
+    host_proxies(&mut sim, plan, &fabric, &ledger, &subject);
     sim.client("clients", driver.run());
     let stopped = sim.run().err().map(|error| error.to_string());
     ledger.close();
@@ -163,6 +154,26 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
         status,
         book,
         stopped,
+    }
+}
+
+/// The hosts of the replicas.
+fn host_proxies(
+    sim: &mut turmoil::Sim<'_>,
+    plan: &Plan,
+    fabric: &Arc<Fabric>,
+    ledger: &Ledger,
+    subject: &Rc<impl Subject>,
+) {
+    for name in &PROXIES[..plan.replicas] {
+        let env = SimEnv::new(fabric, name);
+        let (served, book) = (plan.clone(), ledger.clone());
+        let subject = Rc::clone(subject);
+        sim.host(*name, move || {
+            let (subject, env) = (Rc::clone(&subject), env.clone());
+            let (plan, book) = (served.clone(), book.clone());
+            async move { subject.serve(env, &plan, book).await.map_err(Into::into) }
+        });
     }
 }
 

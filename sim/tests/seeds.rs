@@ -55,7 +55,8 @@ fn median(results: &[SeedResult], figure: impl Fn(&SeedResult) -> f64) -> f64 {
 #[test]
 fn no_seed_breaks_an_invariant() {
     let seeds = number("WEIR_SEEDS", 500).max(1);
-    let sweep = sweep(&options(Source::Swarm, number("WEIR_SEED", 1), seeds)).expect("the swarm plans itself");
+    let sweep = sweep(&options(Source::Swarm, number("WEIR_SEED", 1), seeds))
+        .expect("the swarm plans itself");
     assert!(sweep.found.is_empty(), "{}", story(&sweep.found));
     // A suite that meets nothing proves nothing.
     let offered = median(&sweep.results, |r| r.offered as f64);

@@ -1,8 +1,8 @@
 //! One fetch for a key while it is under way: of two plain requests for a simple page that reached backends by way of one proxy,
 //! the second began after the first had its answer.
 //!
-//! Judged where nothing else explains a second fetch: pages that everybody may share in one variant, small ones and memory enough,
-//! no change of the page meanwhile, no failed fetch lately, none that took so long that its answer came stale.
+//! Judged where nothing else explains a second fetch: pages that everybody may share in one variant, small ones and memory
+//! enough, no change of the page meanwhile, no failed fetch lately, none that took so long that its answer came stale.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,6 +26,8 @@ struct Fetch {
     offered: Tick,
     began: Tick,
     made: Tick,
+    /// Nothing lay there, not even stale.
+    cold: bool,
 }
 
 pub(super) fn check(run: &Run) -> Vec<String> {
@@ -41,7 +43,8 @@ pub(super) fn check(run: &Run) -> Vec<String> {
     let mut found = Vec::new();
     for (i, second) in fetches.iter().enumerate() {
         let first = fetches[..i].iter().rev().take(50).find(|first| {
-            let here = first.replica == second.replica || shared;
+            // Replicas ask each other what is not there; each has what is stale validated by itself.
+            let here = first.replica == second.replica || (shared && first.cold && second.cold);
             here && first.page == second.page && first.made > second.began
         });
         let Some(first) = first else {
@@ -76,7 +79,10 @@ fn is_simple(page: &Page) -> bool {
 fn fetches(book: &Book, is_simple: impl Fn(usize) -> bool) -> Vec<Fetch> {
     let mut attempts: BTreeMap<u64, Vec<&Execution>> = BTreeMap::new();
     for execution in &book.executions {
-        attempts.entry(execution.request).or_default().push(execution);
+        attempts
+            .entry(execution.request)
+            .or_default()
+            .push(execution);
     }
     let made: BTreeMap<u64, &Made> = book.made.iter().map(|m| (m.request, m)).collect();
     let mut found: Vec<Fetch> = attempts
@@ -88,6 +94,7 @@ fn fetches(book: &Book, is_simple: impl Fn(usize) -> bool) -> Vec<Fetch> {
             };
             let simple = visit.asked.is_plain() && is_simple(visit.asked.page);
             let request = book.requests.get(usize::try_from(id).ok()?)?;
+            let cold = visit.got.as_ref().is_some_and(|g| g.says("fwd=uri-miss"));
             simple.then_some(Fetch {
                 request: id,
                 replica: visit.replica,
@@ -95,6 +102,7 @@ fn fetches(book: &Book, is_simple: impl Fn(usize) -> bool) -> Vec<Fetch> {
                 offered: request.offered,
                 began: execution.began,
                 made: made.at,
+                cold,
             })
         })
         .collect();

@@ -1,5 +1,5 @@
-//! Nothing fails because of the cache or its Redis: where backends do nothing wrong and nothing is short, every visit is answered,
-//! whatever Redis does.
+//! Nothing fails because of the cache or its Redis: where backends do nothing wrong and nothing is short, every visit is
+//! answered, whatever Redis does.
 
 use crate::ledger::{End, PROBE};
 use crate::plan::Plan;

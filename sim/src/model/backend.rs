@@ -342,9 +342,10 @@ impl Backend {
         let mut state = lock(&self.state);
         let healed = state.healed;
         let mut book = self.ledger.book();
-        let answer = self.origin.as_ref().and_then(|origin| {
-            origin.answer(head, id, now, &mut state.rng, &mut book, healed)
-        });
+        let answer = self
+            .origin
+            .as_ref()
+            .and_then(|origin| origin.answer(head, id, now, &mut state.rng, &mut book, healed));
         answer.unwrap_or_else(|| refusal(id, 404))
     }
 

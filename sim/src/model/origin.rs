@@ -235,5 +235,8 @@ pub fn language(said: Option<&str>) -> usize {
 pub fn coding(said: Option<&str>) -> usize {
     let said = said.unwrap_or("");
     let takes = |coding: &str| said.split(',').any(|item| item.trim() == coding);
-    (1..CODINGS.len()).rev().find(|c| takes(CODINGS[*c])).unwrap_or(0)
+    (1..CODINGS.len())
+        .rev()
+        .find(|c| takes(CODINGS[*c]))
+        .unwrap_or(0)
 }

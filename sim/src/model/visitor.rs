@@ -86,7 +86,11 @@ impl Visitors {
                     this.env.clock().sleep_until(at).await;
                 }
                 // Whoever comes to a hot page seldom comes alone.
-                let crowd = if rng.chance(0.03) { 2 + rng.below(6) } else { 1 };
+                let crowd = if rng.chance(0.03) {
+                    2 + rng.below(6)
+                } else {
+                    1
+                };
                 let page = this.page(&mut rng);
                 for _ in 0..crowd {
                     let asked = this.draw(page, &mut rng);
@@ -349,7 +353,9 @@ impl Visitors {
         };
         if head.status == 304 {
             let tag = asked.has.map(|rep| rep.tag());
-            let said = head.field("etag").map(|t| t.trim_start_matches("W/").to_string());
+            let said = head
+                .field("etag")
+                .map(|t| t.trim_start_matches("W/").to_string());
             if asked.has.is_none() || (said.is_some() && said != tag) {
                 wrong(format!("304 for {said:?} where it has {tag:?}"));
             }

@@ -69,10 +69,18 @@ pub fn plan(seed: u64) -> Plan {
                     Dist::LogNormal(service, 0.8),
                 ],
             ),
-            fail_rate: if sound { 0.0 } else { one(&mut rng, &[0.0, 0.05, 0.3]) },
+            fail_rate: if sound {
+                0.0
+            } else {
+                one(&mut rng, &[0.0, 0.05, 0.3])
+            },
             fail_status: one(&mut rng, &[500, 503]),
             abort_stops_work: rng.below(2) == 0,
-            close_rate: if sound { 0.0 } else { one(&mut rng, &[0.0, 0.1]) },
+            close_rate: if sound {
+                0.0
+            } else {
+                one(&mut rng, &[0.0, 0.1])
+            },
             idle: Span::millis(60_000),
             ..BackendModel::default()
         };
@@ -146,13 +154,18 @@ fn site(rng: &mut Rng, sound: bool) -> Site {
         users: one(rng, &[0, 3, 20]),
         whims: one(rng, &[0.0, 0.1, 0.4]),
         posts: one(rng, &[0.0, 0.01, 0.05]),
-        break_rate: if sound { 0.0 } else { one(rng, &[0.0, 0.0, 0.1]) },
+        break_rate: if sound {
+            0.0
+        } else {
+            one(rng, &[0.0, 0.0, 0.1])
+        },
     }
 }
 
 /// A page; `odd` is the share of those that are not simply public for some seconds.
 fn page(rng: &mut Rng, odd: f64) -> Page {
-    let seconds = |rng: &mut Rng, from: u32, n: u64| from + u32::try_from(rng.below(n)).unwrap_or(0);
+    let seconds =
+        |rng: &mut Rng, from: u32, n: u64| from + u32::try_from(rng.below(n)).unwrap_or(0);
     let mut terms = Terms {
         max_age: Some(seconds(rng, 1, 4)),
         ..Terms::default()

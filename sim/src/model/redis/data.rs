@@ -148,7 +148,11 @@ impl Data {
 
     fn range(&self, key: &[u8], from: &[u8], to: &[u8], count: &[u8], back: bool) -> Reply {
         let from = if from == b"-" { Some((0, 0)) } else { id(from) };
-        let to = if to == b"+" { Some((u64::MAX, u64::MAX)) } else { id(to) };
+        let to = if to == b"+" {
+            Some((u64::MAX, u64::MAX))
+        } else {
+            id(to)
+        };
         let (Some(from), Some(to), Some(count)) = (from, to, number(count)) else {
             return Reply::Error("ERR Invalid stream ID".into());
         };
@@ -232,7 +236,10 @@ mod tests {
         let mut data = Data::default();
         let ok = Outcome::Now(Reply::Simple("OK"));
         assert_eq!(run(&mut data, 0, "SET l me NX PX 100"), ok);
-        assert_eq!(run(&mut data, 50, "SET l you NX PX 100"), Outcome::Now(Reply::Nil));
+        assert_eq!(
+            run(&mut data, 50, "SET l you NX PX 100"),
+            Outcome::Now(Reply::Nil)
+        );
         let found = Reply::Array(vec![Reply::bulk("me"), Reply::Nil]);
         assert_eq!(run(&mut data, 99, "MGET l e"), Outcome::Now(found));
         assert_eq!(run(&mut data, 100, "GET l"), Outcome::Now(Reply::Nil));
@@ -240,14 +247,26 @@ mod tests {
         let eval = |script: &str, rest: &[&str]| {
             let mut words = vec!["EVAL", script, "1", "l"];
             words.extend_from_slice(rest);
-            words.iter().map(|w| w.as_bytes().to_vec()).collect::<Command>()
+            words
+                .iter()
+                .map(|w| w.as_bytes().to_vec())
+                .collect::<Command>()
         };
         let at = Tick::from_millis(150);
         let no = Outcome::Now(Reply::Int(0));
         let yes = Outcome::Now(Reply::Int(1));
-        assert_eq!(data.run(at, &eval(COMPARE_AND_SET, &["me", "me", "500"])), no);
-        assert_eq!(data.run(at, &eval(COMPARE_AND_SET, &["you", "pass", "500"])), yes);
-        assert_eq!(run(&mut data, 600, "GET l"), Outcome::Now(Reply::bulk("pass")));
+        assert_eq!(
+            data.run(at, &eval(COMPARE_AND_SET, &["me", "me", "500"])),
+            no
+        );
+        assert_eq!(
+            data.run(at, &eval(COMPARE_AND_SET, &["you", "pass", "500"])),
+            yes
+        );
+        assert_eq!(
+            run(&mut data, 600, "GET l"),
+            Outcome::Now(Reply::bulk("pass"))
+        );
         assert_eq!(data.run(at, &eval(COMPARE_AND_DELETE, &["you"])), no);
         assert_eq!(data.run(at, &eval(COMPARE_AND_DELETE, &["pass"])), yes);
         assert_eq!(run(&mut data, 600, "DEL l"), no);
