@@ -297,7 +297,8 @@ impl Group {
             return Ok((head, End::Refused { status }));
         };
         let cached = head.field("cache-status").unwrap_or("");
-        if cached.contains("hit") || cached.contains("collapsed") {
+        let shared = ["hit", "collapsed", "detail=redis"];
+        if shared.iter().any(|word| cached.contains(word)) {
             // It was made for another request, in the size that that one asked for.
             let status = head.status;
             book.from_cache(id);
