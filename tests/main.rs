@@ -6,6 +6,7 @@ mod codec;
 mod config;
 mod engine;
 mod loopback;
+mod redis;
 mod regressions;
 mod support;
 mod tidy;

@@ -213,7 +213,9 @@ impl Bans {
     /// The first of those that have no place yet.
     pub fn pending(&self, most: usize) -> Vec<(Pending, Purge)> {
         let first = self.pending.iter().take(most);
-        first.map(|(pending, purge)| (*pending, purge.clone())).collect()
+        first
+            .map(|(pending, purge)| (*pending, purge.clone()))
+            .collect()
     }
 
     /// It got its place.

@@ -40,6 +40,7 @@ use self::caching::Caching;
 use self::connect::Backend;
 use self::gate::Gate;
 use self::redis::Shared;
+use crate::cache::purge::Purge;
 use crate::config::model::{self, Config};
 use crate::engine::BackendId;
 use crate::engine::trace::Event;
@@ -218,6 +219,12 @@ impl<E: Env> Proxy<E> {
     /// What the cache's second tier did and how it is; `None` without one.
     pub fn redis_status(&self) -> Option<RedisStats> {
         self.redis.as_ref().map(|shared| shared.stats())
+    }
+
+    /// Has every other replica forget what `purge` selects, and rules it out in Redis; to be called before memory is purged here.
+    /// `None` without a second tier.
+    pub fn publish(&self, purge: &Purge) -> Option<Published> {
+        self.redis.as_ref().map(|shared| shared.purge(purge))
     }
 
     /// Lets `observer` see every decision of every engine, with the upstream's index.

@@ -33,7 +33,12 @@ fn tagged(tag: &'static str) -> Entry {
     let mut headers = HeaderMap::new();
     headers.insert("surrogate-key", HeaderValue::from_static(tag));
     let body = Body::Whole(Bytes::new());
-    Entry::Response(Arc::new(Stored::new(200, Head::of(&headers), body, Life::default())))
+    Entry::Response(Arc::new(Stored::new(
+        200,
+        Head::of(&headers),
+        body,
+        Life::default(),
+    )))
 }
 
 fn judge(bans: &Bans, path: &str, seen: u64) -> Verdict {
@@ -78,7 +83,10 @@ fn only_what_is_selected_is_dropped() {
     let mut bans = Bans::default();
     bans.saw(at(100));
     bans.add(at(10), &purge(url("/a"), false));
-    bans.add(at(11), &purge(Selection::Prefix("http://b.example/".into()), false));
+    bans.add(
+        at(11),
+        &purge(Selection::Prefix("http://b.example/".into()), false),
+    );
     bans.add(at(12), &purge(Selection::Tag("green".into()), false));
     assert_eq!(judge(&bans, "/b", 0), Verdict::Keep);
     // A variant's key begins as its URL's does.
@@ -95,7 +103,11 @@ fn a_soft_purge_hides_no_hard_one() {
             bans.add(at(id), &purge(url("/a"), soft));
         }
         assert_eq!(judge(&bans, "/a", 5), Verdict::Drop);
-        let between = if order[1].1 { Verdict::Soft } else { Verdict::Drop };
+        let between = if order[1].1 {
+            Verdict::Soft
+        } else {
+            Verdict::Drop
+        };
         assert_eq!(judge(&bans, "/a", 15), between);
         assert_eq!(judge(&bans, "/a", 20), Verdict::Keep);
     }

@@ -146,7 +146,9 @@ pub(super) fn read(content: &Bytes, key: &[u8]) -> Result<(Entry, Seen), Corrupt
             let head = Head::parse(content.slice_ref(head)).ok_or(Corrupt::Malformed)?;
             let body = body_of(form, content.slice_ref(body))?;
             let stored = Stored::new(status, head, body, life.into());
-            stored.soft.store(soft, std::sync::atomic::Ordering::Relaxed);
+            stored
+                .soft
+                .store(soft, std::sync::atomic::Ordering::Relaxed);
             checked(stored)?
         }
         Content::Varies { names, generation } if body.is_empty() => {

@@ -40,7 +40,10 @@ enum Content {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum BodyForm {
     Whole(Text),
-    Parts { total: u64, ranges: Vec<(u64, Text)> },
+    Parts {
+        total: u64,
+        ranges: Vec<(u64, Text)>,
+    },
 }
 
 /// Bytes, readable if they can be.
@@ -75,7 +78,8 @@ pub(super) fn write(entry: &Entry, key: &[u8], seen: Seen) -> Option<Vec<u8>> {
     let content = match entry {
         Entry::Response(stored) => {
             let fields = stored.head.lines();
-            let fields = fields.map(|(n, v)| (String::from_utf8_lossy(n).into_owned(), Text::of(v)));
+            let fields =
+                fields.map(|(n, v)| (String::from_utf8_lossy(n).into_owned(), Text::of(v)));
             Content::Response {
                 status: stored.status,
                 head: fields.collect(),

@@ -32,7 +32,10 @@ fn life(n: u32) -> Life {
 fn response(body: Body, soft: bool, n: u32) -> Entry {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("text/plain"));
-    headers.append("x-bytes", HeaderValue::from_bytes(b"\xff\x80").expect("obs-text"));
+    headers.append(
+        "x-bytes",
+        HeaderValue::from_bytes(b"\xff\x80").expect("obs-text"),
+    );
     headers.append("x-bytes", HeaderValue::from_static(""));
     let stored = Stored::new(200, Head::of(&headers), body, life(n));
     stored.soft.store(soft, Ordering::Relaxed);
@@ -41,7 +44,10 @@ fn response(body: Body, soft: bool, n: u32) -> Entry {
 
 fn varies() -> Entry {
     Entry::Varies(Arc::new(Varies {
-        names: vec![HeaderName::from_static("accept"), HeaderName::from_static("x-a")],
+        names: vec![
+            HeaderName::from_static("accept"),
+            HeaderName::from_static("x-a"),
+        ],
         generation: u64::MAX,
     }))
 }
@@ -54,7 +60,10 @@ fn samples() -> Vec<Entry> {
         response(
             Body::Parts {
                 total: 100,
-                ranges: vec![(0, Bytes::from_static(b"ab")), (10, Bytes::from_static(b"\0\xff"))],
+                ranges: vec![
+                    (0, Bytes::from_static(b"ab")),
+                    (10, Bytes::from_static(b"\0\xff")),
+                ],
             },
             false,
             2,
@@ -66,7 +75,14 @@ fn samples() -> Vec<Entry> {
 /// Everything that is to come back.
 fn told(entry: &Entry) -> String {
     match entry {
-        Entry::Response(s) => format!("{} {:?} {:?} {:?} {}", s.status, s.head, s.body, s.life, s.is_soft()),
+        Entry::Response(s) => format!(
+            "{} {:?} {:?} {:?} {}",
+            s.status,
+            s.head,
+            s.body,
+            s.life,
+            s.is_soft()
+        ),
         Entry::Varies(v) => format!("{v:?}"),
     }
 }
@@ -109,7 +125,10 @@ fn json_is_for_people_and_lz4_only_where_it_is_smaller() {
     };
     let json = record(small, Serializer::Json);
     let text = std::str::from_utf8(&json[HEADER..]).expect("JSON is text");
-    assert!(text.contains(r#""body":{"whole":{"text":"hello"}}"#), "{text}");
+    assert!(
+        text.contains(r#""body":{"whole":{"text":"hello"}}"#),
+        "{text}"
+    );
     assert!(text.contains(r#""seen":{"millis":1700000000123"#), "{text}");
     assert_eq!(record(small, Serializer::Lz4)[2], BINARY);
     let packed = record(large, Serializer::Lz4);
@@ -174,7 +193,10 @@ fn a_record_that_would_be_too_large_is_not_written() {
     let entry = response(Body::Whole(vec![b'x'; 5000].into()), false, 1);
     for form in FORMS {
         assert_eq!(encode(&entry, KEY, seen(), form, 5000), None, "{form:?}");
-        assert!(encode(&entry, KEY, seen(), form, 6000).is_some(), "{form:?}");
+        assert!(
+            encode(&entry, KEY, seen(), form, 6000).is_some(),
+            "{form:?}"
+        );
     }
 }
 
@@ -193,7 +215,10 @@ fn no_memory_is_given_for_a_length_that_is_only_claimed() {
     assert_eq!(bomb(5_000, &packed), Err(Corrupt::Malformed));
     assert_eq!(bomb(10_001, &packed), Err(Corrupt::Malformed));
     // A head that claims more body, more ranges, or longer names than there are bytes.
-    for content in [&b"\xff\xff\xff\xff\x0f"[..], b"\x00\x00\x00\x01\xff\xff\xff\xff\x0f"] {
+    for content in [
+        &b"\xff\xff\xff\xff\x0f"[..],
+        b"\x00\x00\x00\x01\xff\xff\xff\xff\x0f",
+    ] {
         let told = decode(&sealed(BINARY, content), KEY, MAX).map(|_| ());
         assert_eq!(told, Err(Corrupt::Malformed));
     }
@@ -202,7 +227,10 @@ fn no_memory_is_given_for_a_length_that_is_only_claimed() {
 #[test]
 fn what_the_store_never_holds_is_malformed() {
     let part = |total, ranges: &[(u64, &'static [u8])]| {
-        let ranges = ranges.iter().map(|(f, b)| (*f, Bytes::from_static(b))).collect();
+        let ranges = ranges
+            .iter()
+            .map(|(f, b)| (*f, Bytes::from_static(b)))
+            .collect();
         response(Body::Parts { total, ranges }, false, 1)
     };
     let bad = [
@@ -227,7 +255,12 @@ fn what_the_store_never_holds_is_malformed() {
     for entry in bad {
         for form in FORMS {
             let told = decode(&record(&entry, form), KEY, MAX).map(|_| ());
-            assert_eq!(told, Err(Corrupt::Malformed), "{form:?} {}", self::told(&entry));
+            assert_eq!(
+                told,
+                Err(Corrupt::Malformed),
+                "{form:?} {}",
+                self::told(&entry)
+            );
         }
     }
 }

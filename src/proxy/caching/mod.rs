@@ -8,6 +8,7 @@ pub mod fill;
 mod filler;
 mod serve;
 mod tier;
+mod turn;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -360,7 +361,7 @@ pub fn invalidate<E: Env>(
             };
             // Ruled out there before it is gone here, or it could come back from there in between.
             if let Some(tier) = conn.core.tier() {
-                tier.purge(&purge);
+                tier.shared().purge(&purge);
             }
             caching.taint(|k| key::url(k) == url.as_bytes());
             // One key tells all there is, unless fields or proxies in front divide the URL further.

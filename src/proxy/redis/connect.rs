@@ -83,7 +83,10 @@ impl Link {
                 let mut answers = Vec::with_capacity(cmds.len());
                 for cmd in &cmds {
                     let answer = conn.req_packed_command(cmd).await;
-                    if answer.as_ref().is_err_and(RedisError::is_unrecoverable_error) {
+                    if answer
+                        .as_ref()
+                        .is_err_and(RedisError::is_unrecoverable_error)
+                    {
                         return answer.map(|_| answers);
                     }
                     answers.push(answer.and_then(Value::extract_error));
@@ -225,7 +228,8 @@ where
     let mut roots = RootCertStore::empty();
     match &tls.ca {
         Some(path) => {
-            let named = |e: &dyn std::fmt::Display| Failure::Tls(format!("{}: {e}", path.display()));
+            let named =
+                |e: &dyn std::fmt::Display| Failure::Tls(format!("{}: {e}", path.display()));
             for cert in CertificateDer::pem_file_iter(path).map_err(|e| named(&e))? {
                 let cert = cert.map_err(|e| named(&e))?;
                 roots.add(cert).map_err(|e| named(&e))?;

@@ -175,7 +175,9 @@ async fn read<E: Env>(
     if let Some(block) = block {
         read.arg("BLOCK").arg(super::millis(block));
     }
-    read.arg("STREAMS").arg(tier.stream_name()).arg(last.to_string());
+    read.arg("STREAMS")
+        .arg(tier.stream_name())
+        .arg(last.to_string());
     match ask(tier, link, &read, block.unwrap_or_default()).await? {
         Value::Nil => Ok(Vec::new()),
         // One stream: its name and its entries.

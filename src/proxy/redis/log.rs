@@ -76,7 +76,14 @@ mod tests {
             what: Selection::All,
             soft: false,
         };
-        for junk in ["", "7 hard", "x hard all ", "7 mild all ", "7 soft host x", "\u{e4}"] {
+        for junk in [
+            "",
+            "7 hard",
+            "x hard all ",
+            "7 mild all ",
+            "7 soft host x",
+            "\u{e4}",
+        ] {
             assert_eq!(read(junk.as_bytes()), (u64::MAX, all.clone()), "{junk:?}");
         }
         assert_eq!(read(b"7 hard url \xff").1, all);

@@ -6,7 +6,8 @@ use std::time::Duration;
 use ::redis::{Cmd, cmd};
 use bytes::Bytes;
 
-use super::{COMPARE_AND_DELETE, COMPARE_AND_SET, PASS, PASS_FOR, millis};
+use super::lease::{PASS, PASS_FOR};
+use super::{COMPARE_AND_DELETE, COMPARE_AND_SET, millis};
 
 /// Operations that may wait, and bytes of records among them.
 const OPS: usize = 4096;
@@ -59,7 +60,10 @@ impl Op {
                 lifetime,
             } => {
                 let mut set = cmd("SET");
-                set.arg(name).arg(&record[..]).arg("PX").arg(millis(*lifetime));
+                set.arg(name)
+                    .arg(&record[..])
+                    .arg("PX")
+                    .arg(millis(*lifetime));
                 set
             }
             Op::Delete { name } => {
@@ -114,7 +118,9 @@ impl Queue {
             if taken.len() == BATCH || (bytes > BATCH_BYTES && !taken.is_empty()) {
                 break;
             }
-            let Some(op) = self.ops.pop_front() else { break };
+            let Some(op) = self.ops.pop_front() else {
+                break;
+            };
             self.bytes -= op.bytes();
             taken.push(op);
         }

@@ -165,7 +165,9 @@ mod tests {
     fn answers_pass_and_what_claims_too_much_does_not() {
         let hundred = "$100\r\n".to_owned() + &"x".repeat(100) + "\r\n";
         assert!(passes(&hundred));
-        assert!(passes("+OK\r\n-ERR what\r\n:5\r\n$-1\r\n*2\r\n$1\r\na\r\n$0\r\n\r\n"));
+        assert!(passes(
+            "+OK\r\n-ERR what\r\n:5\r\n$-1\r\n*2\r\n$1\r\na\r\n$0\r\n\r\n"
+        ));
         // What stands inside a string is no length.
         assert!(passes("$8\r\n$999999\n\r\n:1\r\n"));
         assert!(!passes("$101\r\n"));

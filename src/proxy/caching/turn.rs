@@ -1,0 +1,88 @@
+//! Whose turn it is to fetch, where replicas share a Redis: one has the lease, and the others wait for what it stores.
+//!
+//! Absent: the lease itself (proxy/redis), and what is fetched (filler).
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::filler::Order;
+use super::is_whole;
+use super::tier::{self, Lease, Leased, Waited};
+use crate::cache::key;
+use crate::cache::policy::{self, Reuse};
+use crate::cache::stored::{Entry, Stored};
+use crate::env::{Clock, Env};
+use crate::proxy::server::Conn;
+use crate::time::Tick;
+
+/// What came of asking.
+pub enum Turn<E: Env> {
+    /// To fetch, with the lease unless nobody could give one.
+    Ours(Option<Leased<E>>),
+    /// Another replica has fetched it.
+    Came(Arc<Stored>),
+}
+
+/// What waiting came to.
+enum Waiting {
+    Came(Arc<Stored>),
+    Gone,
+    Over,
+}
+
+/// Asks for the right to fetch, and waits while another has it, for no longer than a fetch may take.
+pub async fn ask<E: Env>(conn: &Conn<E>, order: &Order<E>, request: &HeaderMap) -> Turn<E> {
+    let limit = order.upstream.model.timeouts.first_byte;
+    let until = conn.core.env.clock().now() + limit;
+    let mut patience = order.patience;
+    loop {
+        match tier::lease(conn, &order.place.key, limit, patience).await {
+            Lease::Ours(leased) => return Turn::Ours(Some(leased)),
+            Lease::Away => return Turn::Ours(None),
+            Lease::Theirs => {}
+        }
+        match wait(conn, order, request, until).await {
+            Waiting::Came(stored) => return Turn::Came(stored),
+            // Whoever was fetching has died or failed: one of those who waited goes on.
+            Waiting::Gone => patience = tier::patience(conn),
+            Waiting::Over => return Turn::Ours(None),
+        }
+    }
+}
+
+/// Waits for what another replica fetches, first under this key, then under that of the variant that it leads to.
+async fn wait<E: Env>(
+    conn: &Conn<E>,
+    order: &Order<E>,
+    request: &HeaderMap,
+    until: Tick,
+) -> Waiting {
+    let leased = &order.place.key;
+    let mut key = leased.clone();
+    loop {
+        let (entry, seen) = match tier::wait(conn, &key, leased, until).await {
+            Waited::Found(entry, seen) => (entry, seen),
+            Waited::Gone => return Waiting::Gone,
+            Waited::Over => return Waiting::Over,
+        };
+        if !tier::adopt(conn, &key, &entry, seen) {
+            return Waiting::Over;
+        }
+        match entry {
+            Entry::Varies(varies) if key == order.place.primary => {
+                key::variant(&mut key, &varies, request);
+            }
+            Entry::Varies(_) => return Waiting::Over,
+            Entry::Response(stored) => {
+                let now = conn.core.env.clock().wall().into();
+                let reuse = policy::reuse(&stored.life, stored.is_soft(), &order.wants, now);
+                return match reuse {
+                    // Parts of it are nothing for those who want all.
+                    Reuse::Fresh { .. } if is_whole(&stored) => Waiting::Came(stored),
+                    _ => Waiting::Over,
+                };
+            }
+        }
+    }
+}
