@@ -3,12 +3,14 @@
 //! Absent: the lease itself (proxy/redis), and what is fetched (filler).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 
 use super::filler::Order;
 use super::is_whole;
 use super::tier::{self, Lease, Leased, Waited};
+use crate::cache::bans::Seen;
 use crate::cache::key;
 use crate::cache::policy::{self, Reuse};
 use crate::cache::stored::{Entry, Stored};
@@ -31,14 +33,26 @@ enum Waiting {
     Over,
 }
 
+/// How often the lease is asked for, by one who waits while it goes from hand to hand and nothing is stored.
+const ROUNDS: u32 = 4;
+
 /// Asks for the right to fetch, and waits while another has it, for no longer than a fetch may take.
 pub async fn ask<E: Env>(conn: &Conn<E>, order: &Order<E>, request: &HeaderMap) -> Turn<E> {
     let limit = order.upstream.model.timeouts.first_byte;
-    let until = conn.core.env.clock().now() + limit;
+    let clock = conn.core.env.clock();
+    let until = clock.now() + limit;
     let mut patience = order.patience;
-    loop {
+    for _ in 0..ROUNDS {
+        let asked = clock.now();
         match tier::lease(conn, &order.place.key, limit, patience).await {
-            Lease::Ours(leased) => return Turn::Ours(Some(leased)),
+            Lease::Ours(leased, None) => return Turn::Ours(Some(leased)),
+            Lease::Ours(leased, Some(found)) => {
+                let left = patience.saturating_sub(clock.now().since(asked));
+                return match look(conn, order, request, found, left).await {
+                    Some(stored) => Turn::Came(stored),
+                    None => Turn::Ours(Some(leased)),
+                };
+            }
             Lease::Away => return Turn::Ours(None),
             Lease::Theirs => {}
         }
@@ -49,6 +63,41 @@ pub async fn ask<E: Env>(conn: &Conn<E>, order: &Order<E>, request: &HeaderMap) 
             Waiting::Over => return Turn::Ours(None),
         }
     }
+    Turn::Ours(None)
+}
+
+/// What was stored while the lease was being asked for, if it is good for this request.
+async fn look<E: Env>(
+    conn: &Conn<E>,
+    order: &Order<E>,
+    request: &HeaderMap,
+    (mut entry, mut seen): (Entry, Seen),
+    patience: Duration,
+) -> Option<Arc<Stored>> {
+    let mut key = order.place.key.clone();
+    if !tier::adopt(conn, &key, &entry, seen) {
+        return None;
+    }
+    if let Entry::Varies(varies) = &entry
+        && key == order.place.primary
+    {
+        key::variant(&mut key, varies, request);
+        (entry, seen) = tier::get(conn, &key, patience).await?;
+        if !tier::adopt(conn, &key, &entry, seen) {
+            return None;
+        }
+    }
+    match entry {
+        Entry::Response(stored) => is_usable(conn, order, &stored).then_some(stored),
+        Entry::Varies(_) => None,
+    }
+}
+
+/// Can it be served as it is? Parts of a response are nothing for those who want all of it.
+fn is_usable<E: Env>(conn: &Conn<E>, order: &Order<E>, stored: &Stored) -> bool {
+    let now = conn.core.env.clock().wall().into();
+    let reuse = policy::reuse(&stored.life, stored.is_soft(), &order.wants, now);
+    is_whole(stored) && matches!(reuse, Reuse::Fresh { .. })
 }
 
 /// Waits for what another replica fetches, first under this key, then under that of the variant that it leads to.
@@ -74,15 +123,10 @@ async fn wait<E: Env>(
                 key::variant(&mut key, &varies, request);
             }
             Entry::Varies(_) => return Waiting::Over,
-            Entry::Response(stored) => {
-                let now = conn.core.env.clock().wall().into();
-                let reuse = policy::reuse(&stored.life, stored.is_soft(), &order.wants, now);
-                return match reuse {
-                    // Parts of it are nothing for those who want all.
-                    Reuse::Fresh { .. } if is_whole(&stored) => Waiting::Came(stored),
-                    _ => Waiting::Over,
-                };
+            Entry::Response(stored) if is_usable(conn, order, &stored) => {
+                return Waiting::Came(stored);
             }
+            Entry::Response(_) => return Waiting::Over,
         }
     }
 }

@@ -44,12 +44,37 @@ pub enum Unanswered {
 impl<E: Env> Tier<E> {
     /// Asks, within `patience`, and tells the breaker what came of it.
     pub async fn ask(&self, cmd: &::redis::Cmd, patience: Duration) -> Result<Value, Unanswered> {
-        let Some((mut link, number)) = self.link() else {
-            return Err(Unanswered::Away);
+        let (mut link, number) = self.link().ok_or(Unanswered::Away)?;
+        self.within(patience, number, link.ask(cmd)).await
+    }
+
+    /// Asks two things at once.
+    pub async fn ask_both(
+        &self,
+        cmds: [::redis::Cmd; 2],
+        patience: Duration,
+    ) -> Result<[Value; 2], Unanswered> {
+        let (mut link, number) = self.link().ok_or(Unanswered::Away)?;
+        let asking = async {
+            let answers = link.ask_all(cmds.into()).await?;
+            let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+            <[Value; 2]>::try_from(answers).map_err(|_| {
+                let what = "two answers were expected";
+                RedisError::from((ErrorKind::UnexpectedReturnType, what))
+            })
         };
+        self.within(patience, number, asking).await
+    }
+
+    async fn within<T: Send>(
+        &self,
+        patience: Duration,
+        number: u64,
+        asking: impl Future<Output = Result<T, RedisError>> + Send,
+    ) -> Result<T, Unanswered> {
         let clock = self.env.clock();
         let counts = &self.shared.counts;
-        match clock.timeout(patience, link.ask(cmd)).await {
+        match clock.timeout(patience, asking).await {
             Some(Ok(value)) => {
                 self.succeeded(number);
                 Ok(value)

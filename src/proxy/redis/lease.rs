@@ -42,8 +42,8 @@ pub struct Token {
 
 /// May this replica fetch?
 pub enum Lease {
-    /// It may, and the others wait.
-    Ours(Token),
+    /// It may, and the others wait. What lies there by now may have been stored while it was asking.
+    Ours(Token, Option<(Entry, Seen)>),
     /// Another does so already.
     Theirs,
     /// Nobody can tell.
@@ -80,23 +80,34 @@ impl<E: Env> Tier<E> {
             tier: self,
             token: Some(Token { name, token }),
         };
-        match self.ask(&set, patience).await {
-            Ok(Value::Okay) => match asking.token.take() {
+        // Whoever had the lease until a moment ago may have stored what we look for after we had looked.
+        let entry = self.entry_name(key);
+        let mut get = cmd("GET");
+        get.arg(&entry);
+        let Ok([leased, found]) = self.ask_both([set, get], patience).await else {
+            return Lease::Away;
+        };
+        match leased {
+            Value::Okay => match asking.token.take() {
                 Some(token) => {
                     let held = Held {
                         token: token.token.clone(),
                         until: self.env.clock().now() + limit,
                     };
                     lock(&self.leases).insert(token.name.clone(), held);
-                    Lease::Ours(token)
+                    let found = match found {
+                        Value::BulkString(bytes) => self.read(&entry, key, bytes),
+                        _ => None,
+                    };
+                    Lease::Ours(token, found)
                 }
                 None => Lease::Away,
             },
-            Ok(_) => {
+            Value::Nil => {
                 asking.token = None;
                 Lease::Theirs
             }
-            Err(_) => Lease::Away,
+            _ => Lease::Away,
         }
     }
 
