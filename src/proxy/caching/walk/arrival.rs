@@ -59,7 +59,8 @@ impl<E: Env> Arrival<'_, '_, E> {
                 shared,
             } => {
                 note(&facts);
-                if !self.leads && !(shared && self.may_use(&stored)) {
+                let usable = || self.is_variant(&stored, reader.fill()) && self.may_use(&stored);
+                if !self.leads && !(shared && usable()) {
                     return Ok(Step::Again);
                 }
                 let ttl = stored.life.ttl(self.visit.now());
@@ -106,6 +107,13 @@ impl<E: Env> Arrival<'_, '_, E> {
             ..*status
         };
         Some(self.visit.serve_as(stored, &status, record))
+    }
+
+    /// Is it this one's variant? It is the leader's.
+    fn is_variant(&self, stored: &Stored, fill: &Fill) -> bool {
+        let names = policy::vary(&stored.head.to_map());
+        let own = &self.visit.inbound.headers;
+        names.is_some_and(|names| same_variant(&names, &fill.request, own))
     }
 
     fn may_use(&self, stored: &Stored) -> bool {
