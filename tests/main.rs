@@ -4,6 +4,7 @@ mod abuse;
 mod cli;
 mod codec;
 mod config;
+mod containers;
 mod engine;
 mod loopback;
 mod regressions;

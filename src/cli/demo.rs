@@ -40,6 +40,7 @@ pub(super) fn run(args: &DemoArgs) -> io::Result<u8> {
                 status: StatusCode::OK,
                 fail_rate: 0.0,
                 max_in_flight: u64::MAX,
+                public: false,
             };
             dummies.push(Dummy::start(&env, 0, behaviour)?.0);
         }

@@ -34,6 +34,8 @@ pub(super) struct Behaviour {
     pub(super) status: StatusCode,
     pub(super) fail_rate: f64,
     pub(super) max_in_flight: u64,
+    /// On every IPv4 address, not on loopback alone.
+    pub(super) public: bool,
 }
 
 /// One port.
@@ -56,6 +58,7 @@ pub(super) fn run(args: EchoArgs) -> io::Result<u8> {
         status: StatusCode::from_u16(args.status).map_err(io::Error::other)?,
         fail_rate: args.fail_rate,
         max_in_flight: args.max_in_flight.unwrap_or(u64::MAX),
+        public: args.public,
     };
     runtime()?.block_on(async {
         let env = TokioEnv::new()?;
@@ -77,14 +80,20 @@ pub(super) fn run(args: EchoArgs) -> io::Result<u8> {
 }
 
 impl Dummy {
-    /// Binds `port` (0 is any free one) on both loopback addresses and serves there in tasks of its own. Also returns the
+    /// Binds `port` (0 is any free one) on both loopback addresses, or on all, and serves there in tasks of its own. Also returns the
     /// places as text.
     pub(super) fn start(
         env: &TokioEnv,
         port: u16,
         behaviour: Behaviour,
     ) -> io::Result<(Arc<Self>, String)> {
-        let (port, listeners) = bind(env, port)?;
+        let (port, listeners) = match behaviour.public {
+            false => bind(env, port)?,
+            true => {
+                let listener = listen(env, (Ipv4Addr::UNSPECIFIED, port).into())?;
+                (listener.local_addr()?.port(), vec![listener])
+            }
+        };
         let dummy = Arc::new(Dummy {
             port,
             behaviour,
