@@ -7,6 +7,7 @@ mod config;
 mod containers;
 mod engine;
 mod loopback;
+mod redis;
 mod regressions;
 mod support;
 mod tidy;

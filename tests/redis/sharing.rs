@@ -1,0 +1,229 @@
+//! What one proxy fetches, another serves; what one purges, no other serves any more.
+
+use super::server::{Redis, Said};
+use super::{FRESH, counting, joined, status, stored, weir, works};
+use crate::support::backend::{Backend, reply};
+use crate::support::client::{get, post};
+use crate::support::eventually;
+
+#[test]
+fn a_second_proxy_serves_what_the_first_has_fetched() {
+    let Some(redis) = Redis::start("a_second_proxy_serves_what_the_first_has_fetched") else {
+        return;
+    };
+    let backend = counting(FRESH);
+    let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
+    let first = stored(&one, &redis, "/a");
+    assert!(status(&first).contains("fwd=uri-miss"), "{first:?}");
+    let second = other.once(get("/a"));
+    assert!(status(&second).contains("; hit"), "{second:?}");
+    assert!(status(&second).contains("detail=redis"), "{second:?}");
+    assert_eq!(second.text(), first.text());
+    assert!(second.get("age").is_some(), "{second:?}");
+    // From there on it lies in memory.
+    let third = other.once(get("/a"));
+    assert!(status(&third).contains("; hit"), "{third:?}");
+    assert!(!status(&third).contains("redis"), "{third:?}");
+    assert_eq!(backend.log().count("GET /a "), 1);
+}
+
+#[test]
+fn everything_in_redis_has_a_bounded_life() {
+    let Some(redis) = Redis::start("everything_in_redis_has_a_bounded_life") else {
+        return;
+    };
+    let backend = Backend::answering(|request| {
+        let fields = match request.start.contains("/vary") {
+            true => "Cache-Control: max-age=60, stale-if-error=30\r\nVary: Accept\r\n",
+            false => "Cache-Control: max-age=60, stale-if-error=30\r\n",
+        };
+        reply(200, fields, "x")
+    });
+    let one = joined(&backend, &redis);
+    stored(&one, &redis, "/a");
+    stored(&one, &redis, "/vary");
+    eventually("the variant and what leads to it are there", || {
+        redis.records().len() >= 4
+    });
+    for key in redis.records() {
+        assert!(key.starts_with("weir:{"), "{key}");
+        let left = redis.ask(&["PTTL", &key]).number();
+        assert!((1..=90_000).contains(&left), "{key}: {left}");
+    }
+    eventually("leases are given back", || {
+        redis.ask(&["KEYS", "*:l"]) == Said::List(Vec::new())
+    });
+}
+
+#[test]
+fn variants_are_told_apart_across_proxies() {
+    let Some(redis) = Redis::start("variants_are_told_apart_across_proxies") else {
+        return;
+    };
+    let backend = Backend::answering(|request| {
+        let fields = "Cache-Control: max-age=60\r\nVary: X-A\r\n";
+        reply(200, fields, request.get("x-a").unwrap_or("none"))
+    });
+    let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
+    let asking = |a: &str| format!("GET /v HTTP/1.1\r\nHost: test.example\r\nX-A: {a}\r\n\r\n");
+    let before = redis.records().len();
+    for a in ["1", "2"] {
+        assert_eq!(one.once(asking(a)).text(), a);
+    }
+    eventually("both variants are there", || redis.records().len() == before + 3);
+    for a in ["2", "1"] {
+        let response = other.once(asking(a));
+        assert_eq!(response.text(), a);
+        assert!(status(&response).contains("; hit"), "{response:?}");
+    }
+    assert_eq!(other.once(asking("3")).text(), "3");
+    assert_eq!(backend.log().count("GET /v "), 3);
+}
+
+#[test]
+fn every_form_is_read_by_all_whatever_they_write() {
+    let Some(redis) = Redis::start("every_form_is_read_by_all_whatever_they_write") else {
+        return;
+    };
+    let backend = Backend::answering(|_| reply(200, FRESH, &"text ".repeat(200)));
+    let url = format!(r#""url": "redis://127.0.0.1:{}""#, redis.port);
+    let reader = joined(&backend, &redis);
+    for (form, mark) in [("none", 0), ("json", 1), ("lz4", 2)] {
+        let writer = weir(&backend, &format!(r#"{url}, "serializer": "{form}""#));
+        works(&writer, &redis);
+        let before = redis.records();
+        let target = format!("/{form}");
+        stored(&writer, &redis, &target);
+        let key = redis.records().into_iter().find(|k| !before.contains(k));
+        let Said::Text(bytes) = redis.ask(&["GET", &key.expect("it is there")]) else {
+            panic!("a record is a string");
+        };
+        assert_eq!(bytes[..3], [b'W', 1, mark], "{form}");
+        eventually("the other proxy reads it", || {
+            let response = reader.once(get(&target));
+            assert_eq!(response.text(), "text ".repeat(200));
+            status(&response).contains("; hit")
+        });
+        assert_eq!(backend.log().count(&format!("GET {target} ")), 1, "{form}");
+    }
+}
+
+#[test]
+fn an_unsafe_request_invalidates_on_every_proxy() {
+    let Some(redis) = Redis::start("an_unsafe_request_invalidates_on_every_proxy") else {
+        return;
+    };
+    let backend = counting(FRESH);
+    let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
+    let old = stored(&one, &redis, "/a").text();
+    assert_eq!(other.once(get("/a")).text(), old);
+    let kept = stored(&one, &redis, "/b").text();
+    assert_eq!(one.once(post("/a", "x")).status, 200);
+    // Its own answer is never the old one again, wherever that may lie still.
+    assert_ne!(one.once(get("/a")).text(), old);
+    eventually("the other proxy has heard of it", || {
+        other.once(get("/a")).text() != old
+    });
+    for _ in 0..20 {
+        assert_ne!(one.once(get("/a")).text(), old);
+        assert_ne!(other.once(get("/a")).text(), old);
+    }
+    assert_eq!(other.once(get("/b")).text(), kept);
+    assert_eq!(backend.log().count("GET /b "), 1);
+}
+
+#[test]
+fn a_proxy_that_starts_later_does_not_serve_what_was_purged_before() {
+    let Some(redis) = Redis::start("a_proxy_that_starts_later_does_not_serve_what_was_purged")
+    else {
+        return;
+    };
+    let backend = counting(FRESH);
+    let one = joined(&backend, &redis);
+    let old = stored(&one, &redis, "/a").text();
+    let key = redis.records();
+    one.once(post("/a", "x"));
+    eventually("the purge stands in the log", || {
+        redis.ask(&["XLEN", "weir:purges"]).number() == 1
+    });
+    assert_eq!(redis.records(), key, "what was purged lies there still");
+    let later = joined(&backend, &redis);
+    assert_ne!(later.once(get("/a")).text(), old);
+}
+
+#[test]
+fn a_proxy_that_was_cut_off_hears_what_it_missed() {
+    let Some(redis) = Redis::start("a_proxy_that_was_cut_off_hears_what_it_missed") else {
+        return;
+    };
+    let backend = counting(FRESH);
+    let other = joined(&backend, &redis);
+    let one = joined(&backend, &redis);
+    let old = stored(&one, &redis, "/a").text();
+    let kept = stored(&one, &redis, "/b").text();
+    for target in ["/a", "/b"] {
+        other.once(get(target));
+    }
+    // A frozen proxy hears nothing. Its connections are cut, so it has to ask for what it has missed.
+    other.signal("STOP");
+    one.once(post("/a", "x"));
+    eventually("the purge stands in the log", || {
+        redis.ask(&["XLEN", "weir:purges"]).number() == 1
+    });
+    redis.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    other.signal("CONT");
+    eventually("it has heard", || other.once(get("/a")).text() != old);
+    assert_eq!(other.once(get("/b")).text(), kept);
+}
+
+#[test]
+fn memory_is_emptied_when_purges_may_have_been_missed() {
+    let Some(redis) = Redis::start("memory_is_emptied_when_purges_may_have_been_missed") else {
+        return;
+    };
+    let backend = counting(FRESH);
+    let one = joined(&backend, &redis);
+    one.once(post("/other", "x"));
+    eventually("the purge was heard", || {
+        redis.ask(&["XLEN", "weir:purges"]).number() == 1
+    });
+    let old = stored(&one, &redis, "/a").text();
+    assert_eq!(one.once(get("/a")).text(), old);
+    // The log is gone, and what stood in it meanwhile with it.
+    redis.ask(&["FLUSHALL"]);
+    redis.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    eventually("memory is empty", || one.once(get("/a")).text() != old);
+    assert_eq!(backend.log().count("GET /a "), 2);
+}
+
+#[test]
+fn a_flushed_database_is_a_miss() {
+    let Some(redis) = Redis::start("a_flushed_database_is_a_miss") else {
+        return;
+    };
+    let backend = counting(FRESH);
+    let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
+    stored(&one, &redis, "/a");
+    redis.ask(&["FLUSHALL"]);
+    let response = other.once(get("/a"));
+    assert!(status(&response).contains("fwd=uri-miss"), "{response:?}");
+    eventually("it lies there again", || !redis.records().is_empty());
+}
+
+#[test]
+fn a_server_without_memory_is_read_and_no_request_fails() {
+    let Some(redis) = Redis::start("a_server_without_memory_is_read_and_no_request_fails") else {
+        return;
+    };
+    let backend = counting(FRESH);
+    let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
+    stored(&one, &redis, "/a");
+    redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    for n in 0..50 {
+        assert_eq!(one.once(get(&format!("/full-{n}"))).status, 200);
+    }
+    let response = other.once(get("/a"));
+    assert!(status(&response).contains("detail=redis"), "{response:?}");
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    works(&one, &redis);
+}
