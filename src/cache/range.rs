@@ -233,7 +233,10 @@ pub fn join(
     match &ranges[..] {
         [(0, whole)] if whole.len() as u64 == total => Some(Body::Whole(whole.clone())),
         _ if ranges.len() > MOST_PARTS => None,
-        _ => Some(Body::Parts { total, ranges }),
+        _ => Some(Body::Parts {
+            total,
+            ranges: ranges.into(),
+        }),
     }
 }
 

@@ -52,9 +52,12 @@ pub struct Stats {
 impl Store {
     /// An empty store for `limit` bytes. `seed` keeps clients from choosing keys that collide.
     pub fn new(limit: u64, seed: u64) -> Self {
+        let hasher = FixedState::with_seed(seed);
         Store {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: FixedState::with_seed(seed),
+            shards: (0..SHARDS)
+                .map(|_| Mutex::new(Shard::new(hasher.clone())))
+                .collect(),
+            hasher,
             used: AtomicU64::new(0),
             limit,
             evictions: AtomicU64::new(0),
@@ -81,7 +84,7 @@ impl Store {
             self.remove(key);
             return false;
         }
-        let before = self.shard(hash).put(hash, key, entry, size);
+        let before = self.shard(hash).put(hash, key, entry);
         let used = self.used.fetch_add(size, Ordering::AcqRel) + size;
         let used = self.give(before.unwrap_or(0), used);
         self.make_room(index(hash), hash, key, used);
@@ -148,11 +151,12 @@ impl Store {
         used.saturating_sub(bytes)
     }
 
-    /// Evicts until the bound holds: from the part that has just grown, then from the others, never the new entry itself.
+    /// Evicts until the bound holds, one entry from each part in turn, so that a large newcomer does not empty the part that it
+    /// happens to fall into. Never the new entry itself.
     fn make_room(&self, home: usize, hash: u64, key: &[u8], mut used: u64) {
         let mut at = home;
-        let mut tried = 0;
-        while used > self.limit && tried < SHARDS {
+        let mut barren = 0;
+        while used > self.limit && barren < SHARDS {
             let keep = (at == home).then_some((hash, key));
             let evicted = lock(&self.shards[at]).evict(keep);
             match evicted {
@@ -160,12 +164,11 @@ impl Store {
                     self.evictions.fetch_add(1, Ordering::Relaxed);
                     self.give(size, 0);
                     used = self.used.load(Ordering::Acquire);
+                    barren = 0;
                 }
-                None => {
-                    at = (at + 1) % SHARDS;
-                    tried += 1;
-                }
+                None => barren += 1,
             }
+            at = (at + 1) % SHARDS;
         }
     }
 

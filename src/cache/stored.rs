@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::life::Life;
@@ -76,14 +76,14 @@ pub enum Body {
         /// Length of the whole.
         total: u64,
         /// First byte position and content of each.
-        ranges: Vec<(u64, Bytes)>,
+        ranges: Box<[(u64, Bytes)]>,
     },
 }
 
 /// Fields as they go on the wire: `name: value\r\n`, one after the other. Without hop-by-hop fields, Content-Length, Age and
-/// Cache-Status, which are said anew each time; with a Date.
+/// Cache-Status, which are said anew each time; with a Date. A box, because a store holds millions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Head(Bytes);
+pub struct Head(Box<[u8]>);
 
 impl Head {
     /// Writes `headers` down in order.
@@ -92,19 +92,19 @@ impl Head {
             .iter()
             .map(|(n, v)| n.as_str().len() + v.len() + 4)
             .sum();
-        let mut out = BytesMut::with_capacity(size);
+        let mut out = Vec::with_capacity(size);
         for (name, value) in headers {
-            out.put_slice(name.as_str().as_bytes());
-            out.put_slice(b": ");
-            out.put_slice(value.as_bytes());
-            out.put_slice(b"\r\n");
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
-        Head(out.freeze())
+        Head(out.into())
     }
 
     /// The lines that `bytes` hold; `None` unless they are fields in the form that [`Head::of`] writes.
-    pub fn parse(bytes: Bytes) -> Option<Self> {
-        let head = Head(bytes);
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let head = Head(bytes.into());
         let mut size = 0;
         for (name, value) in head.lines() {
             HeaderName::from_lowercase(name).ok()?;
@@ -121,14 +121,7 @@ impl Head {
 
     /// Name and value of each field, in order.
     pub fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let mut rest: &[u8] = &self.0;
-        std::iter::from_fn(move || {
-            let end = rest.windows(2).position(|w| w == b"\r\n")?;
-            let (line, tail) = (&rest[..end], &rest[end + 2..]);
-            rest = tail;
-            let colon = line.windows(2).position(|w| w == b": ")?;
-            Some((&line[..colon], &line[colon + 2..]))
-        })
+        lines(&self.0)
     }
 
     /// The first value of the field called `name` (lower case).
@@ -138,21 +131,32 @@ impl Head {
             .map(|(_, v)| v)
     }
 
-    /// The fields as a map. Values share this head's memory.
+    /// The fields as a map. Its values share one copy of this head.
     pub fn to_map(&self) -> HeaderMap {
+        let copy = Bytes::copy_from_slice(&self.0);
         let mut map = HeaderMap::with_capacity(16);
-        for (name, value) in self.lines() {
+        for (name, value) in lines(&copy) {
             // What `of` wrote, or `parse` checked, can be read.
             let Ok(name) = HeaderName::from_lowercase(name) else {
                 continue;
             };
-            let Ok(value) = HeaderValue::from_maybe_shared(self.0.slice_ref(value)) else {
+            let Ok(value) = HeaderValue::from_maybe_shared(copy.slice_ref(value)) else {
                 continue;
             };
             map.append(name, value);
         }
         map
     }
+}
+
+fn lines(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    std::iter::from_fn(move || {
+        let end = rest.windows(2).position(|w| w == b"\r\n")?;
+        let (line, tail) = (&rest[..end], &rest[end + 2..]);
+        rest = tail;
+        let colon = line.windows(2).position(|w| w == b": ")?;
+        Some((&line[..colon], &line[colon + 2..]))
+    })
 }
 
 #[cfg(test)]
@@ -168,10 +172,7 @@ mod tests {
         let head = Head::of(&map);
         assert_eq!(head.to_map(), map);
         assert_eq!(head.get("etag"), Some(&b"\"a: b\""[..]));
-        assert_eq!(
-            Head::parse(Bytes::copy_from_slice(head.as_bytes())),
-            Some(head)
-        );
+        assert_eq!(Head::parse(head.as_bytes()), Some(head));
         for junk in [
             "x",
             "x: y",
@@ -180,7 +181,7 @@ mod tests {
             "a: b\r\n\r\n",
             "A: b\r\n",
         ] {
-            assert_eq!(Head::parse(Bytes::from(junk)), None, "{junk:?}");
+            assert_eq!(Head::parse(junk.as_bytes()), None, "{junk:?}");
         }
     }
 }

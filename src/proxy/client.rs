@@ -18,7 +18,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::connect::StreamOf;
-use super::quick::{self, Out};
+use super::parked::{self, Hope};
+use super::quick;
 use super::server::Conn;
 use super::watch::Phase;
 use super::{http, respond};
@@ -48,6 +49,8 @@ pub struct Line {
     pub received: AtomicU64,
     /// Unread bytes may be on their way: close only after draining them.
     pub linger: AtomicBool,
+    /// Whether to let hyper go as soon as it idles.
+    pub hope: Hope,
 }
 
 /// hyper's view of a client's stream. It counts the bytes of a head, because hyper tells a long target from a large head only
@@ -117,9 +120,12 @@ pub fn begin_request<E: Env>(conn: &Conn<E>) {
     conn.watch.disarm();
 }
 
-/// The response is all in hyper's hands. Once hyper has written it, the connection idles.
-pub fn end_request<E: Env>(conn: &Conn<E>) {
+/// The response is all in hyper's hands. Once hyper has written it, the connection idles. `hit` tells that the cache had it.
+pub fn end_request<E: Env>(conn: &Conn<E>, hit: bool) {
     conn.line.busy.store(false, Ordering::Relaxed);
+    if hit {
+        conn.line.hope.hit();
+    }
     conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
 }
 
@@ -201,9 +207,10 @@ pub async fn run<E: Env>(conn: Arc<Conn<E>>, mut stream: StreamOf<E>) {
     // The first head must come within the header timeout; a later one may be waited for as long as a client may idle.
     let mut patience = conn.model().timeouts.header;
     let mut prefix = Bytes::new();
+    let quick = quick::is_possible(conn.model()) && !conn.trusted;
     loop {
         while prefix.is_empty() {
-            match parked(&conn, &mut stream, patience).await {
+            match parked::wait(&conn, &mut stream, quick, patience).await {
                 Some(begun) => prefix = without_empty_lines(begun),
                 None => return close(stream, &conn).await,
             }
@@ -222,108 +229,6 @@ pub async fn run<E: Env>(conn: Arc<Conn<E>>, mut stream: StreamOf<E>) {
                 stream.set_abort();
                 return;
             }
-        }
-    }
-}
-
-/// What a parked connection reads at once: most heads are smaller, and then hyper need not read at all.
-const FIRST_READ: usize = 2048;
-
-/// Waits, holding little more than the socket, until the client sends what is not answered at once from the cache; `None`
-/// when it left, or its patience or ours is over.
-async fn parked<E: Env>(
-    conn: &Conn<E>,
-    stream: &mut StreamOf<E>,
-    patience: Duration,
-) -> Option<Bytes> {
-    conn.arm_in(Phase::Idle, patience);
-    let mut waiting = Waiting {
-        out: Out::default(),
-        rest: Bytes::new(),
-        quick: quick::is_possible(conn.model()) && !conn.trusted,
-    };
-    std::future::poll_fn(|cx| {
-        conn.watch.register(cx.waker());
-        waiting.poll(cx, conn, stream)
-    })
-    .await
-}
-
-/// A parked connection's part of its task.
-struct Waiting {
-    /// Answers from the cache that are on their way.
-    out: Out,
-    /// Read, and yet to be looked at.
-    rest: Bytes,
-    /// May anything be answered from the cache before hyper sees it?
-    quick: bool,
-}
-
-impl Waiting {
-    fn poll<E: Env>(
-        &mut self,
-        cx: &mut Context<'_>,
-        conn: &Conn<E>,
-        stream: &mut StreamOf<E>,
-    ) -> Poll<Option<Bytes>> {
-        loop {
-            if !self.out.is_empty() {
-                let before = self.out.left();
-                match self.out.poll_write(cx, stream) {
-                    Poll::Ready(Ok(())) => conn.arm_in(Phase::Idle, conn.model().timeouts.idle),
-                    Poll::Ready(Err(_)) => return Poll::Ready(None),
-                    Poll::Pending if self.out.left() < before => {
-                        conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
-                        return Poll::Pending;
-                    }
-                    Poll::Pending if conn.due() == Some(Phase::ClientWrite) => {
-                        // It takes nothing: what is buffered for it need not outlive it.
-                        stream.set_abort();
-                        return Poll::Ready(None);
-                    }
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-            if !self.rest.is_empty() {
-                let rest = std::mem::take(&mut self.rest);
-                if !self.quick {
-                    return Poll::Ready(Some(rest));
-                }
-                self.take(conn, &rest);
-                continue;
-            }
-            // On the stack of this poll, so that a connection that waits does not hold it. A fresh socket may claim to be
-            // readable when it is not, so that only a read tells.
-            let mut room = [0; FIRST_READ];
-            let mut room = ReadBuf::new(&mut room);
-            // A request that has come is served, even if the proxy is stopping.
-            match Pin::new(&mut *stream).poll_read(cx, &mut room) {
-                Poll::Ready(Ok(())) if !room.filled().is_empty() => {
-                    if !self.quick || conn.watch.is_closing() {
-                        return Poll::Ready(Some(Bytes::copy_from_slice(room.filled())));
-                    }
-                    self.take(conn, room.filled());
-                }
-                Poll::Ready(_) => return Poll::Ready(None),
-                Poll::Pending => {
-                    return match conn.watch.is_closing() || conn.due().is_some() {
-                        true => Poll::Ready(None),
-                        false => Poll::Pending,
-                    };
-                }
-            }
-        }
-    }
-
-    /// Answers what it can of `bytes` and keeps the rest.
-    fn take<E: Env>(&mut self, conn: &Conn<E>, bytes: &[u8]) {
-        let (done, more) = quick::answer(conn, bytes, &mut self.out);
-        self.quick = more;
-        if done < bytes.len() {
-            self.rest = Bytes::copy_from_slice(&bytes[done..]);
-        }
-        if !self.out.is_empty() {
-            conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
         }
     }
 }
@@ -372,6 +277,9 @@ async fn serve<E: Env>(
         match conn.due() {
             Some(phase @ (Phase::Idle | Phase::Head | Phase::ClientWrite)) => {
                 Poll::Ready(Ended::Due(phase))
+            }
+            _ if conn.phase() == Phase::Idle && conn.line.hope.is_enough() => {
+                Poll::Ready(Ended::Due(Phase::Idle))
             }
             _ => Poll::Pending,
         }

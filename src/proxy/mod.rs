@@ -11,6 +11,7 @@ mod fetch;
 mod forward;
 mod gate;
 mod http;
+mod parked;
 mod quick;
 mod redis;
 mod reply;

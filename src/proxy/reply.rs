@@ -299,7 +299,7 @@ impl<E: Env> Drop for Record<E> {
     fn drop(&mut self) {
         let conn = &self.conn;
         let now = conn.now();
-        client::end_request(conn);
+        client::end_request(conn, self.cache == Some(CacheResult::Hit));
         if !self.complete && self.cause.is_none() {
             self.cause = Some(Cause::ClientGone);
         }

@@ -143,7 +143,7 @@ pub(super) fn read(content: &Bytes, key: &[u8]) -> Result<(Entry, Seen), Corrupt
             soft,
             body: form,
         } => {
-            let head = Head::parse(content.slice_ref(head)).ok_or(Corrupt::Malformed)?;
+            let head = Head::parse(head).ok_or(Corrupt::Malformed)?;
             let body = body_of(form, content.slice_ref(body))?;
             let stored = Stored::new(status, head, body, life.into());
             stored
@@ -170,7 +170,10 @@ fn body_of(form: BodyForm, mut bytes: Bytes) -> Result<Body, Corrupt> {
         BodyForm::Parts { total, ranges } => {
             let taken = ranges.into_iter().map(|(first, l)| Ok((first, take(l)?)));
             let ranges = taken.collect::<Result<Vec<_>, Corrupt>>()?;
-            Body::Parts { total, ranges }
+            Body::Parts {
+                total,
+                ranges: ranges.into(),
+            }
         }
     };
     if bytes.is_empty() {

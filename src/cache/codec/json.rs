@@ -125,7 +125,10 @@ pub(super) fn read(content: &[u8], key: &[u8]) -> Result<(Entry, Seen), Corrupt>
                 BodyForm::Parts { total, ranges } => {
                     let ranges = ranges.into_iter().map(|(f, text)| Ok((f, text.bytes()?)));
                     let ranges = ranges.collect::<Result<Vec<_>, Corrupt>>()?;
-                    Body::Parts { total, ranges }
+                    Body::Parts {
+                        total,
+                        ranges: ranges.into(),
+                    }
                 }
             };
             let stored = Stored::new(status, head_of(head)?, body, life.into());
@@ -147,5 +150,5 @@ fn head_of(fields: Vec<(String, Text)>) -> Result<Head, Corrupt> {
         out.put_slice(&value.bytes()?);
         out.put_slice(b"\r\n");
     }
-    Head::parse(out.freeze()).ok_or(Corrupt::Malformed)
+    Head::parse(&out).ok_or(Corrupt::Malformed)
 }

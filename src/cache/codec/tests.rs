@@ -63,7 +63,8 @@ fn samples() -> Vec<Entry> {
                 ranges: vec![
                     (0, Bytes::from_static(b"ab")),
                     (10, Bytes::from_static(b"\0\xff")),
-                ],
+                ]
+                .into(),
             },
             false,
             2,
@@ -231,7 +232,14 @@ fn what_the_store_never_holds_is_malformed() {
             .iter()
             .map(|(f, b)| (*f, Bytes::from_static(b)))
             .collect();
-        response(Body::Parts { total, ranges }, false, 1)
+        response(
+            Body::Parts {
+                total,
+                ranges: ranges.into(),
+            },
+            false,
+            1,
+        )
     };
     let bad = [
         part(100, &[]),

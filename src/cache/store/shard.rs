@@ -1,5 +1,8 @@
 //! One part of the store: a table of places, the entries in a slab, and SIEVE's list through them from new to old.
 
+use std::hash::BuildHasher as _;
+
+use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
 use crate::cache::stored::Entry;
@@ -7,12 +10,16 @@ use crate::cache::stored::Entry;
 /// No place.
 const NONE: u32 = u32::MAX;
 
+/// Places in one piece of the slab. Pieces are never moved, so a growing store neither stalls nor doubles.
+const PIECE: usize = 1024;
+
 /// One part of the store.
 #[derive(Debug)]
 pub(super) struct Shard {
     /// Places in the slab, by the hash of the key there.
     table: HashTable<u32>,
-    slots: Vec<Slot>,
+    hasher: FixedState,
+    slots: Slab,
     free: u32,
     newest: u32,
     oldest: u32,
@@ -20,13 +27,12 @@ pub(super) struct Shard {
     hand: u32,
 }
 
+/// What lies at one place. Neither its hash nor its size is kept, since both follow from it.
 #[derive(Debug)]
 struct Slot {
-    hash: u64,
     key: Box<[u8]>,
     /// `None` in a free slot.
     entry: Option<Entry>,
-    size: u64,
     newer: u32,
     /// In a free slot, the next free one.
     older: u32,
@@ -34,45 +40,76 @@ struct Slot {
     tagged: bool,
 }
 
-impl Default for Shard {
-    fn default() -> Self {
+/// Slots by place.
+#[derive(Debug, Default)]
+struct Slab {
+    pieces: Vec<Vec<Slot>>,
+    len: usize,
+}
+
+impl Slab {
+    fn push(&mut self, slot: Slot) -> usize {
+        if self.len.is_multiple_of(PIECE) {
+            self.pieces.push(Vec::with_capacity(PIECE));
+        }
+        if let Some(piece) = self.pieces.last_mut() {
+            piece.push(slot);
+        }
+        self.len += 1;
+        self.len - 1
+    }
+}
+
+impl std::ops::Index<u32> for Slab {
+    type Output = Slot;
+
+    fn index(&self, at: u32) -> &Slot {
+        &self.pieces[at as usize / PIECE][at as usize % PIECE]
+    }
+}
+
+impl std::ops::IndexMut<u32> for Slab {
+    fn index_mut(&mut self, at: u32) -> &mut Slot {
+        &mut self.pieces[at as usize / PIECE][at as usize % PIECE]
+    }
+}
+
+impl Shard {
+    /// An empty part, whose keys are hashed by `hasher` as the store hashes them.
+    pub(super) fn new(hasher: FixedState) -> Self {
         Shard {
             table: HashTable::new(),
-            slots: Vec::new(),
+            hasher,
+            slots: Slab::default(),
             free: NONE,
             newest: NONE,
             oldest: NONE,
             hand: NONE,
         }
     }
-}
 
-impl Shard {
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
 
     pub(super) fn get(&mut self, hash: u64, key: &[u8], visit: bool) -> Option<Entry> {
         let at = self.find(hash, key)?;
-        let slot = &mut self.slots[at as usize];
+        let slot = &mut self.slots[at];
         slot.visited |= visit;
         slot.entry.clone()
     }
 
     /// Returns the size of what lay there before.
-    pub(super) fn put(&mut self, hash: u64, key: &[u8], entry: Entry, size: u64) -> Option<u64> {
+    pub(super) fn put(&mut self, hash: u64, key: &[u8], entry: Entry) -> Option<u64> {
         let tagged = matches!(&entry, Entry::Response(s) if super::tags(s).next().is_some());
         if let Some(at) = self.find(hash, key) {
-            let slot = &mut self.slots[at as usize];
-            slot.entry = Some(entry);
+            let slot = &mut self.slots[at];
             slot.tagged = tagged;
-            return Some(std::mem::replace(&mut slot.size, size));
+            return slot.entry.replace(entry).map(|old| super::size(key, &old));
         }
         let slot = Slot {
-            hash,
             key: key.into(),
             entry: Some(entry),
-            size,
             newer: NONE,
             older: self.newest,
             visited: false,
@@ -81,12 +118,12 @@ impl Shard {
         let at = self.place(slot);
         match self.newest {
             NONE => self.oldest = at,
-            newest => self.slots[newest as usize].newer = at,
+            newest => self.slots[newest].newer = at,
         }
         self.newest = at;
-        let slots = &self.slots;
+        let (slots, hasher) = (&self.slots, &self.hasher);
         self.table
-            .insert_unique(hash, at, |i| slots[*i as usize].hash);
+            .insert_unique(hash, at, |i| hasher.hash_one(&*slots[*i].key));
         None
     }
 
@@ -108,7 +145,7 @@ impl Shard {
             if at == NONE {
                 return None;
             }
-            let slot = &mut self.slots[at as usize];
+            let slot = &mut self.slots[at];
             if slot.visited || Some(at) == kept {
                 slot.visited = false;
                 self.hand = slot.newer;
@@ -126,65 +163,61 @@ impl Shard {
         count: usize,
         mut look: impl FnMut(&[u8], &Entry, bool) -> Option<()>,
     ) -> Option<usize> {
-        let end = self.slots.len().min(from + count);
+        let end = self.slots.len.min(from + count);
         for at in from..end {
+            let at = number(at);
             let slot = &self.slots[at];
             let Some(entry) = &slot.entry else {
                 continue;
             };
             if look(&slot.key, entry, slot.tagged).is_some() {
-                self.take_out(u32::try_from(at).expect("places are numbered in 32 bits"));
+                self.take_out(at);
             }
         }
-        (end < self.slots.len()).then_some(end)
+        (end < self.slots.len).then_some(end)
     }
 
     fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
         let slots = &self.slots;
-        let same = |at: &u32| {
-            let slot = &slots[*at as usize];
-            slot.hash == hash && *slot.key == *key
-        };
-        self.table.find(hash, same).copied()
+        self.table.find(hash, |at| *slots[*at].key == *key).copied()
     }
 
     fn place(&mut self, slot: Slot) -> u32 {
         match self.free {
-            NONE => {
-                self.slots.push(slot);
-                u32::try_from(self.slots.len() - 1)
-                    .expect("a part of the store holds fewer than 2^32 entries")
-            }
+            NONE => number(self.slots.push(slot)),
             at => {
-                self.free = self.slots[at as usize].older;
-                self.slots[at as usize] = slot;
+                self.free = self.slots[at].older;
+                self.slots[at] = slot;
                 at
             }
         }
     }
 
+    /// Frees a place; returns the size of what lay there.
     fn take_out(&mut self, at: u32) -> u64 {
-        let slot = &mut self.slots[at as usize];
-        let (hash, newer, older, size) = (slot.hash, slot.newer, slot.older, slot.size);
-        slot.entry = None;
-        slot.key = Box::default();
+        let slot = &mut self.slots[at];
+        let (newer, older) = (slot.newer, slot.older);
+        let (key, entry) = (std::mem::take(&mut slot.key), slot.entry.take());
         slot.older = self.free;
         self.free = at;
         match newer {
             NONE => self.newest = older,
-            newer => self.slots[newer as usize].older = older,
+            newer => self.slots[newer].older = older,
         }
         match older {
             NONE => self.oldest = newer,
-            older => self.slots[older as usize].newer = newer,
+            older => self.slots[older].newer = newer,
         }
         if self.hand == at {
             self.hand = newer;
         }
-        if let Ok(found) = self.table.find_entry(hash, |i| *i == at) {
+        if let Ok(found) = self
+            .table
+            .find_entry(self.hasher.hash_one(&*key), |i| *i == at)
+        {
             found.remove();
         }
-        size
+        entry.map_or(0, |entry| super::size(&key, &entry))
     }
 
     /// The list goes through all entries, both ways alike; returns their bytes.
@@ -193,14 +226,16 @@ impl Shard {
         let (mut at, mut newer, mut count, mut bytes) = (self.newest, NONE, 0, 0);
         let mut hand_seen = self.hand == NONE;
         while at != NONE {
-            let slot = &self.slots[at as usize];
+            let slot = &self.slots[at];
             assert_eq!(slot.newer, newer);
-            assert_eq!(self.find(slot.hash, &slot.key), Some(at));
+            assert_eq!(
+                self.find(self.hasher.hash_one(&*slot.key), &slot.key),
+                Some(at)
+            );
             let entry = slot.entry.as_ref().expect("a free slot is not in the list");
-            assert_eq!(slot.size, super::size(&slot.key, entry));
             hand_seen |= self.hand == at;
             count += 1;
-            bytes += slot.size;
+            bytes += super::size(&slot.key, entry);
             newer = at;
             at = slot.older;
         }
@@ -213,4 +248,9 @@ impl Shard {
     /// Bytes of one slot, for the reckoning of the overhead.
     #[cfg(test)]
     pub(super) const SLOT: usize = size_of::<Slot>();
+}
+
+/// A place's number.
+fn number(at: usize) -> u32 {
+    u32::try_from(at).expect("a part of the store holds fewer than 2^32 entries")
 }

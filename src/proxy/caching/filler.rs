@@ -416,8 +416,8 @@ impl<E: Env> InFlight<E> {
             facts: came.facts,
         })));
         let whole = self.stream(&mut fetch, judged.is_ok()).await;
-        let (Ok(keep), Some(head), Ok(true)) = (judged, head, &whole) else {
-            return self.fill.end(whole.map(|_| None));
+        let (Ok(keep), Some(head), Ok((true, _))) = (judged, head, &whole) else {
+            return self.fill.end(whole.map(|(_, trailers)| trailers));
         };
         let body = self.fill.collect();
         let stored = if partial {
@@ -433,16 +433,18 @@ impl<E: Env> InFlight<E> {
         self.leave();
         // What is too large for Redis, say, is nothing that other replicas should go on waiting for.
         self.release(!self.shared);
-        self.fill.end(Ok(None));
+        self.fill.end(whole.map(|(_, trailers)| trailers));
     }
 
-    /// Lets the body through, piece by piece; true when all of it is held.
+    /// Lets the body through, piece by piece; true when all of it is held. Trailers come back, for those who read along: they
+    /// are not stored (RFC 9110 section 6.5.1 lets them go).
     async fn stream(
         &mut self,
         fetch: &mut Fetch<E, Upload<E>>,
         mut keeping: bool,
-    ) -> Result<bool, Cause> {
+    ) -> Result<(bool, Option<HeaderMap>), Cause> {
         let mut size = 0;
+        let mut trailers = None;
         let proxy = Arc::clone(&self.conn.core.proxy);
         let mut held = Held::new(&proxy.caching);
         loop {
@@ -460,12 +462,15 @@ impl<E: Env> InFlight<E> {
             // The next wait is for the next piece.
             self.conn.watch.disarm();
             match next {
-                None => return Ok(keeping),
+                None => return Ok((keeping, trailers)),
                 Some(Err(cause)) => return Err(cause),
                 Some(Ok(frame)) => {
-                    // Trailers are not stored, and nobody waits for them here (RFC 9110 section 6.5.1 lets them go).
-                    let Ok(data) = frame.into_data() else {
-                        continue;
+                    let data = match frame.into_data() {
+                        Ok(data) => data,
+                        Err(frame) => {
+                            trailers = frame.into_trailers().ok();
+                            continue;
+                        }
                     };
                     size += data.len() as u64;
                     let more = data.len() + PIECE;
@@ -478,7 +483,7 @@ impl<E: Env> InFlight<E> {
                     }
                     self.fill.push(data);
                     if fetch.is_over() {
-                        return Ok(keeping);
+                        return Ok((keeping, trailers));
                     }
                 }
             }

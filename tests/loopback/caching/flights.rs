@@ -99,6 +99,39 @@ fn one_fetch_each_however_close_the_flights() {
     assert_eq!(backend.log().requests.len(), URLS);
 }
 
+/// Those who wait in the backend's queue and leave give their places up, and nothing is fetched for nobody.
+#[test]
+fn a_fetch_that_all_have_left_before_its_head_is_given_up() {
+    let gate = Gate::new();
+    let held = Arc::clone(&gate);
+    let backend = Backend::answering(move |_| {
+        held.wait();
+        reply(200, FRESH, "late")
+    });
+    let config = format!(
+        r#"{{"listeners": {{"web": {{"bind": "127.0.0.1:0"}}}}, "cache": {{}}, "admin": {{"bind": "127.0.0.1:0"}},
+            "upstreams": {{"app": {{"backends": [{{"url": "http://127.0.0.1:{}", "max_in_flight": 1}}]}}}}}}"#,
+        backend.port
+    );
+    let weir = Weir::start(&config);
+    let mut first = Client::connect(weir.port);
+    first.send(get("/first"));
+    eventually("the backend is busy", || gate.waiting() == 1);
+    let waiting: Vec<_> = (0..20)
+        .map(|n| crowd(&weir, 1, &get(&format!("/left/{n}"))))
+        .collect();
+    let in_line = || weir.admin("/metrics").text();
+    let says = |n: u32| format!("weir_upstream_waiting{{upstream=\"app\"}} {n}\n");
+    eventually("they wait in line", || in_line().contains(&says(20)));
+    drop(waiting);
+    eventually("their places are free", || in_line().contains(&says(0)));
+    gate.open();
+    assert_eq!(first.response("GET").expect("it waited").text(), "late");
+    assert_eq!(weir.once(get("/last")).text(), "late");
+    let lines = ["GET /first HTTP/1.1", "GET /last HTTP/1.1"];
+    assert_eq!(backend.log().lines(), lines);
+}
+
 #[test]
 fn a_leader_who_leaves_takes_nothing_along() {
     let gate = Gate::new();
