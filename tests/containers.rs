@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use self::scene::{Scene, said};
 use crate::support::client::{Client, get, post};
-use crate::support::eventually;
+use crate::support::{SetOnDrop, eventually};
 
 #[test]
 fn what_one_proxy_has_fetched_is_a_hit_at_the_other() {
@@ -94,6 +94,7 @@ fn redis_dies_and_comes_back_and_no_request_fails() {
         });
     };
     std::thread::scope(|scope| {
+        let ending = SetOnDrop(&over);
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
                 let (over, served, scene) = (&over, &served, &scene);
@@ -107,7 +108,7 @@ fn redis_dies_and_comes_back_and_no_request_fails() {
             scene.start_redis();
         }
         more(500);
-        over.store(true, Ordering::SeqCst);
+        drop(ending);
         for client in clients {
             let failed = client.join().expect("a client does not panic");
             assert_eq!(failed, Vec::<String>::new());

@@ -45,7 +45,10 @@ fn weir(backend: &Backend, redis: &str) -> Weir {
 #[track_caller]
 fn joined(backend: &Backend, redis: &Redis) -> Weir {
     let before = redis.followers();
-    let weir = weir(backend, &format!(r#""url": "redis://127.0.0.1:{}""#, redis.port));
+    let weir = weir(
+        backend,
+        &format!(r#""url": "redis://127.0.0.1:{}""#, redis.port),
+    );
     eventually("the proxy follows the log of purges", || {
         redis.followers() > before
     });
@@ -77,16 +80,24 @@ fn status(response: &Response) -> &str {
 fn stored(weir: &Weir, redis: &Redis, target: &str) -> Response {
     let before = redis.records().len();
     let response = weir.once(get(target));
-    eventually("the response lies in Redis", || redis.records().len() > before);
+    eventually("the response lies in Redis", || {
+        redis.records().len() > before
+    });
     response
 }
 
 /// One after the other on one connection; every one must be answered with 200.
-fn steadily(port: u16, target: impl Fn(u64) -> String, stop: &std::sync::atomic::AtomicBool) -> u64 {
+fn steadily(
+    port: u16,
+    target: impl Fn(u64) -> String,
+    stop: &std::sync::atomic::AtomicBool,
+) -> u64 {
     let mut client = Client::connect(port);
     let mut n = 0;
     while !stop.load(Ordering::SeqCst) {
-        let answer = client.ask(get(&target(n))).expect("every request is answered");
+        let answer = client
+            .ask(get(&target(n)))
+            .expect("every request is answered");
         assert_eq!(answer.status, 200);
         n += 1;
     }

@@ -32,7 +32,7 @@ fn gated(gate: &Arc<Gate>) -> Backend {
     Backend::start(move |conn| {
         while conn.request().is_some() {
             gate.wait();
-            conn.reply(reply(200, "", "ok"));
+            conn.reply(reply(200, "Cache-Control: no-store\r\n", "ok"));
         }
     })
 }

@@ -61,7 +61,10 @@ impl Fake {
 
     /// The commands so far, by their words.
     pub(super) fn commands(&self) -> Vec<Vec<String>> {
-        self.commands.lock().expect("nothing panics with it").clone()
+        self.commands
+            .lock()
+            .expect("nothing panics with it")
+            .clone()
     }
 
     /// How many commands began with this word.
@@ -86,7 +89,9 @@ fn serve(
     let mut reader = BufReader::new(stream);
     let mut silent = false;
     while let Some(command) = read(&mut reader) {
-        seen.lock().expect("nothing panics with it").push(command.clone());
+        seen.lock()
+            .expect("nothing panics with it")
+            .push(command.clone());
         let answer = script(&command).unwrap_or_else(|| usual(&command));
         match answer {
             _ if silent => {}

@@ -159,7 +159,10 @@ fn what_is_too_large_for_redis_is_fetched_by_each() {
         r#""url": "redis://127.0.0.1:{}", "max_value": "1KiB""#,
         redis.port
     );
-    let (one, other) = (weir(&backend, &redis_members), weir(&backend, &redis_members));
+    let (one, other) = (
+        weir(&backend, &redis_members),
+        weir(&backend, &redis_members),
+    );
     eventually("both follow the log", || redis.followers() == 2);
     for weir in [&one, &other, &one, &other] {
         assert_eq!(weir.once(get("/a")).text().len(), 5000);

@@ -33,19 +33,28 @@ fn no_record_is_used_that_is_not_whole_unchanged_and_ours() {
         ("empty", Box::new(|_| Vec::new())),
         ("cut", Box::new(|r| r[..r.len() - 1].to_vec())),
         ("head", Box::new(|r| r[..7].to_vec())),
-        ("flipped", Box::new(|mut r| {
-            let at = r.len() - 3;
-            r[at] ^= 1;
-            r
-        })),
-        ("longer", Box::new(|mut r| {
-            r.push(0);
-            r
-        })),
-        ("newer", Box::new(|mut r| {
-            r[1] += 1;
-            r
-        })),
+        (
+            "flipped",
+            Box::new(|mut r| {
+                let at = r.len() - 3;
+                r[at] ^= 1;
+                r
+            }),
+        ),
+        (
+            "longer",
+            Box::new(|mut r| {
+                r.push(0);
+                r
+            }),
+        ),
+        (
+            "newer",
+            Box::new(|mut r| {
+                r[1] += 1;
+                r
+            }),
+        ),
         ("moved", Box::new(move |_| stranger.clone())),
         ("large", Box::new(|_| vec![b'W'; (1 << 20) + 1])),
         ("huge", Box::new(|_| vec![b'W'; 4 << 20])),
@@ -59,7 +68,9 @@ fn no_record_is_used_that_is_not_whole_unchanged_and_ours() {
         };
         let old = one.once(get(&target)).text();
         let lie = lie(record);
-        client.ask(&[b"SET", key.as_bytes(), &lie]).expect("the server answers");
+        client
+            .ask(&[b"SET", key.as_bytes(), &lie])
+            .expect("the server answers");
         let response = other.once(get(&target));
         assert_eq!(response.status, 200, "{name}");
         assert!(!status(&response).contains("; hit"), "{name}: {response:?}");
@@ -105,7 +116,10 @@ fn answers_that_make_no_sense_are_not_noticed() {
     for (word, answer) in nonsense {
         let backend = counting(FRESH);
         let fake = Fake::start(move |command| (command[0] == word).then(|| bytes(answer)));
-        let weir = weir(&backend, &format!(r#""url": "redis://127.0.0.1:{}""#, fake.port));
+        let weir = weir(
+            &backend,
+            &format!(r#""url": "redis://127.0.0.1:{}""#, fake.port),
+        );
         let mut n = 0;
         eventually("it has lied three times", || {
             n += 1;
@@ -126,9 +140,15 @@ fn one_that_says_yes_to_every_lease_and_to_none_does_not_stop_anybody() {
         "MGET" => Some(bytes("*2\r\n$-1\r\n$4\r\npass\r\n")),
         _ => None,
     });
-    let one = weir(&backend, &format!(r#""url": "redis://127.0.0.1:{}""#, fake.port));
+    let one = weir(
+        &backend,
+        &format!(r#""url": "redis://127.0.0.1:{}""#, fake.port),
+    );
     eventually("it waited and went on", || {
-        assert_eq!(one.once(get(&format!("/{}", fake.count("GET")))).status, 200);
+        assert_eq!(
+            one.once(get(&format!("/{}", fake.count("GET")))).status,
+            200
+        );
         fake.count("MGET") > 0
     });
     // The lease vanishes whenever it is looked at, and is somebody's whenever it is asked for; then the connection goes.
@@ -137,14 +157,24 @@ fn one_that_says_yes_to_every_lease_and_to_none_does_not_stop_anybody() {
         "SET" if command.iter().any(|w| w == "NX") => Some(bytes("$-1\r\n")),
         "MGET" => {
             let n = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            Some(if n < 5 { bytes("*2\r\n$-1\r\n$-1\r\n") } else { Answer::Close })
+            Some(if n < 5 {
+                bytes("*2\r\n$-1\r\n$-1\r\n")
+            } else {
+                Answer::Close
+            })
         }
         "GET" => Some(bulk(b"not a record")),
         _ => None,
     });
-    let one = weir(&backend, &format!(r#""url": "redis://127.0.0.1:{}""#, fake.port));
+    let one = weir(
+        &backend,
+        &format!(r#""url": "redis://127.0.0.1:{}""#, fake.port),
+    );
     eventually("it asked again and went on", || {
-        assert_eq!(one.once(get(&format!("/{}", fake.count("GET")))).status, 200);
+        assert_eq!(
+            one.once(get(&format!("/{}", fake.count("GET")))).status,
+            200
+        );
         fake.count("MGET") > 5
     });
 }

@@ -10,14 +10,25 @@ use crate::support::{eventually, free_port};
 #[test]
 fn a_password_a_user_and_a_database() {
     let test = "a_password_a_user_and_a_database";
-    let args = ["--requirepass", "s3cret", "--user", "cache on >hush ~* &* +@all"];
-    for (login, auth) in [("AUTH s3cret", ":s3cret"), ("AUTH cache hush", "cache:hush")] {
+    let args = [
+        "--requirepass",
+        "s3cret",
+        "--user",
+        "cache on >hush ~* &* +@all",
+    ];
+    for (login, auth) in [
+        ("AUTH s3cret", ":s3cret"),
+        ("AUTH cache hush", "cache:hush"),
+    ] {
         let Some(redis) = Redis::with(test, &args, &[login, "SELECT 3"]) else {
             return;
         };
         let backend = counting(FRESH);
         let members = |auth: &str| format!(r#""url": "redis://{auth}@127.0.0.1:{}/3""#, redis.port);
-        let (one, other) = (weir(&backend, &members(auth)), weir(&backend, &members(auth)));
+        let (one, other) = (
+            weir(&backend, &members(auth)),
+            weir(&backend, &members(auth)),
+        );
         works(&one, &redis);
         works(&other, &redis);
         stored(&one, &redis, "/a");
@@ -42,7 +53,9 @@ fn tls_with_an_authority_of_its_own() {
     let test = "tls_with_an_authority_of_its_own";
     let mut params = rcgen::CertificateParams::new(vec!["localhost".into()]).expect("a name");
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    params.subject_alt_names.push(rcgen::SanType::IpAddress(loopback));
+    params
+        .subject_alt_names
+        .push(rcgen::SanType::IpAddress(loopback));
     let key = rcgen::KeyPair::generate().expect("a key");
     let cert = params.self_signed(&key).expect("a certificate");
     let folder = std::env::temp_dir().join(format!("weir-redis-tls-{}", std::process::id()));
@@ -53,8 +66,16 @@ fn tls_with_an_authority_of_its_own() {
     let port = free_port();
     let (tls_port, cert, key) = (port.to_string(), path("cert.pem"), path("key.pem"));
     let args = [
-        "--tls-port", &tls_port, "--tls-cert-file", &cert, "--tls-key-file", &key,
-        "--tls-ca-cert-file", &cert, "--tls-auth-clients", "no",
+        "--tls-port",
+        &tls_port,
+        "--tls-cert-file",
+        &cert,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &cert,
+        "--tls-auth-clients",
+        "no",
     ];
     let Some(redis) = Redis::with(test, &args, &[]) else {
         return;
@@ -111,10 +132,13 @@ fn sentinels_are_asked_again_after_a_failover() {
         ),
     );
     works(&one, &master);
-    eventually("the sentinel knows the replica, and the replica is in step", || {
-        let known = sentinel.ask(&["SENTINEL", "REPLICAS", "mine"]);
-        known.list().len() == 1 && replica.records() == master.records()
-    });
+    eventually(
+        "the sentinel knows the replica, and the replica is in step",
+        || {
+            let known = sentinel.ask(&["SENTINEL", "REPLICAS", "mine"]);
+            known.list().len() == 1 && replica.records() == master.records()
+        },
+    );
     eventually("the sentinel begins", || {
         sentinel.ask(&["SENTINEL", "FAILOVER", "mine"]) == Said::Text(b"OK".to_vec())
     });
@@ -153,7 +177,10 @@ fn a_cluster_of_three() {
     });
     let records = || nodes.iter().map(|(n, _)| n.records().len()).sum::<usize>();
     let backend = counting(FRESH);
-    let members = format!(r#""servers": ["127.0.0.1:{}"], "cluster": true"#, first.port);
+    let members = format!(
+        r#""servers": ["127.0.0.1:{}"], "cluster": true"#,
+        first.port
+    );
     let (one, other) = (weir(&backend, &members), weir(&backend, &members));
     for weir in [&one, &other] {
         let mut n = 0;
@@ -170,5 +197,7 @@ fn a_cluster_of_three() {
     let response = other.once(get("/a"));
     assert!(status(&response).contains("detail=redis"), "{response:?}");
     one.once(crate::support::client::post("/a", "x"));
-    eventually("the other proxy has heard", || other.once(get("/a")).text() != old);
+    eventually("the other proxy has heard", || {
+        other.once(get("/a")).text() != old
+    });
 }

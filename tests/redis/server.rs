@@ -94,7 +94,9 @@ impl Redis {
         // A config file of its own comes first.
         let (files, options): (Vec<_>, Vec<_>) =
             self.args.iter().partition(|a| a.ends_with(".conf"));
-        command.args(files).args(["--port", &port, "--bind", "127.0.0.1"]);
+        command
+            .args(files)
+            .args(["--port", &port, "--bind", "127.0.0.1"]);
         if !self.args.iter().any(|a| a == "--sentinel") {
             command.args(["--save", "", "--appendonly", "no"]);
         }
@@ -158,7 +160,10 @@ impl Redis {
     #[track_caller]
     pub(super) fn followers(&self) -> usize {
         let clients = self.ask(&["CLIENT", "LIST"]).text();
-        clients.lines().filter(|l| l.contains(" cmd=xread ")).count()
+        clients
+            .lines()
+            .filter(|l| l.contains(" cmd=xread "))
+            .count()
     }
 }
 

@@ -70,7 +70,9 @@ fn variants_are_told_apart_across_proxies() {
     for a in ["1", "2"] {
         assert_eq!(one.once(asking(a)).text(), a);
     }
-    eventually("both variants are there", || redis.records().len() == before + 3);
+    eventually("both variants are there", || {
+        redis.records().len() == before + 3
+    });
     for a in ["2", "1"] {
         let response = other.once(asking(a));
         assert_eq!(response.text(), a);

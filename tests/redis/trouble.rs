@@ -9,7 +9,7 @@ use super::{FRESH, counting, joined, status, steadily, weir, works};
 use crate::support::backend::Backend;
 use crate::support::client::get;
 use crate::support::weir::Weir;
-use crate::support::{eventually, free_port};
+use crate::support::{SetOnDrop, eventually, free_port};
 
 /// Keeps both proxies busy with what is known and what is new, while `trouble` happens.
 #[track_caller]
@@ -26,8 +26,9 @@ fn under_load(weirs: [&Weir; 2], trouble: impl FnOnce()) {
                 scope.spawn(move || steadily(port, target, stop))
             })
             .collect();
+        let stopping = SetOnDrop(&stop);
         trouble();
-        stop.store(true, Ordering::SeqCst);
+        drop(stopping);
         threads
             .into_iter()
             .map(|t| t.join().expect("no request fails"))
@@ -52,7 +53,9 @@ fn killed_under_load_and_started_again_it_is_not_noticed() {
         for round in 1..=2 {
             redis.kill();
             eventually("the proxies know", || {
-                [&one, &other].iter().all(|w| lines(w, "Redis is away") == round)
+                [&one, &other]
+                    .iter()
+                    .all(|w| lines(w, "Redis is away") == round)
             });
             redis.run();
             works(&one, &redis);
@@ -76,7 +79,9 @@ fn frozen_under_load_it_is_not_noticed() {
     under_load([&one, &other], || {
         redis.signal("STOP");
         eventually("the proxies know", || {
-            [&one, &other].iter().all(|w| lines(w, "Redis is away") == 1)
+            [&one, &other]
+                .iter()
+                .all(|w| lines(w, "Redis is away") == 1)
         });
         redis.signal("CONT");
         works(&one, &redis);
@@ -88,7 +93,10 @@ fn frozen_under_load_it_is_not_noticed() {
 fn away_at_the_start_is_a_warning() {
     let port = free_port();
     let backend = counting(FRESH);
-    let one = weir(&backend, &format!(r#""url": "redis://:hush-hush@127.0.0.1:{port}""#));
+    let one = weir(
+        &backend,
+        &format!(r#""url": "redis://:hush-hush@127.0.0.1:{port}""#),
+    );
     eventually("it is said", || lines(&one, "Redis is away") == 1);
     for _ in 0..2 {
         assert_eq!(one.once(get("/a")).status, 200);
@@ -106,7 +114,10 @@ fn silenced(backend: &Backend, greets: bool) -> (Fake, Weir, Arc<AtomicBool>) {
         let is_greeting = greets && command[0] == "PING";
         (told.load(Ordering::SeqCst) && !is_greeting).then_some(Answer::Silence)
     });
-    let weir = weir(backend, &format!(r#""url": "redis://127.0.0.1:{}""#, fake.port));
+    let weir = weir(
+        backend,
+        &format!(r#""url": "redis://127.0.0.1:{}""#, fake.port),
+    );
     let mut n = 0;
     eventually("it is asked", || {
         n += 1;
@@ -164,11 +175,19 @@ fn a_server_that_refuses_everything_is_not_noticed() {
         "PING" | "XREAD" | "XRANGE" | "XREVRANGE" => None,
         _ => Some(bytes("-NOPERM this user has no permissions\r\n")),
     });
-    let weir = weir(&backend, &format!(r#""url": "redis://127.0.0.1:{}""#, fake.port));
+    let weir = weir(
+        &backend,
+        &format!(r#""url": "redis://127.0.0.1:{}""#, fake.port),
+    );
     eventually("it is asked", || {
         let response = weir.once(get("/a"));
         assert!(!status(&response).contains("redis"));
-        weir.once(format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", fake.count("GET"))).status == 200
+        weir.once(format!(
+            "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n",
+            fake.count("GET")
+        ))
+        .status
+            == 200
             && fake.count("GET") >= 3
     });
     eventually("it is said", || lines(&weir, "NOPERM") >= 1);
