@@ -91,8 +91,18 @@ impl Scene {
         number.unwrap_or_else(|| panic!("DBSIZE is a number: {reply}"))
     }
 
+    /// How many of them have no end. The log of purges, a stream, is bounded by its length.
+    pub(super) fn lasting_keys(&self) -> u64 {
+        let script = "local n = 0 for _, k in ipairs(redis.call('keys', '*')) do \
+            if redis.call('type', k).ok ~= 'stream' and redis.call('pttl', k) < 0 then n = n + 1 end \
+            end return n";
+        let reply = self.redis(&format!("EVAL \"{script}\" 0"));
+        let number = reply.trim().strip_prefix(':').and_then(|n| n.parse().ok());
+        number.unwrap_or_else(|| panic!("the script returns a number: {reply}"))
+    }
+
     /// The first line of what Redis replies to a command.
-    pub(super) fn redis(&self, command: &str) -> String {
+    fn redis(&self, command: &str) -> String {
         let mut stream =
             TcpStream::connect(("127.0.0.1", port(&self.redis, REDIS))).expect("Redis accepts");
         stream
