@@ -13,10 +13,10 @@
 //! | 2 | [`cache`] | what RFC 9111 lets be stored and served, keys, the bounded store, coalescing, the stored form |
 //! | 2 | [`h1`] | the HTTP/1.1 codec of the backend side: bytes in, heads and body pieces out |
 //! | 2 | [`env`](mod@env) | the seam: network, clock, entropy, spawning; the only place that touches the world |
-//! | 3 | [`telemetry`] | counters, histograms, the access log |
+//! | 3 | [`telemetry`] | counters, histograms, the state of upstreams and of the cache, the access log |
 //! | 4 | [`config`] | the file, its compilation, and errors with line, column and path |
 //! | 5 | [`proxy`] | the shell: sockets and tasks around the pure rooms, generic over one `E: Env` |
-//! | 6 | [`admin`] | health, readiness and metrics, on a listener of their own |
+//! | 6 | [`admin`] | health, readiness, metrics and purges of the cache, on a listener of their own |
 //! | 7 | [`cli`] | one file a subcommand |
 //! | 8 | `main` | arguments to a runtime to an exit code |
 //!
@@ -39,12 +39,15 @@
 //! 1. Accept: first a permit, then the socket.
 //! 2. Parse the head, refuse what RFC 9110 and RFC 9112 refuse, normalise the target once (`message`).
 //! 3. Route on a snapshot of the config, so that a change of it is invisible to a request under way (`engine::router`).
-//! 4. Offer to the upstream (`engine::upstream`): admitted, waiting, or shed with a reason. Admission and the choice of the
+//! 4. Look in the cache, where the route has one: what is fresh is the answer, what is stale is validated, and a miss is
+//!    fetched once for all who ask meanwhile (`cache`). A hit ends here, and takes no place in the upstream.
+//! 5. Offer to the upstream (`engine::upstream`): admitted, waiting, or shed with a reason. Admission and the choice of the
 //!    backend happen under one lock, so no slot is lost between them.
-//! 5. Connect, or reuse an idle connection.
-//! 6. Forward: rewrite, send, read the response's head (`h1`).
-//! 7. Record the outcome. On failure the retry rule says again (another backend, each once) or give up.
-//! 8. Respond: stream, or synthesise an answer from the cause. Only `proxy::respond` knows status codes.
+//! 6. Connect, or reuse an idle connection.
+//! 7. Forward: rewrite, send, read the response's head (`h1`).
+//! 8. Record the outcome. On failure the retry rule says again (another backend, each once) or give up.
+//! 9. Fill the cache while the body passes, if it may be stored (`cache::policy`).
+//! 10. Respond: stream, or synthesise an answer from the cause. Only `proxy::respond` knows status codes.
 //!
 //! # What holds everywhere
 //!
@@ -56,7 +59,10 @@
 //! - **Work-conserving.** If a backend may take a request, no request for which it is eligible waits.
 //! - **Everything has a bound**: queue, heads, connections, retries. A refusal names its reason.
 //! - **At most once.** A request whose method is not idempotent is never sent again once a byte of it may have arrived.
-//! - **Back-pressure.** A body is held in pieces, never whole: a slow reader slows the writer.
+//! - **Back-pressure.** A body is held in pieces, never whole: a slow reader slows the writer. What is being stored is held
+//!   whole, within a bound of its own; beyond it the body passes unstored.
+//! - **Never another's.** A response is served to a request only as RFC 9111 allows a shared cache. Where a rule can be read in
+//!   two ways, the one that shares less holds.
 //! - **One framing.** What leaves us has exactly one certain length; what comes in with two readings is refused.
 //! - **Determinism.** With the same seed, config and scenario, two simulated runs make the same decisions in the same order.
 //!   Hence: no unordered maps, no clock and no spawning outside the seam, `biased` selects, no state in threads.
@@ -70,7 +76,7 @@
 //! - No scheduler per core: fairness and capacity would then hold per core only.
 //! - No global state: no statics that change, no thread-locals, since simulated hosts share one thread.
 //! - No `unsafe` in this crate or in the simulator.
-//! - Not built yet: the cache, L4 (TCP and UDP), TLS, HTTP/2, upgraded connections, active health checks, reload.
+//! - Not built yet: L4 (TCP and UDP), TLS, HTTP/2, upgraded connections, active health checks, reload.
 
 pub mod admin;
 pub mod cache;

@@ -5,6 +5,8 @@
     reason = "tests on real sockets stand outside the seam"
 )]
 
+mod caching;
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -105,6 +107,11 @@ fn wrong_usage_exits_2_and_says_what_is_wrong() {
         (vec!["echo", "0", "--delay", "20"], "unit"),
         (vec!["echo", "0", "--fail-rate", "2"], "from 0 to 1"),
         (vec!["echo", "0", "--status", "99"], "200..=599"),
+        (vec!["echo", "0", "--header", "x"], "NAME: VALUE"),
+        (vec!["purge"], "--all"),
+        (vec!["purge", "http://h/", "--all"], "cannot be used with"),
+        (vec!["purge", "h/a"], "not absolute"),
+        (vec!["purge", "--all", "--admin", "h"], "HOST:PORT"),
         (vec!["load", "https://x"], "only http"),
         (vec!["load", "http://x", "-c", "0"], "-c"),
         (vec!["load", "http://x", "--rate", "0"], "--rate"),
@@ -124,11 +131,13 @@ fn every_command_has_a_help_text() {
     let help = weir(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
     let help = text(&help.stdout);
-    for command in ["run", "check", "schema", "echo", "load", "demo", "rehearse"] {
+    for command in [
+        "run", "check", "schema", "echo", "load", "purge", "demo", "rehearse",
+    ] {
         let listed = help.lines().any(|l| l.trim_start().starts_with(command));
         assert!(listed, "{command} is not in\n{help}");
     }
-    for command in ["run", "check", "schema", "echo", "load", "demo"] {
+    for command in ["run", "check", "schema", "echo", "load", "purge", "demo"] {
         let output = weir(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{command}");
         assert!(text(&output.stdout).contains("Usage: weir"), "{command}");
@@ -211,6 +220,24 @@ fn echo_describes_the_request_and_counts_at_its_end() {
         rest.contains(&format!("port {b}: served 0, at most 0 at once")),
         "{rest}"
     );
+}
+
+#[test]
+fn echo_adds_the_fields_that_it_was_given() {
+    let echo = ["echo", "0", "--header", "Cache-Control: max-age=60"];
+    let more = [
+        "--header",
+        "x-a: 1",
+        "--header",
+        "x-a: 2",
+        "--header",
+        "content-type: text/plain",
+    ];
+    let mut echo = Serving::start(&[&echo[..], &more[..]].concat());
+    let answer = client::once(echo.port(), client::get("/"));
+    assert_eq!(answer.get("cache-control"), Some("max-age=60"));
+    assert_eq!(answer.message.all("x-a"), ["1", "2"]);
+    assert_eq!(answer.message.all("content-type"), ["text/plain"]);
 }
 
 #[test]

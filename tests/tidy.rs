@@ -47,14 +47,16 @@ fn the_house_is_tidy() {
 }
 
 #[test]
-fn the_readme_shows_the_fixture_that_it_names() {
+fn the_readme_shows_the_fixtures_that_it_names() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let read = |name| std::fs::read_to_string(root.join(name)).expect("the file is readable");
-    let tour = read("fixtures/configs/good/tour.json");
-    assert!(
-        read("README.md").contains(tour.trim_end()),
-        "the README's tour is not fixtures/configs/good/tour.json"
-    );
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).expect("the file is readable");
+    let readme = read("README.md");
+    for name in ["tour", "caching"] {
+        let path = format!("fixtures/configs/good/{name}.json");
+        assert!(readme.contains(&path), "the README does not name {path}");
+        let shown = readme.contains(&format!("<!-- {name} -->\n```json\n{}```\n", read(&path)));
+        assert!(shown, "the README's {name} is not {path}");
+    }
 }
 
 /// Collects the `.rs` files below `folder`, leaving out build output.

@@ -1,5 +1,8 @@
-//! The admin listener: health, readiness and metrics, on a thread and a runtime of its own, so that it answers while every
-//! core is busy. Absent: anything that changes the proxy's state.
+//! The admin listener: health, readiness, metrics, and the cache with its purges, on a thread and a runtime of its own, so that
+//! it answers while every core is busy. Nothing but a purge changes the proxy's state. Absent: passwords and TLS. Whoever reaches
+//! the port may use it, except web pages (see `cache`).
+
+mod cache;
 
 use std::convert::Infallible;
 use std::io;
@@ -13,15 +16,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::cache::purge::Purge;
 use crate::config::model::Admin;
 use crate::env::tokio::TokioEnv;
 use crate::env::{Clock, Env, Listener};
+use crate::proxy::{Purged, UrlStatus};
+use crate::telemetry::CachingStatus;
 
 /// What the admin listener shows.
 pub trait Source: Send + Sync {
@@ -29,6 +35,12 @@ pub trait Source: Send + Sync {
     fn ready(&self) -> bool;
     /// Appends its metrics in the OpenMetrics text format, without the final `# EOF`.
     fn metrics(&self, out: &mut String);
+    /// Forgets, and says what came of it. It must not wait.
+    fn purge(&self, purge: &Purge) -> Purged;
+    /// What the cache is at; `None` when nothing is cached.
+    fn caching(&self) -> Option<CachingStatus>;
+    /// What lies in the cache under a URL in its normal form.
+    fn stored(&self, url: &str) -> UrlStatus;
 }
 
 /// Connections at once; more wait in the kernel's queue.
@@ -43,6 +55,13 @@ const INDEX: &str = "Weirkeeper admin
 /healthz   200 while the process lives
 /readyz    200 while it takes requests, 503 while it starts or drains
 /metrics   counters, gauges and histograms (OpenMetrics)
+/cache     what the cache holds (JSON); /cache?url=URL what lies under a URL
+
+POST /cache/purge?url=URL       forgets what lies under a URL
+POST /cache/purge?prefix=URL    ... under every URL that begins so
+POST /cache/purge?tag=TAG       ... what Surrogate-Key or Cache-Tag call so
+POST /cache/purge?all           ... everything
+     &soft                      keeps it, to be validated before its next use
 ";
 
 /// Binds and serves until the process ends. Returns where: when the default address is taken, the next free port.
@@ -158,33 +177,48 @@ async fn connection(stream: TcpStream, source: Arc<dyn Source>) {
 
 /// The answer to one request. Bodies of requests are not read.
 fn answer<B>(request: &Request<B>, source: &dyn Source) -> Response<Text> {
-    let found = match request.uri().path() {
-        "/" => Some((StatusCode::OK, INDEX.to_string())),
-        "/healthz" => Some((StatusCode::OK, "ok\n".to_string())),
-        "/readyz" if source.ready() => Some((StatusCode::OK, "ready\n".to_string())),
-        "/readyz" => Some((StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_string())),
-        "/metrics" => None,
-        _ => Some((
-            StatusCode::NOT_FOUND,
-            "not here; / lists what is\n".to_string(),
-        )),
+    let path = request.uri().path();
+    let allowed = if path == "/cache/purge" {
+        "POST"
+    } else {
+        "GET, HEAD"
     };
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let text = "only GET and HEAD\n".to_string();
+    if !allowed.split(", ").any(|m| m == request.method().as_str()) {
+        let text = format!("only {}\n", allowed.replace(", ", " and "));
         let mut response = response(StatusCode::METHOD_NOT_ALLOWED, PLAIN, text);
-        let allowed = HeaderValue::from_static("GET, HEAD");
+        let allowed = HeaderValue::from_static(allowed);
         response.headers_mut().insert(ALLOW, allowed);
         return response;
     }
-    match found {
-        Some((status, text)) => response(status, PLAIN, text),
-        None => {
+    let query = request.uri().query();
+    let plain = |status, text: &str| response(status, PLAIN, text.to_string());
+    match path {
+        "/" => plain(StatusCode::OK, INDEX),
+        "/healthz" => plain(StatusCode::OK, "ok\n"),
+        "/readyz" if source.ready() => plain(StatusCode::OK, "ready\n"),
+        "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        "/metrics" => {
             let mut text = String::with_capacity(16 * 1024);
             source.metrics(&mut text);
             text.push_str("# EOF\n");
             response(StatusCode::OK, OPEN_METRICS, text)
         }
+        "/cache" => match cache::asked(query) {
+            Ok(None) => json(cache::totals(source.caching().as_ref())),
+            Ok(Some(url)) => json(cache::stored(&url, &source.stored(&url))),
+            Err(what) => plain(StatusCode::BAD_REQUEST, &format!("{what}\n")),
+        },
+        "/cache/purge" => match (cache::refused(request.headers()), cache::order(query)) {
+            (Some(why), _) => plain(StatusCode::FORBIDDEN, &format!("{why}\n")),
+            (None, Err(what)) => plain(StatusCode::BAD_REQUEST, &format!("{what}\n")),
+            (None, Ok(order)) => json(cache::purged(&order, source.purge(&order))),
+        },
+        _ => plain(StatusCode::NOT_FOUND, "not here; / lists what is\n"),
     }
+}
+
+fn json(text: String) -> Response<Text> {
+    response(StatusCode::OK, "application/json", text)
 }
 
 const PLAIN: &str = "text/plain; charset=utf-8";

@@ -128,6 +128,19 @@ impl Store {
         count
     }
 
+    /// Shows `look` everything, some at a time, without a trace of having looked.
+    pub fn each(&self, mut look: impl FnMut(&[u8], &Entry)) {
+        for shard in &self.shards {
+            let mut next = Some(0);
+            while let Some(from) = next {
+                next = lock(shard).each(from, CHUNK, |key, entry, _| {
+                    look(key, entry);
+                    None
+                });
+            }
+        }
+    }
+
     /// What it holds now.
     pub fn stats(&self) -> Stats {
         let entries = self.shards.iter().map(|s| lock(s).len() as u64).sum();

@@ -5,10 +5,12 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as Section, Parser, Subcommand, ValueHint};
-use http::Method;
+use clap::{ArgGroup, Args as Section, Parser, Subcommand, ValueHint};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderName, HeaderValue, Method};
 
 use crate::config::{parse_duration, parse_size};
+use crate::proxy::normal_url;
 
 /// A reverse proxy and load balancer whose serving code also runs in a deterministic simulator.
 #[derive(Debug, Parser)]
@@ -30,6 +32,8 @@ pub(super) enum Command {
     Echo(EchoArgs),
     /// Send many requests at once and measure the answers
     Load(LoadArgs),
+    /// Have a running proxy forget stored responses
+    Purge(PurgeArgs),
     /// Show it all in one process: three dummy backends, the proxy, and what to try next
     Demo(DemoArgs),
     /// Rehearse a config in the simulator (runs weir-rehearse with the same arguments)
@@ -79,6 +83,9 @@ pub(super) struct EchoArgs {
     /// The share of requests (0 to 1) that are answered with status 500
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = parse_probability)]
     pub(super) fail_rate: f64,
+    /// Add a field to every answer, such as 'cache-control: max-age=60'; may be given several times
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// Answer with status 503 while more than so many requests run at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) max_in_flight: Option<u64>,
@@ -139,6 +146,29 @@ pub(super) struct Url {
 }
 
 #[derive(Debug, Section)]
+#[command(group = ArgGroup::new("what").required(true).args(["url", "prefix", "tag", "all"]))]
+pub(super) struct PurgeArgs {
+    /// What lies under this URL, as clients ask for it: http://HOST[:PORT]/PATH
+    #[arg(value_name = "URL", value_parser = parse_stored)]
+    pub(super) url: Option<String>,
+    /// What lies under every URL that begins so: http://HOST[:PORT]/PATH
+    #[arg(long, value_name = "URL", value_parser = parse_stored)]
+    pub(super) prefix: Option<String>,
+    /// What Surrogate-Key or Cache-Tag call so
+    #[arg(long, value_name = "TAG")]
+    pub(super) tag: Option<String>,
+    /// Everything
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Keep it, to be validated before its next use
+    #[arg(long)]
+    pub(super) soft: bool,
+    /// The proxy's admin port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9900", value_parser = parse_admin)]
+    pub(super) admin: Url,
+}
+
+#[derive(Debug, Section)]
 pub(super) struct DemoArgs {
     /// The proxy's port; the next free one is used when it is taken
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
@@ -183,6 +213,38 @@ fn parse_method(text: &str) -> Result<Method, String> {
         Ok(method) => Ok(method),
         Err(_) => Err("not an HTTP method".into()),
     }
+}
+
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text
+        .split_once(':')
+        .ok_or("give NAME: VALUE, such as 'cache-control: max-age=60'")?;
+    let name: HeaderName = name
+        .trim()
+        .parse()
+        .map_err(|_| format!("\"{name}\" is not a field name"))?;
+    if [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&name) {
+        return Err(format!("{name} is not to be chosen: it frames the answer"));
+    }
+    let value = value
+        .trim()
+        .parse()
+        .map_err(|_| "the value has characters that no field has".to_string())?;
+    Ok((name, value))
+}
+
+/// The URL of stored responses, in the form in which they are stored.
+fn parse_stored(text: &str) -> Result<String, String> {
+    normal_url(text).map_err(|fault| fault.to_string())
+}
+
+/// HOST:PORT, as `weir run` prints it.
+fn parse_admin(text: &str) -> Result<Url, String> {
+    let url = parse_url(text)?;
+    if url.target != "/" || url.authority.ends_with(['.', ']']) || !url.authority.contains(':') {
+        return Err("give HOST:PORT, such as 127.0.0.1:9900".into());
+    }
+    Ok(url)
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
@@ -253,6 +315,34 @@ mod tests {
             "http://x:/",
         ] {
             assert!(url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_admin_port_is_a_host_and_a_port() {
+        for good in ["127.0.0.1:9900", "http://[::1]:9901/", "localhost:1"] {
+            assert!(parse_admin(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "127.0.0.1",
+            "[::1]",
+            "localhost",
+            "localhost:1/cache",
+            "https://a:1",
+        ] {
+            assert!(parse_admin(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_header_is_a_field_that_does_not_frame() {
+        let (name, value) = parse_header("Cache-Control:  max-age=60 ").expect("it is one");
+        assert_eq!(
+            (name.as_str(), value.as_bytes()),
+            ("cache-control", &b"max-age=60"[..])
+        );
+        for bad in ["cache-control", "a b: c", "x: a\nb", "Content-Length: 3"] {
+            assert!(parse_header(bad).is_err(), "{bad}");
         }
     }
 

@@ -40,6 +40,13 @@ pub(super) fn run(
             for warning in &config.warnings {
                 writeln!(err, "{warning}")?;
             }
+            if config.redis.as_ref().is_some_and(|r| r.password.is_some()) {
+                writeln!(
+                    err,
+                    "note: passwords are not printed; this file takes that of Redis from the variable {}",
+                    config::REDIS_PASSWORD
+                )?;
+            }
             out.write_all(full.as_bytes())?;
         }
         None => {
@@ -78,6 +85,10 @@ fn summary(config: &Config, out: &mut impl Write) -> io::Result<()> {
     match config.workers {
         Some(n) => writeln!(out, "workers     {n}")?,
         None => writeln!(out, "workers     one on each core")?,
+    }
+    match super::caching(config) {
+        Some(where_to) => writeln!(out, "caching     {where_to}")?,
+        None => writeln!(out, "caching     off")?,
     }
     match config.admin {
         Some(a) if a.explicit => writeln!(out, "admin       {}", a.bind)?,
@@ -137,7 +148,9 @@ fn route(r: &Route, config: &Config) -> String {
                 Rewrite::ReplacePrefix(from, to) if to.is_empty() => format!(", without {from}"),
                 Rewrite::ReplacePrefix(from, to) => format!(", {from} becomes {to}"),
             };
-            format!("upstream {}{change}", config.upstreams[*upstream].name)
+            let cached = r.cache.as_ref().map_or("", |_| ", cached");
+            let upstream = &config.upstreams[*upstream].name;
+            format!("upstream {upstream}{change}{cached}")
         }
         Action::Redirect { status, location } => format!("{status} to {location}"),
         Action::Respond { status, .. } => format!("{status} at once"),
@@ -284,11 +297,12 @@ mod tests {
         assert_eq!((code, err.as_str()), (0, ""));
         for part in [
             "web: [::]:8080 (all interfaces, IPv4 and IPv6)",
-            "default: anything -> upstream web",
+            "default: anything -> upstream web, cached",
+            "caching     128MiB in memory, Redis at localhost:6379",
             "backends take 5 at once, bound for all: 5",
             "queue 10000 for 30s",
             "localhost:8081: http://localhost:8081; 3 at once",
-            "uncached (/caching)",
+            "160.0 MiB            0  the cache: 128MiB and what is being stored",
             "upstream web: 5 backend connections",
         ] {
             assert!(out.contains(part), "{part:?} is not in\n{out}");
@@ -334,7 +348,7 @@ mod tests {
         let (code, out, err) = check("good/first-user.json", true);
         assert_eq!(code, 0);
         assert!(
-            out.starts_with("{\n") && err.contains("warning: caching"),
+            out.starts_with("{\n") && out.contains("\"redis\"") && err.is_empty(),
             "{out}{err}"
         );
     }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use super::args::{Delay, DemoArgs};
 use super::echo::{Behaviour, Dummy};
@@ -39,6 +39,7 @@ pub(super) fn run(args: &DemoArgs) -> io::Result<u8> {
                 body_bytes: None,
                 status: StatusCode::OK,
                 fail_rate: 0.0,
+                headers: HeaderMap::new(),
                 max_in_flight: u64::MAX,
                 public: false,
             };
@@ -91,6 +92,14 @@ fn config_text(port: u16, dummies: &[Arc<Dummy>]) -> String {
     format!(
         r#"{{
   "listeners": {{ "demo": {{ "bind": "127.0.0.1:{port}" }} }},
+  "routes": [
+    {{
+      "match": {{ "path": {{ "prefix": "/cached" }} }},
+      "upstream": "web",
+      "cache": {{ "default_ttl": "30s" }}
+    }},
+    {{ "upstream": "web" }}
+  ],
   "upstreams": {{
     "web": {{
       "strategy": "least-request",
@@ -154,8 +163,16 @@ fn guide(
             format!("{weir} load {url} --rate 100 --duration 10s"),
             "a steady stream, latency from the intended start",
         ),
+        (
+            format!("curl -i {url}/cached"),
+            "again and again: one answer serves for 30 s; see Age and Cache-Status",
+        ),
     ];
     if let Some(admin) = admin {
+        tries.push((
+            format!("{weir} purge --admin {admin} {url}/cached"),
+            "the proxy forgets it, and the next request goes to a backend",
+        ));
         tries.push((
             format!("curl -s http://{admin}/metrics | grep -v -e '^#' -e _bucket"),
             "what the proxy counted",

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -26,13 +26,15 @@ use crate::env::{Clock, Env, Listener};
 use crate::rng::Rng;
 
 /// What the dummies do with a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Behaviour {
     pub(super) delay: Delay,
     /// The size of the answer; `None` describes the request.
     pub(super) body_bytes: Option<u64>,
     pub(super) status: StatusCode,
     pub(super) fail_rate: f64,
+    /// Fields of every answer, in the place of its own.
+    pub(super) headers: HeaderMap,
     pub(super) max_in_flight: u64,
     /// On every IPv4 address, not on loopback alone.
     pub(super) public: bool,
@@ -57,6 +59,7 @@ pub(super) fn run(args: EchoArgs) -> io::Result<u8> {
         body_bytes: args.body_bytes,
         status: StatusCode::from_u16(args.status).map_err(io::Error::other)?,
         fail_rate: args.fail_rate,
+        headers: headers(args.headers),
         max_in_flight: args.max_in_flight.unwrap_or(u64::MAX),
         public: args.public,
     };
@@ -66,7 +69,7 @@ pub(super) fn run(args: EchoArgs) -> io::Result<u8> {
         let mut out = io::stdout();
         let mut dummies = Vec::new();
         for port in args.ports {
-            let (dummy, places) = Dummy::start(&env, port, behaviour)?;
+            let (dummy, places) = Dummy::start(&env, port, behaviour.clone())?;
             writeln!(out, "listening on {places}")?;
             dummies.push(dummy);
         }
@@ -77,6 +80,15 @@ pub(super) fn run(args: EchoArgs) -> io::Result<u8> {
         }
         Ok(FINE)
     })
+}
+
+/// A name that was given several times has several lines.
+fn headers(given: Vec<(HeaderName, HeaderValue)>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        headers.append(name, value);
+    }
+    headers
 }
 
 impl Dummy {
@@ -147,7 +159,7 @@ impl Dummy {
         let running = Running::begin(&self);
         let (head, body) = request.into_parts();
         let received = drain(body).await?;
-        let b = self.behaviour;
+        let b = &self.behaviour;
         let delay = self.delay();
         if !delay.is_zero() {
             let clock = env.clock();
@@ -169,7 +181,15 @@ impl Dummy {
             served: self.served.fetch_add(1, Ordering::Relaxed) + 1,
             peak: self.peak.load(Ordering::Relaxed),
         };
-        Ok(answer.respond(status, b.body_bytes, running))
+        let mut response = answer.respond(status, b.body_bytes, running);
+        let answers = response.headers_mut();
+        b.headers.keys().for_each(|name| {
+            answers.remove(name);
+        });
+        for (name, value) in &b.headers {
+            answers.append(name, value.clone());
+        }
+        Ok(response)
     }
 }
 

@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod echo;
 mod load;
+mod purge;
 mod rehearse;
 mod run;
 mod schema;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use self::args::{Args, Command};
+use crate::config::{Config, format_size};
 
 /// Everything went well.
 const FINE: u8 = 0;
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
             start_diagnostics();
             demo::run(&args)
         }
+        Command::Purge(args) => purge::run(&args),
         Command::Rehearse(args) => rehearse::run(&args.arguments),
     };
     match result {
@@ -61,6 +64,18 @@ pub fn main() -> ExitCode {
             ExitCode::from(FAILURE)
         }
     }
+}
+
+/// Where responses are cached: `128MiB in memory, Redis at localhost:6379`. `None` when they are not.
+fn caching(config: &Config) -> Option<String> {
+    if !config.is_cached() {
+        return None;
+    }
+    let memory = format_size(config.cache.memory);
+    Some(match &config.redis {
+        Some(redis) => format!("{memory} in memory, Redis at {}", redis.servers),
+        None => format!("{memory} in memory"),
+    })
 }
 
 /// Diagnostics on standard error: warnings and errors, or what the variable WEIR_LOG asks for.

@@ -35,6 +35,9 @@ pub(super) fn run(args: &RunArgs) -> io::Result<u8> {
         for line in server.describe() {
             eprintln!("{line}");
         }
+        if let Some(caching) = super::caching(&config) {
+            eprintln!("caching: {caching}");
+        }
         if let Some(admin) = server.admin() {
             let wanted = config.admin.map_or(admin, |admin| admin.bind);
             let taken = if wanted.port() != 0 && wanted != admin {
@@ -42,7 +45,8 @@ pub(super) fn run(args: &RunArgs) -> io::Result<u8> {
             } else {
                 String::new()
             };
-            eprintln!("admin on http://{admin} (/metrics, /readyz, /healthz{taken})");
+            let cache = if config.is_cached() { ", /cache" } else { "" };
+            eprintln!("admin on http://{admin} (/metrics, /readyz, /healthz{cache}{taken})");
         }
         Ok(server.wait(&mut signals).await)
     })

@@ -13,13 +13,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::signals::{Request, Signals};
 use super::{FAILURE, FINE, runtime};
 use crate::admin;
+use crate::cache::purge::Purge;
 use crate::config::format_duration;
 use crate::config::model::{Action, Config, Listener, LogFormat, NEVER};
 use crate::engine::Strategy;
 use crate::env::tokio::TokioEnv;
 use crate::env::{Clock, Env};
-use crate::proxy::{self, Proxy};
-use crate::telemetry::{self, Layout, Telemetry, UpstreamStatus, access};
+use crate::proxy::{self, Proxy, Purged, UrlStatus};
+use crate::telemetry::{self, CachingStatus, Layout, Telemetry, UpstreamStatus, access};
 use crate::time::Tick;
 
 /// A proxy that serves.
@@ -44,6 +45,7 @@ enum Ended {
 struct View {
     proxy: Arc<Proxy<TokioEnv>>,
     telemetry: Arc<Telemetry>,
+    clock: <TokioEnv as Env>::Clock,
 }
 
 impl admin::Source for View {
@@ -54,6 +56,21 @@ impl admin::Source for View {
     fn metrics(&self, out: &mut String) {
         self.telemetry.render(out);
         telemetry::status::render(&self.proxy.upstream_status(), out);
+        if let Some(caching) = self.proxy.caching_status() {
+            telemetry::status::render_caching(&caching, out);
+        }
+    }
+
+    fn purge(&self, purge: &Purge) -> Purged {
+        self.proxy.purge(purge)
+    }
+
+    fn caching(&self) -> Option<CachingStatus> {
+        self.proxy.caching_status()
+    }
+
+    fn stored(&self, url: &str) -> UrlStatus {
+        self.proxy.stored(url, self.clock.wall().into())
     }
 }
 
@@ -91,8 +108,12 @@ impl Server {
         }
         let admin = match config.admin {
             Some(admin) => {
-                let (proxy, telemetry) = (Arc::clone(&proxy), Arc::clone(&telemetry));
-                Some(admin::start(admin, Arc::new(View { proxy, telemetry }))?)
+                let view = View {
+                    proxy: Arc::clone(&proxy),
+                    telemetry: Arc::clone(&telemetry),
+                    clock: *env.clock(),
+                };
+                Some(admin::start(admin, Arc::new(view))?)
             }
             None => None,
         };

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
+use super::address;
 use super::compile::PlannedRoute;
+use super::error::nearest;
 use super::headers::header_name;
+use super::lint;
 use super::model::{Action, Cache};
 use super::reader::{Node, Object};
 use crate::cache::rules::{QueryKey, Rules};
 
 /// Memory where the file says nothing.
-const MEMORY: u64 = 128 << 20;
+pub(crate) const MEMORY: u64 = 128 << 20;
 
 /// What a response without a word of its own lives for in the flat form, as the first user's did.
 const FLAT_TTL: Duration = Duration::from_secs(1800);
@@ -44,6 +47,7 @@ pub(crate) fn read_top(file: &Object<'_>, flat: bool) -> Defaults {
         defaults.model.memory = memory;
     }
     rules(&o, &mut defaults.rules);
+    lint::shadowed(&o, &defaults.rules);
     let most = defaults.model.memory / 4;
     if o.has("max_object") {
         if defaults.rules.max_object > most
@@ -81,6 +85,7 @@ pub(crate) fn read_route(
     let o = node.object()?;
     let mut own = defaults.rules.clone();
     rules(&o, &mut own);
+    lint::shadowed(&o, &own);
     if own.max_object > defaults.model.memory / 4
         && let Some(node) = o.get("max_object")
     {
@@ -110,34 +115,48 @@ pub(crate) fn read_flat(file: &Object<'_>, defaults: &Defaults) -> (Option<Arc<R
             continue;
         };
         if text.starts_with('/') {
-            rules.bypass_paths.push(text);
+            rules.bypass_paths.push(path(&item, text));
         } else if let Some(method) = known_method(&text) {
             rules.bypass_methods.push(method);
         } else {
-            item.error(format!(
+            let what = format!(
                 "\"{text}\" is neither a method such as \"POST\" nor a path that begins with /"
-            ));
+            );
+            item.error_hint(what, nearest_method(&text));
         }
     }
     (cached.then(|| Arc::new(rules)), redis)
 }
 
+const METHODS: [Method; 9] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::PATCH,
+    Method::OPTIONS,
+    Method::TRACE,
+    Method::CONNECT,
+];
+
 /// A method by its name, in whatever case.
 fn known_method(text: &str) -> Option<Method> {
-    let known = [
-        Method::GET,
-        Method::HEAD,
-        Method::POST,
-        Method::PUT,
-        Method::DELETE,
-        Method::PATCH,
-        Method::OPTIONS,
-        Method::TRACE,
-        Method::CONNECT,
-    ];
-    known
+    METHODS
         .into_iter()
         .find(|m| m.as_str().eq_ignore_ascii_case(text))
+}
+
+fn nearest_method(text: &str) -> Option<&'static str> {
+    nearest(text, METHODS.iter().map(Method::as_str))
+}
+
+/// The beginning of a path, which is compared with paths in normal form.
+fn path(item: &Node<'_>, text: String) -> String {
+    if let Err(what) = address::check_path(&text) {
+        item.error(what);
+    }
+    text
 }
 
 fn rules(o: &Object<'_>, r: &mut Rules) {
@@ -237,7 +256,7 @@ fn bypass(node: &Node<'_>, r: &mut Rules) {
         let Some(text) = item.string() else { continue };
         match known_method(&text) {
             Some(method) => r.bypass_methods.push(method),
-            None => item.error(format!("\"{text}\" is not a method")),
+            None => item.error_hint(format!("\"{text}\" is not a method"), nearest_method(&text)),
         }
     }
     r.bypass_paths.clear();
@@ -248,8 +267,9 @@ fn bypass(node: &Node<'_>, r: &mut Rules) {
                 format!("the path \"{text}\" does not begin with /"),
                 Some(&format!("/{text}")),
             );
+            continue;
         }
-        r.bypass_paths.push(text);
+        r.bypass_paths.push(path(&item, text));
     }
     if let Some(node) = o.get("headers") {
         r.bypass_headers = names(&node);

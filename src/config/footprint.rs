@@ -2,6 +2,7 @@
 //! config itself sets; where it sets none, the cause is named.
 
 use super::model::{Config, Listener, Upstream};
+use super::units::format_size;
 
 /// What a config can use at most.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,9 @@ const BACKEND_MEMORY: u64 = 48 << 10;
 /// A waiting request's entry in the queue; the request itself stays with its connection.
 const WAITER_MEMORY: u64 = 512;
 
+/// The share of the cache's memory that bodies on their way in may take besides.
+pub const FILLING_SHARE: u64 = 4;
+
 /// The most that `config` can use on a machine of `cores` cores.
 pub fn footprint(config: &Config, cores: usize) -> Footprint {
     let workers = config.workers.unwrap_or(cores).max(1) as u64;
@@ -54,6 +58,9 @@ pub fn footprint(config: &Config, cores: usize) -> Footprint {
         .iter()
         .map(|l| l.limits.connections as u64)
         .sum();
+    if config.is_cached() {
+        items.push(cache(config.cache.memory));
+    }
     let mut unlimited = Vec::new();
     for upstream in &config.upstreams {
         backends(upstream, &mut items, &mut unlimited);
@@ -74,6 +81,18 @@ fn listener(l: &Listener, workers: u64) -> Item {
         memory: connections * (CLIENT_MEMORY + l.limits.head_bytes as u64),
         // Every worker has a socket of its own on the same address.
         descriptors: connections + workers,
+    }
+}
+
+/// Bodies on their way in are held beside what is stored.
+fn cache(memory: u64) -> Item {
+    Item {
+        what: format!(
+            "the cache: {} and what is being stored",
+            format_size(memory)
+        ),
+        memory: memory + memory / FILLING_SHARE,
+        descriptors: 0,
     }
 }
 

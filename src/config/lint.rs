@@ -1,9 +1,12 @@
-//! Warnings over a whole config: routes that never run, upstreams and listeners that nothing uses.
+//! Warnings: routes that never run, upstreams, listeners and caches that nothing uses, settings without an effect.
+
+use http::Method;
 
 use super::compile::PlannedRoute;
 use super::model::{Action, Listener};
 use super::reader::{Node, Object};
 use super::upstream::Named;
+use crate::cache::rules::Rules;
 use crate::engine::router::{PathMatch, RouteMatch};
 
 /// Warns of routes that one route before them wholly covers. Simple cases only: what it says is true, what it leaves unsaid may
@@ -42,6 +45,54 @@ pub(crate) fn caching(file: &Object<'_>, routes: &[PlannedRoute], flat: bool) {
         }
         if let Some(node) = file.get(key) {
             node.warn(format_args!("nothing is cached, since there is no {how}"));
+        }
+    }
+}
+
+/// Warns of lifetimes in a section that something else takes the place of, there or at the top of the file.
+pub(crate) fn shadowed(o: &Object<'_>, effective: &Rules) {
+    let warn = |key: &'static str, by: &str| {
+        if let Some(node) = o.get(key)
+            && !node.is_off()
+        {
+            node.warn(format_args!(
+                "\"{key}\" has no effect, since \"{by}\" says how long responses live"
+            ));
+        }
+    };
+    if effective.ttl.is_some() {
+        warn("default_ttl", "ttl");
+        warn("heuristic", "ttl");
+    } else if effective.default_ttl.is_some() {
+        warn("heuristic", "default_ttl");
+    }
+}
+
+/// Warns of a cached route whose requests never meet the cache, and of exceptions for paths that it never sees.
+pub(crate) fn cached(node: &Node<'_>, matches: &RouteMatch, rules: &Rules) {
+    let asked = |m: &Method| {
+        (matches.methods.is_empty() || matches.methods.contains(m))
+            && !rules.bypass_methods.contains(m)
+    };
+    if !asked(&Method::GET) && !asked(&Method::HEAD) {
+        node.warn(
+            "nothing is cached here, since only GET and HEAD are, and this route leaves them out",
+        );
+    }
+    let own = node.is_object().then(|| node.object()).flatten();
+    let bypass = own.and_then(|o| o.get("bypass")?.object());
+    let paths = bypass.and_then(|o| o.get("paths")).and_then(|n| n.items());
+    for item in paths.unwrap_or_default() {
+        let Some(path) = item.string() else { continue };
+        let meets = match &matches.path {
+            PathMatch::Prefix(p) => path.starts_with(p.as_str()) || p.starts_with(&path),
+            PathMatch::Exact(p) => p.starts_with(&path),
+            PathMatch::Any | PathMatch::Regex(_) => true,
+        };
+        if !meets {
+            item.warn(format_args!(
+                "no request to this route begins with \"{path}\""
+            ));
         }
     }
 }

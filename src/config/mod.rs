@@ -30,8 +30,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use error::{ConfigError, Errors, Pos};
-pub use footprint::{Footprint, Item, footprint};
+pub use footprint::{FILLING_SHARE, Footprint, Item, footprint};
 pub use model::Config;
+pub use redis::REDIS_PASSWORD;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 pub use upstream::strategy_name;
 
@@ -53,7 +54,7 @@ pub fn load_str(
 }
 
 /// The same config in full form with every default written out and every `${VAR}` filled in. Expanding the result once more
-/// changes nothing.
+/// changes nothing. A password is never in it: the file takes that from the variable [`REDIS_PASSWORD`].
 pub fn expand(
     file: &str,
     text: &str,

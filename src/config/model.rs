@@ -37,6 +37,14 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
+impl Config {
+    /// Is any route cached?
+    pub fn is_cached(&self) -> bool {
+        let mut routes = self.listeners.iter().flat_map(|l| l.routes.iter());
+        routes.any(|r| r.cache.is_some())
+    }
+}
+
 /// A bound address and what is served there.
 #[derive(Clone, Debug)]
 pub struct Listener {
@@ -257,12 +265,51 @@ pub struct RedisTls {
     pub ca: Option<std::path::PathBuf>,
 }
 
+impl fmt::Display for RedisServers {
+    /// For people: `localhost:6379`, or who leads there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |f: &mut fmt::Formatter<'_>, servers: &[(String, u16)]| {
+            for (i, (host, port)) in servers.iter().enumerate() {
+                f.write_str(if i == 0 { "" } else { ", " })?;
+                write_server(f, host, *port)?;
+            }
+            Ok(())
+        };
+        match self {
+            RedisServers::One(host, port) => write_server(f, host, *port),
+            RedisServers::Sentinel { sentinels, master } => {
+                write!(f, "{master} by the sentinels ")?;
+                list(f, sentinels)
+            }
+            RedisServers::Cluster(nodes) => {
+                f.write_str("the cluster of ")?;
+                list(f, nodes)
+            }
+        }
+    }
+}
+
+fn write_server(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
+    if host.contains(':') {
+        write!(f, "[{host}]:{port}")
+    } else {
+        write!(f, "{host}:{port}")
+    }
+}
+
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redis")
             .field("servers", &self.servers)
+            .field("tls", &self.tls)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "not shown"))
             .field("database", &self.database)
-            .finish_non_exhaustive()
+            .field("prefix", &self.prefix)
+            .field("timeout", &self.timeout)
+            .field("max_value", &self.max_value)
+            .field("serializer", &self.serializer)
+            .finish()
     }
 }
 

@@ -10,6 +10,9 @@ use crate::cache::codec::Serializer;
 /// Where one server is looked for, unless the file or the environment says.
 const LOCAL: &str = "redis://localhost:6379";
 
+/// The environment variable that an expanded file takes a password from, since none is ever printed.
+pub const REDIS_PASSWORD: &str = "WEIR_REDIS_PASSWORD";
+
 /// The words for a record's form.
 pub(crate) const SERIALIZERS: [(&str, Serializer); 4] = [
     ("none", Serializer::Binary),
@@ -18,7 +21,7 @@ pub(crate) const SERIALIZERS: [(&str, Serializer); 4] = [
     ("lz4", Serializer::Lz4),
 ];
 
-/// The default: a server on this machine.
+/// What a URL says, and every default besides. Errors repeat no user name and no password.
 pub(crate) fn at(url: &str) -> Result<Redis, String> {
     let mut redis = Redis {
         servers: RedisServers::One("localhost".into(), 6379),
@@ -40,6 +43,10 @@ pub(crate) fn at(url: &str) -> Result<Redis, String> {
         _ => return Err("the scheme of a Redis is redis, or rediss for TLS".into()),
     }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if path.contains('@') {
+        // The rest of a password: what follows must not repeat it.
+        return Err("a slash in a user name or a password is written %2F".into());
+    }
     let (user, host) = match authority.rsplit_once('@') {
         Some((user, host)) => (Some(user), host),
         None => (None, authority),
@@ -94,25 +101,43 @@ fn server(text: &str, port: u16) -> Result<(String, u16), String> {
     Ok((backend.host, backend.port))
 }
 
-/// Reads the section. `wanted` has it begin with the environment's or the local server where it is absent.
+/// Reads the section: an object, or the URL alone. `wanted` has there be a Redis where it is absent. What says no place is the
+/// environment's, or else the local server.
 pub(crate) fn read(
     file: &Object<'_>,
     wanted: bool,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Option<Redis> {
-    let url = env("WEIR_REDIS_URL");
-    let start = match at(url.as_deref().unwrap_or(LOCAL)) {
+    let node = file.get("redis");
+    if node.is_none() && !wanted {
+        return None;
+    }
+    if let Some(node) = node.as_ref().filter(|n| n.is_string()) {
+        return at(&node.string()?).map_err(|what| node.error(what)).ok();
+    }
+    let o = match &node {
+        Some(node) if !node.is_object() => {
+            node.error("expected an object such as {\"url\": \"redis://localhost:6379\"}, or the URL alone");
+            return None;
+        }
+        Some(node) => node.object(),
+        None => None,
+    };
+    // A place of its own is a whole one: the environment's password is not for another server.
+    let placed = o.as_ref().is_some_and(|o| o.has("url") || o.has("servers"));
+    let said = env("WEIR_REDIS_URL").filter(|url| !placed && !url.is_empty());
+    let start = match at(said.as_deref().unwrap_or(LOCAL)) {
         Ok(redis) => redis,
         Err(what) => {
             // The value may hold a password, so it is not repeated.
-            file.node.error(format!("WEIR_REDIS_URL: {what}"));
+            let blame = node.as_ref().unwrap_or(&file.node);
+            blame.error(format!("WEIR_REDIS_URL: {what}"));
             return None;
         }
     };
-    let Some(node) = file.get("redis") else {
-        return wanted.then_some(start);
+    let Some(o) = o else {
+        return Some(start);
     };
-    let o = node.object()?;
     let redis = section(&o, start);
     o.finish();
     Some(redis)
@@ -140,7 +165,8 @@ fn section(o: &Object<'_>, mut redis: Redis) -> Redis {
     if let Some(found) = text("password") {
         redis.password = Some(found).filter(|t| !t.is_empty());
     }
-    if let Some(found) = o.get("database").and_then(|n| n.integer(0..=1000)) {
+    let database = o.get("database");
+    if let Some(found) = database.as_ref().and_then(|n| n.integer(0..=1000)) {
         redis.database = i64::try_from(found).unwrap_or(0);
     }
     if let Some(found) = text("prefix") {
@@ -155,10 +181,8 @@ fn section(o: &Object<'_>, mut redis: Redis) -> Redis {
     if let Some(found) = o.get("serializer").and_then(|n| n.word(&SERIALIZERS)) {
         redis.serializer = found;
     }
-    if matches!(redis.servers, RedisServers::Cluster(_))
-        && redis.database != 0
-        && let Some(node) = o.get("database")
-    {
+    if matches!(redis.servers, RedisServers::Cluster(_)) && redis.database != 0 {
+        let node = database.as_ref().unwrap_or(&o.node);
         node.error("a cluster has database 0 alone");
     }
     redis
@@ -166,8 +190,9 @@ fn section(o: &Object<'_>, mut redis: Redis) -> Redis {
 
 fn servers(o: &Object<'_>) -> Option<RedisServers> {
     let sentinel = o.get("sentinel").and_then(|n| n.string());
-    let cluster = o.get("cluster").and_then(|n| n.boolean()).unwrap_or(false);
-    if let (Some(_), true, Some(node)) = (&sentinel, cluster, o.get("cluster")) {
+    let said = o.get("cluster");
+    let cluster = said.as_ref().and_then(Node::boolean).unwrap_or(false);
+    if let (Some(_), true, Some(node)) = (&sentinel, cluster, said) {
         node.error("\"sentinel\" and \"cluster\" cannot stand together");
     }
     let node = o.get("servers");
@@ -181,6 +206,10 @@ fn servers(o: &Object<'_>) -> Option<RedisServers> {
     }
     let port = if sentinel.is_some() { 26_379 } else { 6379 };
     let items = node.items()?;
+    if items.is_empty() {
+        node.error("there is no server, for example \"10.0.0.1:6379\"");
+        return None;
+    }
     let mut found = Vec::new();
     for item in &items {
         let Some(text) = item.string() else { continue };

@@ -96,8 +96,11 @@ fn common(config: &Config) -> raw::Common {
         shutdown_grace: duration(config.shutdown_grace),
         admin: Some(admin),
         access_log: Some(access_log),
-        cache: Some(cache::memory(config)),
-        redis: config.redis.as_ref().map(cache::redis),
+        cache: cache::memory(config),
+        redis: config
+            .redis
+            .as_ref()
+            .map(|r| raw::RedisOrUrl::Redis(Box::new(cache::redis(r)))),
         ..raw::Common::default()
     }
 }

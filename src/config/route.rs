@@ -7,6 +7,7 @@ use super::cache;
 use super::compile::PlannedRoute;
 use super::error::nearest;
 use super::headers::{self, header_name};
+use super::lint;
 use super::listener::plain_name;
 use super::model::{Action, Rewrite, Route};
 use super::reader::{Node, Object};
@@ -62,9 +63,13 @@ fn read(
         .get("match")
         .map_or(Some(RouteMatch::default()), |n| matches(&n));
     let action = action(o, upstreams);
-    let rules = o
-        .get("cache")
-        .and_then(|n| cache::read_route(&n, caching, o.has("upstream")));
+    let cache_node = o.get("cache");
+    let rules = cache_node
+        .as_ref()
+        .and_then(|n| cache::read_route(n, caching, o.has("upstream")));
+    if let (Some(node), Some(rules), Some(matches)) = (&cache_node, &rules, &matches) {
+        lint::cached(node, matches, rules);
+    }
     let request = o
         .get("request_headers")
         .map(|n| headers::rules(&n, true))

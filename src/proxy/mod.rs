@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
 
-pub use self::redis::{Published, Stats as RedisStats};
+pub use self::caching::operate::{Purged, Replicas, StoredStatus, UrlFault, UrlStatus, normal_url};
 pub use self::server::{Bound, Drained, serve};
 
 /// The scripts that Redis is asked to run, for whoever plays its part.
@@ -214,11 +214,6 @@ impl<E: Env> Proxy<E> {
     /// What runs, waits and is passed over at this moment, upstream by upstream in config order.
     pub fn upstream_status(&self) -> Vec<UpstreamStatus> {
         self.upstreams.iter().map(|u| u.status()).collect()
-    }
-
-    /// What the cache's second tier did and how it is; `None` without one.
-    pub fn redis_status(&self) -> Option<RedisStats> {
-        self.redis.as_ref().map(|shared| shared.stats())
     }
 
     /// Lets `observer` see every decision of every engine, with the upstream's index.

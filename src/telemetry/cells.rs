@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Layout;
+use crate::cache::status::CacheResult;
 use crate::engine::ShedReason;
 use crate::message::cause::Cause;
 
@@ -72,6 +73,7 @@ pub(super) struct Cells {
     retries: usize,
     opened: usize,
     closed: usize,
+    cache: usize,
     panics: usize,
 }
 
@@ -91,7 +93,8 @@ impl Cells {
         let retries = shed + upstreams * ShedReason::ALL.len();
         let opened = retries + upstreams;
         let closed = opened + listeners;
-        let panics = closed + listeners;
+        let cache = closed + listeners;
+        let panics = cache + listeners * CacheResult::ALL.len();
         Cells {
             first_backend,
             upstreams,
@@ -103,6 +106,7 @@ impl Cells {
             retries,
             opened,
             closed,
+            cache,
             panics,
         }
     }
@@ -155,6 +159,10 @@ impl Cells {
 
     pub(super) fn closed(&self, listener: usize) -> usize {
         self.closed + listener
+    }
+
+    pub(super) fn cached(&self, listener: usize, result: CacheResult) -> usize {
+        self.cache + listener * CacheResult::ALL.len() + result as usize
     }
 
     pub(super) fn panicked(&self) -> usize {

@@ -93,6 +93,7 @@ pub(super) fn json(layout: &Layout, x: &Exchange<'_>, out: &mut Vec<u8>) {
     );
     put(out, format_args!(",\"attempts\":{}", x.attempts));
     member("cause", x.cause.map(|c| c.name().as_bytes()), out);
+    member("cache", x.cache.map(|c| c.name().as_bytes()), out);
     member("request_id", Some(x.request_id.as_bytes()), out);
     member("referer", x.referer, out);
     member("user_agent", x.user_agent, out);

@@ -1,8 +1,8 @@
 //! What the proxy tells about itself: counters and histograms for `/metrics`, and the access log.
 //!
 //! Recording costs a handful of relaxed additions on counters that only the recording core writes; they are summed at scrape.
-//! No lock, no allocation, no clock. Absent: diagnostics for people (`tracing`), and the state of upstreams, which
-//! [`status`] only renders.
+//! No lock, no allocation, no clock. Absent: diagnostics for people (`tracing`), and the state of upstreams and of the cache,
+//! which [`status`] only renders.
 
 pub mod access;
 mod cells;
@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use http::{Method, Version};
 
 use self::cells::{Block, Cells};
-pub use self::status::{BackendStatus, UpstreamStatus};
+pub use self::status::{BackendStatus, CachingStatus, RedisStatus, UpstreamStatus};
 use crate::cache::status::CacheResult;
 use crate::engine::ShedReason;
 use crate::message::cause::Cause;
@@ -116,6 +116,9 @@ impl Telemetry {
             if let (Some(upstream), Some(reason)) = (x.upstream, shed_reason(cause)) {
                 block.add(self.cells.shed(upstream, reason));
             }
+        }
+        if let Some(result) = x.cache {
+            block.add(self.cells.cached(x.listener, result));
         }
         if let Some(log) = &self.log {
             log.write(&self.layout, x);

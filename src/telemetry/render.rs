@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Write};
 
 use super::Layout;
 use super::cells::{BOUNDS, CAUSES, CODES, Cells, HISTOGRAM, bound_nanos};
+use crate::cache::status::CacheResult;
 use crate::engine::ShedReason;
 
 /// One metric family: its head is written when it begins.
@@ -15,6 +16,17 @@ pub(super) struct Family<'a> {
 impl<'a> Family<'a> {
     pub(super) fn gauge(out: &'a mut String, name: &'static str, help: &str) -> Self {
         Family::new(out, name, "gauge", help)
+    }
+
+    pub(super) fn counter(out: &'a mut String, name: &'static str, help: &str) -> Self {
+        Family::new(out, name, "counter", help)
+    }
+
+    /// A gauge of bytes; its name ends in the unit, as the format wants it.
+    pub(super) fn bytes(out: &'a mut String, name: &'static str, help: &str) -> Self {
+        let family = Family::new(out, name, "gauge", help);
+        push(family.out, format_args!("# UNIT {name} bytes\n"));
+        family
     }
 
     fn new(out: &'a mut String, name: &'static str, kind: &str, help: &str) -> Self {
@@ -93,20 +105,21 @@ pub(super) fn render(
     requests(layout, cells, &targets, total, out);
     histograms(layout, cells, &targets, total, out);
     refusals(layout, cells, total, out);
-    let mut family = Family::new(out, "weir_retries", "counter", "Attempts after the first.");
+    let mut family = Family::counter(out, "weir_retries", "Attempts after the first.");
     for (u, (name, _)) in layout.upstreams.iter().enumerate() {
         let labels = [("upstream", name.as_str())];
         family.sample("_total", Labels(&labels), total(cells.retried(u)));
     }
+    caching(layout, cells, total, out);
     connections(layout, cells, total, out);
-    Family::new(out, "weir_panics", "counter", "Panics that were caught.").sample(
+    Family::counter(out, "weir_panics", "Panics that were caught.").sample(
         "_total",
         Labels(&[]),
         total(cells.panicked()),
     );
     if let Some(dropped) = dropped {
         let help = "Lines that the access log could not take.";
-        Family::new(out, "weir_access_log_dropped", "counter", help).sample(
+        Family::counter(out, "weir_access_log_dropped", help).sample(
             "_total",
             Labels(&[]),
             dropped,
@@ -136,7 +149,7 @@ fn requests(
     out: &mut String,
 ) {
     let help = "Requests that were finished, by the class of the status that was sent.";
-    let mut family = Family::new(out, "weir_requests", "counter", help);
+    let mut family = Family::counter(out, "weir_requests", help);
     for (l, listener) in layout.listeners.iter().enumerate() {
         for (target, upstream, backend) in targets {
             for (class, code) in CODES.iter().enumerate() {
@@ -179,7 +192,7 @@ fn histograms(
 fn refusals(layout: &Layout, cells: &Cells, total: &dyn Fn(usize) -> u64, out: &mut String) {
     let help =
         "Requests without a backend's whole response, by cause; also those whose head was refused.";
-    let mut family = Family::new(out, "weir_refused", "counter", help);
+    let mut family = Family::counter(out, "weir_refused", help);
     for (l, listener) in layout.listeners.iter().enumerate() {
         for cause in CAUSES {
             let count = total(cells.refused(l, cause));
@@ -190,7 +203,7 @@ fn refusals(layout: &Layout, cells: &Cells, total: &dyn Fn(usize) -> u64, out: &
         }
     }
     let help = "Requests that the upstream's bounds refused.";
-    let mut family = Family::new(out, "weir_shed", "counter", help);
+    let mut family = Family::counter(out, "weir_shed", help);
     for (u, (upstream, _)) in layout.upstreams.iter().enumerate() {
         for reason in ShedReason::ALL {
             let labels = [("upstream", upstream.as_str()), ("reason", reason.name())];
@@ -199,9 +212,25 @@ fn refusals(layout: &Layout, cells: &Cells, total: &dyn Fn(usize) -> u64, out: &
     }
 }
 
+/// Nothing for a listener none of whose routes is cached.
+fn caching(layout: &Layout, cells: &Cells, total: &dyn Fn(usize) -> u64, out: &mut String) {
+    let help = "Requests to cached routes, by what the cache did.";
+    let mut family = Family::counter(out, "weir_cache_requests", help);
+    for (l, listener) in layout.listeners.iter().enumerate() {
+        let counts = CacheResult::ALL.map(|result| (result, total(cells.cached(l, result))));
+        if counts.iter().all(|(_, count)| *count == 0) {
+            continue;
+        }
+        for (result, count) in counts {
+            let labels = [("listener", listener.as_str()), ("result", result.name())];
+            family.sample("_total", Labels(&labels), count);
+        }
+    }
+}
+
 fn connections(layout: &Layout, cells: &Cells, total: &dyn Fn(usize) -> u64, out: &mut String) {
     let help = "Client connections that were accepted.";
-    let mut family = Family::new(out, "weir_connections_opened", "counter", help);
+    let mut family = Family::counter(out, "weir_connections_opened", help);
     for (l, name) in layout.listeners.iter().enumerate() {
         let labels = [("listener", name.as_str())];
         family.sample("_total", Labels(&labels), total(cells.opened(l)));

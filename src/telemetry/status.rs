@@ -1,6 +1,7 @@
-//! The state of upstreams at one moment, as the proxy reports it, and its form in `/metrics`.
+//! The state of upstreams and of the cache at one moment, as the proxy reports it, and its form in `/metrics`.
 
 use super::render::{Family, Labels};
+use crate::cache::store::Stats;
 
 /// One upstream now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,50 @@ pub struct BackendStatus {
     pub open_connections: u32,
     /// It is passed over since it refused or died.
     pub backed_off: bool,
+}
+
+/// The cache now, over all cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CachingStatus {
+    /// What lies in memory.
+    pub store: Stats,
+    /// Fetches that several requests may share.
+    pub flights: u64,
+    /// Bytes of bodies on their way in, which are held beside the store's.
+    pub filling: u64,
+    /// The Redis that replicas share, if there is one.
+    pub redis: Option<RedisStatus>,
+}
+
+/// The Redis tier, over all cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RedisStatus {
+    /// Every core is connected, and the log of purges is being followed: what lies there is used.
+    pub up: bool,
+    /// Cores that ask nothing at the moment, since there is no connection or were too many failures.
+    pub cores_away: u64,
+    /// Looks that found a record of use, since the start.
+    pub hits: u64,
+    /// Looks that found none.
+    pub misses: u64,
+    /// Records that a purge had ruled out.
+    pub banned: u64,
+    /// Records that could not be read: cut, changed, of another key or version, too large.
+    pub corrupt: u64,
+    /// Commands that were not answered in time.
+    pub timeouts: u64,
+    /// Commands that were answered with an error, and connections that were lost or could not be made.
+    pub errors: u64,
+    /// Records and removals that were acknowledged.
+    pub writes: u64,
+    /// Records and removals that were given up: too many at once, or Redis was away.
+    pub dropped: u64,
+    /// Purges of ours that were published.
+    pub purges_sent: u64,
+    /// Purges that came from the stream, our own included.
+    pub purges_heard: u64,
+    /// Purges that are remembered for what lies in Redis.
+    pub bans: u64,
 }
 
 /// Appends the gauges of `upstreams` in the OpenMetrics text format, without the final `# EOF`.
@@ -97,4 +142,108 @@ pub fn render(upstreams: &[UpstreamStatus], out: &mut String) {
         "1 while the backend is passed over after a failure.",
         &|b| Some(b.backed_off.into()),
     );
+}
+
+/// Appends what the cache is at in the OpenMetrics text format, without the final `# EOF`.
+pub fn render_caching(status: &CachingStatus, out: &mut String) {
+    let none = || Labels(&[]);
+    let gauges = [
+        (
+            "weir_cache_entries",
+            "Stored responses, with the notes of what they vary by.",
+            status.store.entries,
+        ),
+        (
+            "weir_cache_flights",
+            "Fetches under way that several requests may share.",
+            status.flights,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        Family::gauge(out, name, help).sample("", none(), value);
+    }
+    let bytes = [
+        (
+            "weir_cache_memory_bytes",
+            "What stored responses take, with their keys and fields.",
+            status.store.bytes,
+        ),
+        (
+            "weir_cache_memory_limit_bytes",
+            "What they may take.",
+            status.store.limit,
+        ),
+        (
+            "weir_cache_filling_bytes",
+            "Bodies on their way into the cache, which are held beside it.",
+            status.filling,
+        ),
+    ];
+    for (name, help, value) in bytes {
+        Family::bytes(out, name, help).sample("", none(), value);
+    }
+    let help = "Stored responses that gave way to others.";
+    Family::counter(out, "weir_cache_evictions", help).sample(
+        "_total",
+        none(),
+        status.store.evictions,
+    );
+    if let Some(redis) = &status.redis {
+        render_redis(redis, out);
+    }
+}
+
+fn render_redis(r: &RedisStatus, out: &mut String) {
+    let help = "1 while every core is connected to Redis and what lies there is used.";
+    Family::gauge(out, "weir_redis_up", help).sample("", Labels(&[]), u8::from(r.up));
+    let help = "Cores that ask Redis nothing at the moment, since it failed.";
+    Family::gauge(out, "weir_redis_cores_away", help).sample("", Labels(&[]), r.cores_away);
+    let help = "Purges that are remembered for what lies in Redis.";
+    Family::gauge(out, "weir_redis_bans", help).sample("", Labels(&[]), r.bans);
+    let help = "Looks for a record in Redis, by what came of them.";
+    let mut family = Family::counter(out, "weir_redis_lookups", help);
+    let results = [
+        ("hit", r.hits),
+        ("miss", r.misses),
+        ("banned", r.banned),
+        ("corrupt", r.corrupt),
+    ];
+    for (result, count) in results {
+        family.sample("_total", Labels(&[("result", result)]), count);
+    }
+    let counters = [
+        (
+            "weir_redis_timeouts",
+            "Commands that were not answered in time.",
+            r.timeouts,
+        ),
+        (
+            "weir_redis_errors",
+            "Commands that the connection or the server failed, and lost connections.",
+            r.errors,
+        ),
+        (
+            "weir_redis_writes",
+            "Records and removals that Redis acknowledged.",
+            r.writes,
+        ),
+        (
+            "weir_redis_dropped_writes",
+            "Records and removals that were given up: too many at once, or Redis was away.",
+            r.dropped,
+        ),
+        (
+            "weir_redis_purges_sent",
+            "Purges that this process published.",
+            r.purges_sent,
+        ),
+        (
+            "weir_redis_purges_heard",
+            "Purges that came from all replicas, this one included.",
+            r.purges_heard,
+        ),
+    ];
+    for (name, help, count) in counters {
+        Family::counter(out, name, help).sample("_total", Labels(&[]), count);
+    }
 }

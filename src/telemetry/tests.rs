@@ -126,11 +126,108 @@ fn every_counter_has_a_place_of_its_own() {
     for cause in cells::CAUSES {
         seen[cells.refused(0, cause)] += 1;
     }
+    for result in CacheResult::ALL {
+        seen[cells.cached(0, result)] += 1;
+    }
     seen[cells.opened(0)] += 1;
     seen[cells.closed(0)] += 1;
     seen[cells.panicked()] += 1;
     assert!(seen.iter().all(|n| *n == 1), "{seen:?}");
     assert_eq!(cells.request(0, 0, 999), cells.request(0, 0, 0));
+}
+
+#[test]
+fn what_the_cache_did_is_counted_by_result_where_there_is_a_cache() {
+    let telemetry = Telemetry::new(layout(), 2, None);
+    telemetry.record(0, &exchange());
+    assert!(!rendered(&telemetry).contains("weir_cache_requests_total"));
+    for (core, result) in [
+        (0, CacheResult::Hit),
+        (1, CacheResult::Hit),
+        (1, CacheResult::Collapsed),
+    ] {
+        let cache = Some(result);
+        telemetry.record(
+            core,
+            &Exchange {
+                cache,
+                ..exchange()
+            },
+        );
+    }
+    let text = rendered(&telemetry);
+    for line in [
+        "# TYPE weir_cache_requests counter",
+        r#"weir_cache_requests_total{listener="main",result="hit"} 2"#,
+        r#"weir_cache_requests_total{listener="main",result="collapsed"} 1"#,
+        r#"weir_cache_requests_total{listener="main",result="bypass"} 0"#,
+    ] {
+        assert_line(&text, line);
+    }
+}
+
+#[test]
+fn the_cache_and_its_redis_have_gauges_with_units() {
+    let mut status = CachingStatus {
+        store: crate::cache::store::Stats {
+            entries: 3,
+            bytes: 4096,
+            limit: 8192,
+            evictions: 5,
+        },
+        flights: 2,
+        filling: 100,
+        redis: None,
+    };
+    let mut out = String::new();
+    status::render_caching(&status, &mut out);
+    for line in [
+        "weir_cache_entries 3",
+        "# UNIT weir_cache_memory_bytes bytes",
+        "weir_cache_memory_bytes 4096",
+        "weir_cache_memory_limit_bytes 8192",
+        "weir_cache_filling_bytes 100",
+        "weir_cache_flights 2",
+        "weir_cache_evictions_total 5",
+    ] {
+        assert_line(&out, line);
+    }
+    assert!(!out.contains("redis"), "there is none\n{out}");
+
+    status.redis = Some(RedisStatus {
+        up: false,
+        cores_away: 1,
+        hits: 2,
+        misses: 3,
+        banned: 4,
+        corrupt: 5,
+        timeouts: 6,
+        errors: 7,
+        writes: 8,
+        dropped: 9,
+        purges_sent: 10,
+        purges_heard: 11,
+        bans: 12,
+    });
+    out.clear();
+    status::render_caching(&status, &mut out);
+    for line in [
+        "weir_redis_up 0",
+        "weir_redis_cores_away 1",
+        r#"weir_redis_lookups_total{result="hit"} 2"#,
+        r#"weir_redis_lookups_total{result="miss"} 3"#,
+        r#"weir_redis_lookups_total{result="banned"} 4"#,
+        r#"weir_redis_lookups_total{result="corrupt"} 5"#,
+        "weir_redis_timeouts_total 6",
+        "weir_redis_errors_total 7",
+        "weir_redis_writes_total 8",
+        "weir_redis_dropped_writes_total 9",
+        "weir_redis_purges_sent_total 10",
+        "weir_redis_purges_heard_total 11",
+        "weir_redis_bans 12",
+    ] {
+        assert_line(&out, line);
+    }
 }
 
 #[test]
@@ -172,6 +269,7 @@ fn a_json_line_reads_back_as_what_was_sent() {
     let hostile = Exchange {
         user_agent: Some(b"a\" b\\\r\n\x1b[31m\xff\xc2\x9b"),
         cause: Some(Cause::ResponseIncomplete),
+        cache: Some(CacheResult::Revalidated),
         ..exchange()
     };
     line::json(&layout(), &hostile, &mut out);
@@ -183,6 +281,7 @@ fn a_json_line_reads_back_as_what_was_sent() {
     assert_eq!(v["duration"], 0.003);
     assert_eq!(v["queue_wait"], 0.002);
     assert_eq!(v["cause"], "response_incomplete");
+    assert_eq!(v["cache"], "revalidated");
     assert!(v.get("referer").is_none());
 }
 

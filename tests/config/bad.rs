@@ -73,9 +73,23 @@ fn flat_values_that_cannot_be_are_refused() {
         ("proto", r#""udp""#, "level L7"),
         ("maxWorkers", "0", "whole number from 1"),
         ("tls", "{}", "\"tls\" is not built yet"),
-        ("redis", "{}", "\"redis\" is not built yet"),
+        (
+            "caching",
+            r#""memory""#,
+            "\"memory\" is not one of none, baseline, in-memory, redis",
+        ),
+        ("caching", "true", "expected a string, found true or false"),
+        ("serializer", "1", "expected a string, found a number"),
+        ("cache-ignore", r#""POST""#, "expected an array"),
+        ("cache-ignore", r#"["PSOT"]"#, "did you mean \"POST\""),
+        ("cache-ignore", r#"["api/"]"#, "neither a method such as"),
+        ("cache-ignore", r#"["/a?b"]"#, "a path has no query"),
+        ("cache-ignore", r#"["/a/../b"]"#, "segments"),
+        ("redis", "1", "or the URL alone"),
+        ("redis", r#""localhost:6379""#, "redis://host:port"),
         ("health", "{}", "\"health\" is not built yet"),
-        ("cache", "{}", "\"cache\" is not built yet"),
+        ("cache", "true", "expected an object"),
+        ("cache", r#"{"memory": "1KiB"}"#, "not from 1048576 to"),
         ("routes", "[]", "belongs to the full form"),
         ("max_workers", "1", "did you mean \"maxWorkers\""),
         ("queue", r#"{"timeout": 5}"#, "did you mean \"5s\""),
@@ -161,6 +175,38 @@ fn route_values_that_cannot_be_are_refused() {
         (
             r#"{"respond": {}, "response_headers": {"remove": ["Transfer-Encoding"]}}"#,
             "proxy's own",
+        ),
+        (
+            r#"{"upstream": "u", "cache": {"ttl": 5}}"#,
+            "a duration needs a unit (/routes/0/cache/ttl) - did you mean \"5s\"?",
+        ),
+        (
+            r#"{"upstream": "u", "cache": {"memory": "1GiB"}}"#,
+            "unknown field \"memory\"",
+        ),
+        (
+            r#"{"upstream": "u", "cache": {"max_object": "33MiB"}}"#,
+            "a quarter of the cache's memory",
+        ),
+        (
+            r#"{"upstream": "u", "cache": {"stale_if_error": "4000d"}}"#,
+            "longer than a year",
+        ),
+        (
+            r#"{"upstream": "u", "cache": {"early_refresh": 11}}"#,
+            "not a number from 0 to 10",
+        ),
+        (
+            r#"{"upstream": "u", "cache": {"query": {}}}"#,
+            "\"without\" is missing",
+        ),
+        (
+            r#"{"upstream": "u", "cache": {"key_headers": ["a b"]}}"#,
+            "not a field name",
+        ),
+        (
+            r#"{"redirect": {"to": "/a"}, "cache": {}}"#,
+            "only a route with an \"upstream\" has responses to cache",
         ),
         (
             r#"{"upstream": "u", "request_headers": {"remove": ["Host"]}}"#,

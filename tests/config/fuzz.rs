@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{fixtures, load, read};
+use super::{environment, fixtures, load, read};
 use weirkeeper::config::expand;
 
 static FULL: LazyLock<Value> = LazyLock::new(|| parsed("configs/good/full.json"));
@@ -107,12 +107,12 @@ proptest! {
         let text = serde_json::to_string_pretty(&file).expect("JSON can be written");
         match load(&text) {
             Ok(mut config) => {
-                let once = expand("f", &text, &|_| None).expect("it loads");
+                let once = expand("f", &text, &environment).expect("it loads");
                 let mut again = load(&once).unwrap_or_else(|e| panic!("{once}\n{e}"));
                 config.warnings.clear();
                 again.warnings.clear();
                 prop_assert_eq!(format!("{:?}", config), format!("{:?}", again), "{}", text);
-                prop_assert_eq!(&once, &expand("f", &once, &|_| None).expect("it loads"));
+                prop_assert_eq!(&once, &expand("f", &once, &environment).expect("it loads"));
             }
             Err(errors) => {
                 prop_assert!(!errors.0.is_empty());

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{fixtures, good, json_files, load, read};
+use super::{environment, fixtures, good, json_files, load, read};
+use weirkeeper::cache::codec::Serializer;
 use weirkeeper::config::model::{Action, NEVER, Rewrite};
 use weirkeeper::config::{expand, footprint, load_str};
 use weirkeeper::engine::{Phase, Strategy};
@@ -44,17 +45,12 @@ fn the_first_users_file_means_what_it_meant() {
             ("localhost:8082", "localhost", 8082)
         ]
     );
-    assert_eq!(config.warnings.len(), 1);
-    assert!(
-        config.warnings[0].starts_with("config.json:1:"),
-        "{:?}",
-        config.warnings
-    );
-    assert!(
-        config.warnings[0].contains("runs uncached (/caching)"),
-        "{:?}",
-        config.warnings
-    );
+    let rules = listener.routes[0].cache.as_ref().expect("it is cached");
+    assert_eq!(rules.default_ttl, Some(Duration::from_secs(30 * 60)));
+    let redis = config.redis.as_ref().expect("there is one");
+    assert_eq!(redis.servers.to_string(), "localhost:6379");
+    assert_eq!(redis.serializer, Serializer::Binary);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
 
 #[test]
@@ -270,8 +266,8 @@ fn every_good_file_expands_to_the_same_config_and_no_further() {
     for file in files {
         let text = read(&file);
         let name = file.display().to_string();
-        let once = expand(&name, &text, &|_| None).unwrap_or_else(|e| panic!("{e}"));
-        let twice = expand(&name, &once, &|_| None).unwrap_or_else(|e| panic!("{once}\n{e}"));
+        let once = expand(&name, &text, &environment).unwrap_or_else(|e| panic!("{e}"));
+        let twice = expand(&name, &once, &environment).unwrap_or_else(|e| panic!("{once}\n{e}"));
         assert_eq!(once, twice, "{name}");
         let (mut was, mut is) = (good(&text), good(&once));
         // Warnings tell places, which change; what a flat file's own keys warn of is gone.
@@ -287,8 +283,8 @@ fn odd_strings_survive_expansion() {
         {"match": {"headers": {"x": "a $${B} $$ \" ü"}}, "respond": {"body": "\u0000 $${C:-d}\n"},
          "response_headers": {"set": {"X-Y": "$${Z}"}}}
     ]}"#;
-    let once = expand("f", text, &|_| None).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(Ok(&once), expand("f", &once, &|_| None).as_ref());
+    let once = expand("f", text, &environment).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(Ok(&once), expand("f", &once, &environment).as_ref());
     assert_eq!(
         format!("{:?}", good(text).listeners),
         format!("{:?}", good(&once).listeners)
@@ -299,15 +295,17 @@ fn odd_strings_survive_expansion() {
 fn the_footprint_counts_what_the_config_bounds_and_names_what_it_does_not() {
     let bounded = footprint(&good(FIRST_USER), 2);
     assert!(bounded.unlimited.is_empty());
-    // 10,000 clients with 48 KiB each, 5 backend connections, and what the process needs anyway.
+    // 10,000 clients with 48 KiB each, 5 backend connections, 160 MiB for the cache, and what the process needs anyway.
     assert!(
         bounded.descriptors > 10_005 && bounded.descriptors < 10_100,
         "{bounded:?}"
     );
     assert!(
-        bounded.memory > 10_000 * (48 << 10) && bounded.memory < 10_000 * (60 << 10),
+        (10_000 * (48 << 10)..10_000 * (60 << 10)).contains(&(bounded.memory - (160 << 20))),
         "{bounded:?}"
     );
+    let uncached = footprint(&good(&FIRST_USER.replace("\"redis\"", "\"none\"")), 2);
+    assert_eq!(bounded.memory - uncached.memory, 160 << 20);
     let more = footprint(&good(&FIRST_USER.replace(":3,", ":300,")), 2);
     assert_eq!(more.descriptors, bounded.descriptors + 297);
     let open = footprint(&good(&read(&fixtures("configs/good/routes.json"))), 2);

@@ -39,6 +39,12 @@ fn the_schema_and_the_reader_know_the_same_keys() {
         "",
         "/admin",
         "/access_log",
+        "/cache",
+        "/cache/query",
+        "/cache/bypass",
+        "/redis",
+        "/redis/tls",
+        "/routes/0/cache",
         "/timeouts",
         "/limits",
         "/retry",
@@ -185,6 +191,14 @@ fn every_word_that_the_schema_lists_is_read() {
         (
             "Caching",
             r#"{"port": 1, "servers": {"http://a": 1}, "caching": "WORD"}"#,
+        ),
+        (
+            "CacheQueryWord",
+            r#"{"port": 1, "servers": {"http://a": 1}, "cache": {"query": "WORD"}}"#,
+        ),
+        (
+            "CacheSerializer",
+            r#"{"port": 1, "servers": {"http://a": 1}, "caching": "redis", "redis": {"serializer": "WORD"}}"#,
         ),
         (
             "Phase",

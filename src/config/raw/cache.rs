@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{DurationOrZero, DurationText, Off, Size};
+use super::{CacheQueryWord, CacheSerializer, DurationOrZero, DurationText, Off, Size};
 
 /// The cache: its memory, and defaults for every cached route.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -28,8 +28,8 @@ pub struct RouteCache {
 /// Rules of caching.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct CacheRules {
-    /// The lifetime of responses that say nothing of their own, in whole seconds. By default they are not stored; in the flat form
-    /// "30m".
+    /// The lifetime of responses that say nothing of their own, in whole seconds. By default they are not stored; in the flat
+    /// form "30m".
     pub default_ttl: Option<DurationOrZero>,
     /// The lifetime in the place of whatever a response says, in whole seconds. What is private stays so.
     pub ttl: Option<DurationOrZero>,
@@ -78,16 +78,6 @@ pub enum CacheQuery {
     Without(CacheQueryWithout),
 }
 
-/// All of the query, or nothing.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CacheQueryWord {
-    /// All of it.
-    All,
-    /// Nothing.
-    None,
-}
-
 /// All parameters but some.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -108,6 +98,16 @@ pub struct CacheBypass {
     pub headers: Option<Vec<String>>,
     /// That carry one of these cookies.
     pub cookies: Option<Vec<String>>,
+}
+
+/// A Redis that replicas share: its URL alone, or with settings.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RedisOrUrl {
+    /// "redis://[user:password@]host[:port][/database]".
+    Url(String),
+    /// With settings.
+    Redis(Box<Redis>),
 }
 
 /// A Redis that replicas share, as the cache's second tier.
@@ -160,18 +160,4 @@ pub enum RedisTls {
 pub struct RedisCa {
     /// A file of authorities in PEM.
     pub ca: Option<String>,
-}
-
-/// The form of records.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CacheSerializer {
-    /// Binary.
-    None,
-    /// Binary.
-    Binary,
-    /// JSON.
-    Json,
-    /// Binary, compressed.
-    Lz4,
 }

@@ -102,6 +102,10 @@ leaf! {
     Proto = { "enum": ["tcp", "udp"] };
     /// The store of the flat form.
     Caching = { "enum": ["none", "baseline", "in-memory", "redis"] };
+    /// All of the query, or nothing.
+    CacheQueryWord = { "enum": ["all", "none"] };
+    /// The form of records in Redis; "none" is binary.
+    CacheSerializer = { "enum": ["none", "binary", "json", "lz4"] };
     /// What a listener serves.
     Protocol = { "enum": ["http"] };
     /// The form of an access log line.

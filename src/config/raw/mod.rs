@@ -131,7 +131,7 @@ pub struct Common {
     /// The cache's memory, and defaults for every cached route.
     pub cache: Option<Cache>,
     /// The cache's second tier.
-    pub redis: Option<Redis>,
+    pub redis: Option<RedisOrUrl>,
     /// Defaults for the timeouts of all listeners and upstreams.
     pub timeouts: Option<Timeouts>,
     /// Defaults for the limits of all listeners.

@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use crate::cache::codec::Serializer;
 use crate::cache::rules::{QueryKey, Rules};
+use crate::config::cache::MEMORY;
 use crate::config::interpolate::escape;
 use crate::config::model::{Config, Redis, RedisServers};
 use crate::config::raw;
+use crate::config::redis::REDIS_PASSWORD;
 use crate::config::units::{format_duration, format_size};
 
-pub(super) fn memory(config: &Config) -> raw::Cache {
-    raw::Cache {
+/// Where nothing is cached and nothing was said of it, there is no section: it would be warned of.
+pub(super) fn memory(config: &Config) -> Option<raw::Cache> {
+    (config.is_cached() || config.cache.memory != MEMORY).then(|| raw::Cache {
         memory: Some(format_size(config.cache.memory).into()),
         rules: raw::CacheRules::default(),
-    }
+    })
 }
 
 pub(super) fn route(rules: Option<&Rules>) -> raw::RouteCacheOrOff {
@@ -23,8 +26,8 @@ pub(super) fn route(rules: Option<&Rules>) -> raw::RouteCacheOrOff {
     let span = |d: Duration| Some(format_duration(d).into());
     let texts = |items: &mut dyn Iterator<Item = &str>| Some(items.map(escape).collect());
     let query = match &r.query {
-        QueryKey::All => raw::CacheQuery::Word(raw::CacheQueryWord::All),
-        QueryKey::None => raw::CacheQuery::Word(raw::CacheQueryWord::None),
+        QueryKey::All => raw::CacheQuery::Word("all".into()),
+        QueryKey::None => raw::CacheQuery::Word("none".into()),
         QueryKey::Without(names) => raw::CacheQuery::Without(raw::CacheQueryWithout {
             without: names.iter().map(|n| escape(n)).collect(),
         }),
@@ -52,7 +55,7 @@ pub(super) fn route(rules: Option<&Rules>) -> raw::RouteCacheOrOff {
     }))
 }
 
-/// A password is not printed: whoever runs the printed file gives it anew.
+/// A password is not printed: the file takes it from [`REDIS_PASSWORD`], and cannot be read without.
 pub(super) fn redis(r: &Redis) -> raw::Redis {
     let text = |(host, port): &(String, u16)| {
         if host.contains(':') {
@@ -89,15 +92,15 @@ pub(super) fn redis(r: &Redis) -> raw::Redis {
         password: r
             .password
             .as_ref()
-            .map(|_| "${WEIR_REDIS_PASSWORD:-}".into()),
+            .map(|_| format!("${{{REDIS_PASSWORD}}}")),
         database: Some(r.database),
         prefix: Some(escape(&r.prefix)),
         timeout: Some(format_duration(r.timeout).into()),
         max_value: Some(format_size(r.max_value).into()),
         serializer: Some(match r.serializer {
-            Serializer::Binary => raw::CacheSerializer::Binary,
-            Serializer::Json => raw::CacheSerializer::Json,
-            Serializer::Lz4 => raw::CacheSerializer::Lz4,
+            Serializer::Binary => "binary".into(),
+            Serializer::Json => "json".into(),
+            Serializer::Lz4 => "lz4".into(),
         }),
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod fill;
 mod filler;
+pub mod operate;
 mod serve;
 mod tier;
 mod walk;
@@ -28,6 +29,7 @@ use crate::cache::rules::Rules;
 use crate::cache::store::Store;
 use crate::cache::stored::{Body, Entry, Stored};
 use crate::cache::{key, policy};
+use crate::config::FILLING_SHARE;
 use crate::config::model::{Action, Config};
 use crate::env::{Clock, Env};
 use crate::message::target::Target;
@@ -36,9 +38,6 @@ use crate::time::Wall;
 
 /// Uncacheable keys that are remembered at once.
 const REMEMBERED: usize = 16_384;
-
-/// The share of the memory that bodies on their way in may take beside it.
-const FILLING_SHARE: u64 = 4;
 
 /// What all cores share of the cache.
 pub struct Caching {
@@ -155,6 +154,11 @@ impl Caching {
             Selection::Tag(_) | Selection::All => self.taint(|_| true),
         }
         self.store.purge(purge) as u64
+    }
+
+    /// Bytes of bodies that are on their way in.
+    fn filling(&self) -> u64 {
+        self.filling.load(Ordering::Relaxed)
     }
 
     fn may_hold(&self, more: u64) -> bool {
@@ -413,8 +417,8 @@ pub fn invalidate<E: Env>(
                 soft: false,
             };
             // Ruled out there before it is gone here, or it could come back from there in between.
-            if let Some(tier) = conn.core.tier() {
-                tier.purge(&purge);
+            if let Some(shared) = &conn.core.proxy.redis {
+                shared.purge(&purge);
             }
             caching.taint(|k| key::url(k) == url.as_bytes());
             // One key tells all there is, unless fields or proxies in front divide the URL further.

@@ -30,8 +30,6 @@ use ::redis::{RedisError, Value, cmd};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-pub use self::stats::Stats;
-
 use self::breaker::Breaker;
 use self::connect::{Driver, Failure, Link};
 use self::queue::{Op, Queue};
@@ -43,6 +41,7 @@ use crate::cache::stored::Entry;
 use crate::config::model;
 use crate::env::{Clock, Env, Task};
 use crate::rng::Rng;
+use crate::telemetry::RedisStatus;
 use crate::time::Tick;
 
 /// KEYS\[1\] is deleted if it is ARGV\[1\]: whoever holds a lease gives it back, and nobody else's.
@@ -101,12 +100,25 @@ impl Shared {
     }
 
     /// The counters, and how it is.
-    pub fn stats(&self) -> Stats {
-        Stats {
+    pub fn status(&self) -> RedisStatus {
+        let cores_away = self.away.load(Ordering::Relaxed) as u64;
+        RedisStatus {
+            up: cores_away == 0 && self.is_following(),
+            cores_away,
             bans: self.bans().len() as u64,
-            cores_away: self.away.load(Ordering::Relaxed) as u64,
-            following: self.is_following(),
             ..self.counts.read()
+        }
+    }
+
+    /// Has every replica forget what `purge` selects, and every record that it selects be ruled out. It holds for this one's
+    /// looks from here on; memory is the caller's to purge, and afterwards, or what is being read from Redis gets past both.
+    pub fn purge(&self, purge: &Purge) -> Published {
+        self.bans().begin(purge);
+        self.publish.notify_one();
+        if self.away.load(Ordering::Relaxed) == 0 && self.is_following() {
+            Published::Sent
+        } else {
+            Published::Queued
         }
     }
 
@@ -311,19 +323,6 @@ impl<E: Env> Tier<E> {
     pub fn remove(&self, key: &[u8]) {
         let name = self.entry_name(key);
         self.enqueue(Op::Delete { name });
-    }
-
-    /// Has every replica forget what `purge` selects, and every record that it selects be ruled out. It holds for this one's
-    /// looks from here on; memory is the caller's to purge, afterwards.
-    pub fn purge(&self, purge: &Purge) -> Published {
-        self.shared.bans().begin(purge);
-        self.shared.publish.notify_one();
-        // The core that publishes has its own connection, and all have the same server.
-        if self.is_up() {
-            Published::Sent
-        } else {
-            Published::Queued
-        }
     }
 
     /// Asks for the right to fetch `key`, for at most `limit`, and does so within `patience`.

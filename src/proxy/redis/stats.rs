@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::telemetry::RedisStatus;
+
 /// A counter that only grows.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -31,40 +33,10 @@ pub struct Counts {
     pub purges_heard: Count,
 }
 
-/// What the second tier did since the start, and how it is now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Looks that found a record of use.
-    pub hits: u64,
-    /// Looks that found none.
-    pub misses: u64,
-    /// Records that a purge had made useless.
-    pub banned: u64,
-    /// Records that could not be read: cut, changed, of another key or version, too large.
-    pub corrupt: u64,
-    /// Commands that were not answered in time.
-    pub timeouts: u64,
-    /// Commands that were answered with an error, and connections that were lost or could not be made.
-    pub errors: u64,
-    /// Records and removals that were acknowledged.
-    pub writes: u64,
-    /// Records and removals that were given up: too many at once, or Redis was away.
-    pub dropped: u64,
-    /// Purges of ours that were published.
-    pub purges_sent: u64,
-    /// Purges that came from the stream, our own included.
-    pub purges_heard: u64,
-    /// Purges that are remembered for what lies in Redis.
-    pub bans: u64,
-    /// Cores that do without Redis at the moment.
-    pub cores_away: u64,
-    /// What lies in Redis may be used: the log of purges is being followed.
-    pub following: bool,
-}
-
 impl Counts {
-    pub fn read(&self) -> Stats {
-        Stats {
+    /// The counters. How it is now is not for them to say.
+    pub fn read(&self) -> RedisStatus {
+        RedisStatus {
             hits: self.hits.get(),
             misses: self.misses.get(),
             banned: self.banned.get(),
@@ -75,7 +47,7 @@ impl Counts {
             dropped: self.dropped.get(),
             purges_sent: self.purges_sent.get(),
             purges_heard: self.purges_heard.get(),
-            ..Stats::default()
+            ..RedisStatus::default()
         }
     }
 }
