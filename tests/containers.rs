@@ -55,8 +55,9 @@ fn what_one_proxy_has_fetched_is_a_hit_at_the_other() {
 }
 
 #[test]
-fn what_one_proxy_invalidates_is_gone_at_the_other() {
-    let Some(scene) = Scene::set("what_one_proxy_invalidates_is_gone_at_the_other") else {
+fn what_one_proxy_invalidates_or_purges_is_gone_at_the_other() {
+    let name = "what_one_proxy_invalidates_or_purges_is_gone_at_the_other";
+    let Some(scene) = Scene::set(name) else {
         return;
     };
     let [a, b] = scene.ports();
@@ -64,18 +65,32 @@ fn what_one_proxy_invalidates_is_gone_at_the_other() {
         let answer = Client::connect(port).ask(get(target));
         answer.expect("it is answered")
     };
-    for round in 0..3 {
-        let target = format!("/changed/{round}");
+    let gone = |target: &str, forget: &dyn Fn()| {
         eventually("both have it in memory", || {
-            let [one, other] = [ask(a, &target), ask(b, &target)];
-            said(&one).contains("hit") && said(&other).contains("hit")
+            let both = [ask(a, target), ask(b, target)];
+            both.iter().all(|r| said(r).starts_with("weir; hit"))
         });
-        let old = [ask(a, &target).text(), ask(b, &target).text()];
-        let changed = Client::connect(a).ask(post(&target, "new"));
-        assert_eq!(changed.map(|r| r.status), Ok(200));
-        assert!(!old.contains(&ask(a, &target).text()), "here at once");
-        eventually("there soon", || !old.contains(&ask(b, &target).text()));
+        let old = [ask(a, target).text(), ask(b, target).text()];
+        forget();
+        assert!(
+            !old.contains(&ask(a, target).text()),
+            "{target}: here at once"
+        );
+        eventually("there soon", || !old.contains(&ask(b, target).text()));
+    };
+    for target in ["/changed/1", "/changed/2?a=b"] {
+        gone(target, &|| {
+            let changed = Client::connect(a).ask(post(target, "new"));
+            assert_eq!(changed.map(|r| r.status), Ok(200));
+        });
     }
+    gone("/purged/1", &|| {
+        scene.purge("url=http://test.example/purged/1")
+    });
+    gone("/purged/2", &|| {
+        scene.purge("prefix=http://test.example/purged/")
+    });
+    gone("/purged/3", &|| scene.purge("all"));
 }
 
 #[test]

@@ -9,10 +9,11 @@ use testcontainers::runners::SyncRunner;
 use testcontainers::{Container, ContainerRequest, GenericImage, ImageExt};
 
 use super::image::{Image, docker, has_engine};
-use crate::support::client::Response;
+use crate::support::client::{Response, once};
 use crate::support::{PATIENCE, eventually};
 
 const WEB: u16 = 8080;
+const ADMIN: u16 = 9901;
 const REDIS: u16 = 6379;
 
 /// Containers, then the images that they were made of: dropped in this order, also when a test panics. The network goes with the
@@ -58,6 +59,7 @@ impl Scene {
                 "upstreams": {{"app": {{"backends": ["http://{}:{WEB}", "http://{}:{WEB}"]}}}},
                 "cache": {{"default_ttl": "30m"}},
                 "redis": {{"url": "redis://{}:{REDIS}"}},
+                "admin": {{"bind": "0.0.0.0:{ADMIN}"}},
                 "access_log": false}}"#,
             name("echo-1"),
             name("echo-2"),
@@ -65,6 +67,7 @@ impl Scene {
         );
         let proxies = ["proxy-1", "proxy-2"].map(|role| {
             let image = weir.generic().with_exposed_port(WEB.tcp());
+            let image = image.with_exposed_port(ADMIN.tcp());
             let image = image.with_wait_for(WaitFor::message_on_stderr("listening on"));
             let request = image
                 .with_cmd(["weir", "run", "-c", "/weir.json"])
@@ -82,6 +85,16 @@ impl Scene {
     /// Where the two proxies are reached from outside.
     pub(super) fn ports(&self) -> [u16; 2] {
         self.proxies.each_ref().map(|proxy| port(proxy, WEB))
+    }
+
+    /// An order to the first proxy's admin port, as `weir purge` gives it; all of it must have succeeded.
+    pub(super) fn purge(&self, query: &str) {
+        let port = port(&self.proxies[0], ADMIN);
+        let order = format!(
+            "POST /cache/purge?{query} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\n\r\n"
+        );
+        let answer = once(port, order);
+        assert_eq!(answer.status, 200, "{answer:?}");
     }
 
     /// How many keys lie in Redis.
