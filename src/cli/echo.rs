@@ -92,8 +92,8 @@ fn headers(given: Vec<(HeaderName, HeaderValue)>) -> HeaderMap {
 }
 
 impl Dummy {
-    /// Binds `port` (0 is any free one) on both loopback addresses, or on all, and serves there in tasks of its own. Also returns the
-    /// places as text.
+    /// Binds `port` (0 is any free one) on both loopback addresses, or on all, and serves there in tasks of its own. Also returns
+    /// the places as text.
     pub(super) fn start(
         env: &TokioEnv,
         port: u16,
