@@ -5,6 +5,7 @@ mod caching;
 mod cli;
 mod codec;
 mod config;
+mod containers;
 mod engine;
 mod loopback;
 mod redis;

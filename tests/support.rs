@@ -17,6 +17,7 @@ pub(crate) mod wire;
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test calls it hung. Far beyond what a loaded machine needs; never a claim on speed.
@@ -29,6 +30,15 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "never came true: {what}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Sets a flag when dropped, also by a panic: whoever runs until it is set does not outlive a test that has failed.
+pub(crate) struct SetOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

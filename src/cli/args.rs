@@ -68,6 +68,9 @@ pub(super) struct EchoArgs {
     /// Ports on 127.0.0.1 and ::1; 0 is any free one
     #[arg(required = true, value_name = "PORT")]
     pub(super) ports: Vec<u16>,
+    /// Listen on every IPv4 address of the machine instead, as in a container
+    #[arg(long)]
+    pub(super) public: bool,
     /// How long each answer takes: fixed, or exponentially distributed
     #[arg(long, value_name = "20ms|exp:20ms", default_value = "0", value_parser = parse_delay)]
     pub(super) delay: Delay,

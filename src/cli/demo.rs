@@ -41,6 +41,7 @@ pub(super) fn run(args: &DemoArgs) -> io::Result<u8> {
                 fail_rate: 0.0,
                 headers: HeaderMap::new(),
                 max_in_flight: u64::MAX,
+                public: false,
             };
             dummies.push(Dummy::start(&env, 0, behaviour)?.0);
         }

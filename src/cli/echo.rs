@@ -36,6 +36,8 @@ pub(super) struct Behaviour {
     /// Fields of every answer, in the place of its own.
     pub(super) headers: HeaderMap,
     pub(super) max_in_flight: u64,
+    /// On every IPv4 address, not on loopback alone.
+    pub(super) public: bool,
 }
 
 /// One port.
@@ -59,6 +61,7 @@ pub(super) fn run(args: EchoArgs) -> io::Result<u8> {
         fail_rate: args.fail_rate,
         headers: headers(args.headers),
         max_in_flight: args.max_in_flight.unwrap_or(u64::MAX),
+        public: args.public,
     };
     runtime()?.block_on(async {
         let env = TokioEnv::new()?;
@@ -89,14 +92,20 @@ fn headers(given: Vec<(HeaderName, HeaderValue)>) -> HeaderMap {
 }
 
 impl Dummy {
-    /// Binds `port` (0 is any free one) on both loopback addresses and serves there in tasks of its own. Also returns the
-    /// places as text.
+    /// Binds `port` (0 is any free one) on both loopback addresses, or on all, and serves there in tasks of its own. Also returns
+    /// the places as text.
     pub(super) fn start(
         env: &TokioEnv,
         port: u16,
         behaviour: Behaviour,
     ) -> io::Result<(Arc<Self>, String)> {
-        let (port, listeners) = bind(env, port)?;
+        let (port, listeners) = match behaviour.public {
+            false => bind(env, port)?,
+            true => {
+                let listener = listen(env, (Ipv4Addr::UNSPECIFIED, port).into())?;
+                (listener.local_addr()?.port(), vec![listener])
+            }
+        };
         let dummy = Arc::new(Dummy {
             port,
             behaviour,

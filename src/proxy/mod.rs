@@ -41,7 +41,6 @@ use self::caching::Caching;
 use self::connect::Backend;
 use self::gate::Gate;
 use self::redis::Shared;
-use crate::cache::purge::Purge;
 use crate::config::model::{self, Config};
 use crate::engine::BackendId;
 use crate::engine::trace::Event;

@@ -6,6 +6,7 @@ mod bodies;
 mod differential;
 mod flights;
 mod hostile;
+mod leaving;
 mod outdated;
 mod ranges;
 mod stale;

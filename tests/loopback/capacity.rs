@@ -54,7 +54,7 @@ fn the_flat_file_fills_three_and_two_places_and_no_more() {
         Backend::start(|conn| {
             while conn.request().is_some() {
                 std::thread::sleep(Duration::from_millis(2));
-                conn.reply(reply(200, "", "ok"));
+                conn.reply(reply(200, "Cache-Control: no-store\r\n", "ok"));
             }
         })
     };

@@ -14,7 +14,6 @@ use super::fill::{Answer, Fill, Kept, Landing, Room};
 use super::turn::{self, Turn};
 use super::{Caching, Held, Place, tier};
 use crate::cache::bans::Seen;
-use crate::cache::key;
 use crate::cache::life::Life;
 use crate::cache::policy::{self, Times, Wants};
 use crate::cache::rules::Rules;
