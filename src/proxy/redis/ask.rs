@@ -81,9 +81,12 @@ impl<E: Env> Tier<E> {
             }
             Some(Err(error)) => {
                 counts.errors.add(1);
-                if error.code() == Some("WRONGTYPE") {
+                match error.code() {
                     // Nothing is wrong with the server.
-                    return Err(Unanswered::Unfit);
+                    Some("WRONGTYPE") => return Err(Unanswered::Unfit),
+                    // It takes nothing more, and can be read as before.
+                    Some("OOM") => return Err(Unanswered::Away),
+                    _ => {}
                 }
                 let unfit = error.is_io_error() && !error.is_connection_dropped();
                 self.troubled(number, &error);
