@@ -81,12 +81,9 @@ impl<E: Env> Tier<E> {
             }
             Some(Err(error)) => {
                 counts.errors.add(1);
-                match error.code() {
+                if error.code() == Some("WRONGTYPE") {
                     // Nothing is wrong with the server.
-                    Some("WRONGTYPE") => return Err(Unanswered::Unfit),
-                    // It takes nothing more, and can be read as before.
-                    Some("OOM") => return Err(Unanswered::Away),
-                    _ => {}
+                    return Err(Unanswered::Unfit);
                 }
                 let unfit = error.is_io_error() && !error.is_connection_dropped();
                 self.troubled(number, &error);
