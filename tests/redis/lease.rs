@@ -60,7 +60,10 @@ fn text(mut client: Client) -> String {
 }
 
 #[track_caller]
-fn leased(redis: &Redis) {
+fn leased(redis: &Redis, backend: &Backend) {
+    eventually("the backend was asked", || {
+        backend.log().count("GET /slow ") == 1
+    });
     eventually("somebody has the lease", || {
         redis.ask(&["KEYS", "*:l"]) != Said::List(Vec::new())
     });
@@ -75,7 +78,7 @@ fn a_hundred_cold_requests_through_two_proxies_are_one_fetch() {
     let (backend, gate) = gated(FRESH);
     let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
     let first = asking(&one);
-    leased(&redis);
+    leased(&redis, &backend);
     let rest: Vec<Client> = (0..99)
         .map(|n| asking(if n % 2 == 0 { &other } else { &one }))
         .collect();
@@ -105,7 +108,7 @@ fn variants_that_others_wait_for_are_found_under_their_own_key() {
     let (backend, gate) = gated("Cache-Control: max-age=60\r\nVary: X-A\r\n");
     let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
     let first = asking(&one);
-    leased(&redis);
+    leased(&redis, &backend);
     let second = asking(&other);
     gate.open();
     assert_eq!([text(first), text(second)], ["0", "0"]);
@@ -120,7 +123,7 @@ fn one_that_is_killed_while_it_fetches_hands_over() {
     let (backend, gate) = gated(FRESH);
     let (mut one, other) = (joined(&backend, &redis), joined(&backend, &redis));
     let _first = asking(&one);
-    leased(&redis);
+    leased(&redis, &backend);
     let second = asking(&other);
     one.signal("KILL");
     one.wait();
@@ -179,7 +182,7 @@ fn whoever_waits_goes_on_when_redis_is_killed() {
     let (backend, gate) = gated(FRESH);
     let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
     let first = asking(&one);
-    leased(&redis);
+    leased(&redis, &backend);
     let second = asking(&other);
     redis.kill();
     // The first is still at the gate.

@@ -1,9 +1,10 @@
 //! The cache's second tier: a Redis that replicas share, and that may be slow, wrong or away at any time without a request
 //! failing for it. One [`Tier`] a core, and what they share of it in [`Shared`].
 //!
-//! What is asked of the server: HELLO, AUTH, SELECT, PING; GET, MGET, SET with NX and PX, DEL; EVAL of the two scripts below;
+//! What is asked of the server: AUTH, SELECT, PING; GET, MGET, SET with NX and PX, DEL; EVAL of the two scripts below;
 //! XADD with MAXLEN, XREAD with COUNT and BLOCK, XRANGE and XREVRANGE with COUNT. Of sentinels: SENTINEL
-//! get-master-addr-by-name, and of the master they name: ROLE. A cluster's client asks for CLUSTER SLOTS as well.
+//! get-master-addr-by-name, and of the master they name: ROLE. A cluster's client also asks for CLUSTER SLOTS and CLIENT
+//! SETINFO.
 //!
 //! Under a key lie its record (`:e`) and its lease (`:l`). A lease lasts for two seconds and is prolonged while its fetch
 //! runs, so that one whose holder died is soon free. Purges go through one stream, in whose order records and purges meet
