@@ -312,8 +312,8 @@ impl<E: Env> InFlight<E> {
         });
         let shareable = !partial && kept.as_ref().is_some_and(|k| self.is_shareable(&k.life));
         if !shareable {
-            // A backend in trouble is no reason to send it more at once.
-            if !failed {
+            // A backend in trouble is no reason to send it more at once, and a part says nothing of the whole.
+            if !failed && !partial {
                 self.remember();
             }
             self.leave();
