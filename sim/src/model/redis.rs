@@ -268,15 +268,18 @@ fn twisted(state: &mut State, key: &[u8], mut bytes: Vec<u8>) -> Vec<u8> {
     let rng = &mut state.rng;
     let below = |rng: &mut Rng, n: usize| usize::try_from(rng.below(n.max(1) as u64)).unwrap_or(0);
     match rng.below(8) {
-        0 | 1 => bytes.truncate(below(rng, bytes.len())),
-        2..=4 if !bytes.is_empty() => {
+        0 => bytes.truncate(below(rng, bytes.len())),
+        1 | 2 if !bytes.is_empty() => {
             let at = below(rng, bytes.len());
             bytes[at] ^= 1 << rng.below(8);
         }
         // The byte behind the mark of a record is its version.
-        5 if bytes.len() > 1 => bytes[1] += 1,
-        6 => bytes.resize(HUGE, b'W'),
-        _ => return state.data.another(key).unwrap_or_default().to_vec(),
+        3 if bytes.len() > 1 => bytes[1] += 1,
+        4 => bytes.resize(HUGE, b'W'),
+        _ => {
+            let which = below(rng, 16);
+            return state.data.another(key, which).unwrap_or_default().to_vec();
+        }
     }
     bytes
 }

@@ -165,7 +165,12 @@ pub fn swarm_redis(seed: u64, count: u64, span: Duration) -> Vec<Fault> {
         let mut rng = root.stream("redis fault", index);
         let kind = enabled[pick(&mut rng, enabled.len())];
         let at = rng.below(millis);
-        let lasts = [50, 500, 3000][pick(&mut rng, 3)];
+        // What lies is seldom asked: it must do so for longer.
+        let lasts = match kind {
+            FaultKind::RedisLies => [500, 3000, 8000],
+            _ => [50, 500, 3000],
+        };
+        let lasts = lasts[pick(&mut rng, 3)];
         Fault {
             kind,
             backend: String::new(),

@@ -74,11 +74,13 @@ impl Data {
     }
 
     /// Some value that lies under another key of the same kind, for those who lie.
-    pub fn another(&self, key: &[u8]) -> Option<&[u8]> {
+    pub fn another(&self, key: &[u8], which: usize) -> Option<&[u8]> {
         let kind = &key[key.len().saturating_sub(2)..];
-        let mut others = self.values.iter();
-        let other = others.find(|(k, _)| k.as_slice() != key && k.ends_with(kind));
-        other.map(|(_, value)| value.bytes.as_slice())
+        let others = self.values.iter();
+        let others = others.filter(|(k, _)| k.as_slice() != key && k.ends_with(kind));
+        let values = others.map(|(_, value)| value.bytes.as_slice());
+        let mut some: Vec<&[u8]> = values.take(which + 1).collect();
+        some.pop()
     }
 
     fn get(&self, now: Tick, key: &[u8]) -> Option<Vec<u8>> {

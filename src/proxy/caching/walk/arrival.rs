@@ -59,8 +59,9 @@ impl<E: Env> Arrival<'_, '_, E> {
                 shared,
             } => {
                 note(&facts);
-                let usable = || self.is_variant(&stored, reader.fill()) && self.may_use(&stored);
-                if !self.leads && !(shared && usable()) {
+                let same = || self.is_variant(&stored, reader.fill());
+                let usable = self.leads || (shared && same() && self.may_use(&stored));
+                if !usable {
                     return Ok(Step::Again);
                 }
                 let ttl = stored.life.ttl(self.visit.now());
