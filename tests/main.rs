@@ -1,6 +1,7 @@
 //! Everything but the simulations: one binary, so that it links once.
 
 mod abuse;
+mod caching;
 mod cli;
 mod codec;
 mod config;

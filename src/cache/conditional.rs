@@ -1,10 +1,10 @@
-//! Conditions of a GET or HEAD, answered from a stored 200 (RFC 9110 section 13, RFC 9111 section 4.3.2).
+//! Conditions of a GET or HEAD, answered from a stored 200 (RFC 9110 section 13, RFC 9111 section 4.3.2). Absent: If-Match and
+//! If-Unmodified-Since, which are the origin's to evaluate.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
-use super::policy::{opaque, parse_date};
+use super::date;
 use super::stored::Stored;
-use crate::message::fields;
 
 /// What a request's conditions come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,54 +13,66 @@ pub enum Answer {
     Whole,
     /// 304: the client has it.
     NotModified,
-    /// 412: it is not what the client supposed.
-    PreconditionFailed,
 }
 
 /// Evaluates them in the order of RFC 9110 section 13.2.2.
 pub fn evaluate(request: &HeaderMap, stored: &Stored) -> Answer {
-    let etag = stored.head.get("etag");
-    let modified = || {
-        let text = std::str::from_utf8(stored.head.get("last-modified")?).ok()?;
-        parse_date(text)
+    let unchanged = if request.contains_key(header::IF_NONE_MATCH) {
+        names_stored(request, stored.head.get("etag"))
+    } else {
+        is_unmodified(request, stored).unwrap_or(false)
     };
-    let since = |name| {
-        let mut lines = request.get_all(name).iter();
-        // A condition that is no date, or more than one, is none.
-        match (lines.next(), lines.next()) {
-            (Some(line), None) => parse_date(line.to_str().ok()?),
-            _ => None,
-        }
-    };
-    if request.contains_key(header::IF_MATCH) {
-        if !names(request, header::IF_MATCH, |tag| is_same_strong(tag, etag)) {
-            return Answer::PreconditionFailed;
-        }
-    } else if let (Some(limit), Some(modified)) = (since(header::IF_UNMODIFIED_SINCE), modified())
-        && modified > limit
-    {
-        return Answer::PreconditionFailed;
-    }
-    if request.contains_key(header::IF_NONE_MATCH) {
-        let weakly = |tag: &[u8]| etag.is_some_and(|etag| opaque(etag) == opaque(tag));
-        return match names(request, header::IF_NONE_MATCH, weakly) {
-            true => Answer::NotModified,
-            false => Answer::Whole,
-        };
-    }
-    match (since(header::IF_MODIFIED_SINCE), modified()) {
-        (Some(limit), Some(modified)) if modified <= limit => Answer::NotModified,
-        _ => Answer::Whole,
+    match unchanged {
+        true => Answer::NotModified,
+        false => Answer::Whole,
     }
 }
 
-/// Does a list of entity tags name one that `is` takes, or everything?
-fn names(request: &HeaderMap, field: header::HeaderName, is: impl Fn(&[u8]) -> bool) -> bool {
-    let lines = request.get_all(field);
-    let mut tags = lines
-        .iter()
-        .flat_map(|line| fields::list_items(line.as_bytes()));
-    tags.any(|tag| tag == b"*" || is(tag))
+/// Is If-Modified-Since no earlier than the last change? Where a response does not say when that was, Date stands in for it
+/// (RFC 9111 section 4.3.2). `None` where there is no such condition, or none that can be read.
+fn is_unmodified(request: &HeaderMap, stored: &Stored) -> Option<bool> {
+    let mut lines = request.get_all(header::IF_MODIFIED_SINCE).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return None;
+    };
+    let head = &stored.head;
+    let now = stored.life.received;
+    let limit = date::parse(line.as_bytes(), now)?;
+    let changed = head.get("last-modified").or_else(|| head.get("date"))?;
+    Some(date::parse(changed, now)? <= limit)
+}
+
+/// Does If-None-Match name the stored tag, by the weak comparison (RFC 9110 section 8.8.3.2), or anything?
+fn names_stored(request: &HeaderMap, etag: Option<&[u8]>) -> bool {
+    let lines = request.get_all(header::IF_NONE_MATCH);
+    let mut tags = lines.iter().map(HeaderValue::as_bytes).flat_map(tags);
+    tags.any(|tag| tag == b"*" || etag.is_some_and(|etag| opaque(etag) == opaque(tag)))
+}
+
+/// The entity tags of a list. They are no quoted strings: a backslash in them is a character like any other.
+fn tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = list;
+    std::iter::from_fn(move || {
+        while let [b',' | b' ' | b'\t', tail @ ..] = rest {
+            rest = tail;
+        }
+        let begin = if rest.starts_with(b"W/") { 2 } else { 0 };
+        let end = match rest.get(begin..) {
+            Some([b'"', inside @ ..]) => inside
+                .iter()
+                .position(|b| *b == b'"')
+                .map_or(rest.len(), |at| begin + at + 2),
+            _ => rest.iter().position(|b| *b == b',').unwrap_or(rest.len()),
+        };
+        let (tag, tail) = rest.split_at(end);
+        rest = tail;
+        (!tag.is_empty()).then(|| tag.trim_ascii_end())
+    })
+}
+
+/// An entity tag without the mark of weakness.
+pub(super) fn opaque(etag: &[u8]) -> &[u8] {
+    etag.strip_prefix(b"W/").unwrap_or(etag)
 }
 
 /// The strong comparison (RFC 9110 section 8.8.3.2).

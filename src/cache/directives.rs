@@ -4,10 +4,30 @@
 //! from a directive (`policy`).
 
 use http::{HeaderMap, HeaderName, header};
-use sfv::{BareItem, Dictionary, ListEntry, Parser};
+use sfv::{BareItem, Dictionary, ListEntry, Parser, Version};
 
 /// The largest delta-seconds that is told from infinity (RFC 9111 section 1.2.2).
 pub const FOREVER: u32 = 1 << 31;
+
+/// Fields that one response may have left out of what is stored. Who names more means all of it.
+const MOST_FIELDS: usize = 32;
+
+/// Fields without which a stored response would be another one when it is judged, validated or read again, and what is no field.
+const DEPENDED_ON: [&str; 13] = [
+    "*",
+    "age",
+    "cache-control",
+    "cdn-cache-control",
+    "content-encoding",
+    "content-range",
+    "content-type",
+    "date",
+    "etag",
+    "expires",
+    "last-modified",
+    "vary",
+    "weirkeeper-cache-control",
+];
 
 /// Fields that speak to this cache before Cache-Control does, the most specific first (RFC 9213 section 2.2).
 static TARGETED: [HeaderName; 2] = [
@@ -31,7 +51,12 @@ impl Scope {
     fn and(&mut self, other: Scope) {
         match (&mut *self, other) {
             (_, Scope::None) | (Scope::All, _) => {}
-            (Scope::Fields(names), Scope::Fields(more)) => names.extend(more),
+            (Scope::Fields(names), Scope::Fields(more))
+                if names.len() + more.len() <= MOST_FIELDS =>
+            {
+                names.extend(more);
+            }
+            (slot @ Scope::Fields(_), _) => *slot = Scope::All,
             (slot, other) => *slot = other,
         }
     }
@@ -50,8 +75,11 @@ pub struct ResponseDirectives {
     pub private: Scope,
     /// Not to be stored.
     pub no_store: bool,
-    /// For everybody, also where a request was authorized.
+    /// For everybody: freshness may be guessed.
     pub public: bool,
+    /// May be shared though the request was authorized (RFC 9111 section 3.5): public, must-revalidate or s-maxage, as the
+    /// grammar has them.
+    pub lifts_authorization: bool,
     /// Never stale.
     pub must_revalidate: bool,
     /// Never stale, for shared caches.
@@ -74,8 +102,8 @@ impl ResponseDirectives {
             .find_map(|name| Self::targeted(headers, name))
             .unwrap_or_else(|| {
                 let mut directives = Self::default();
-                each(headers, &header::CACHE_CONTROL, |name, value| {
-                    directives.take(&name, value);
+                each(headers, &header::CACHE_CONTROL, |name, argument| {
+                    directives.take(name, argument);
                 });
                 directives
             })
@@ -92,7 +120,8 @@ impl ResponseDirectives {
             }
             joined.extend_from_slice(line.as_bytes());
         }
-        let dictionary: Dictionary = Parser::new(&joined).parse().ok()?;
+        let parser = Parser::new(&joined).with_version(Version::Rfc8941);
+        let dictionary: Dictionary = parser.parse().ok()?;
         if dictionary.is_empty() {
             return None;
         }
@@ -101,55 +130,72 @@ impl ResponseDirectives {
             ..Self::default()
         };
         for (key, entry) in &dictionary {
-            let ListEntry::Item(item) = entry else {
-                // An inner list has no meaning for any directive; for these two it is safer to heed them.
-                directives.take(key.as_str(), None);
-                continue;
-            };
-            match &item.bare_item {
-                BareItem::Boolean(true) => directives.take(key.as_str(), None),
-                // `?0` unsays a directive.
-                BareItem::Boolean(false) => {}
-                BareItem::Integer(n) => {
-                    let text = i64::from(*n).to_string();
-                    directives.take(key.as_str(), Some(text.as_bytes()));
+            let name = key.as_str();
+            let item = match entry {
+                ListEntry::Item(item) => &item.bare_item,
+                ListEntry::InnerList(_) => {
+                    directives.take(name, Argument::Junk);
+                    continue;
                 }
-                BareItem::String(s) => directives.take_fields(key.as_str(), s.as_str().as_bytes()),
-                BareItem::Token(t) => directives.take_fields(key.as_str(), t.as_str().as_bytes()),
-                _ => directives.take(key.as_str(), None),
+            };
+            let is_list = matches!(name, "no-cache" | "private");
+            match item {
+                BareItem::Boolean(true) => directives.take(name, Argument::Absent),
+                // `?0` unsays a directive; a lifetime has no such value.
+                BareItem::Boolean(false) if !is_lifetime(name) => {}
+                BareItem::Integer(n) => {
+                    let digits = i64::from(*n).to_string();
+                    directives.take(name, Argument::Token(digits.as_bytes()));
+                }
+                BareItem::String(text) if is_list => {
+                    directives.take(name, Argument::Quoted(text.as_str().as_bytes()));
+                }
+                _ => directives.take(name, Argument::Junk),
             }
         }
         Some(directives)
     }
 
-    /// A string is a list of fields; a number in quotes is no number in a structured field.
-    fn take_fields(&mut self, name: &str, value: &[u8]) {
-        if matches!(name, "no-cache" | "private") {
-            self.take(name, Some(value));
-        }
-    }
-
-    fn take(&mut self, name: &str, value: Option<&[u8]>) {
+    /// What forbids is heeded with any argument, what permits only with its own.
+    fn take(&mut self, name: &str, argument: Argument<'_>) {
+        let read = argument.seconds();
         let least = |slot: &mut Option<u32>| {
             // A lifetime that cannot be read is no lifetime (RFC 9111 section 4.2.1 encourages to call it stale).
-            let seconds = value.and_then(seconds).unwrap_or(0);
+            let seconds = read.unwrap_or(0);
             *slot = Some(slot.map_or(seconds, |other| other.min(seconds)));
         };
+        let is_bare = argument == Argument::Absent;
         match name {
             "max-age" => least(&mut self.max_age),
-            "s-maxage" => least(&mut self.s_maxage),
+            "s-maxage" => {
+                least(&mut self.s_maxage);
+                self.lifts_authorization |= read.is_some();
+            }
             "stale-while-revalidate" => least(&mut self.stale_while_revalidate),
             "stale-if-error" => least(&mut self.stale_if_error),
-            "no-cache" => self.no_cache.and(scope(value)),
-            "private" => self.private.and(scope(value)),
+            "no-cache" => self.no_cache.and(argument.scope()),
+            "private" => self.private.and(argument.scope()),
             "no-store" => self.no_store = true,
-            "public" => self.public = true,
-            "must-revalidate" => self.must_revalidate = true,
+            "must-revalidate" => {
+                self.must_revalidate = true;
+                self.lifts_authorization |= is_bare;
+            }
             "proxy-revalidate" => self.proxy_revalidate = true,
-            "must-understand" => self.must_understand = true,
+            "public" if is_bare => {
+                self.public = true;
+                self.lifts_authorization = true;
+            }
+            "must-understand" => self.must_understand |= is_bare,
             _ => {}
         }
     }
+}
+
+fn is_lifetime(name: &str) -> bool {
+    matches!(
+        name,
+        "max-age" | "s-maxage" | "stale-while-revalidate" | "stale-if-error"
+    )
 }
 
 /// What a request's directives say (RFC 9111 section 5.2.1).
@@ -181,12 +227,12 @@ impl RequestDirectives {
             });
             return d;
         }
-        each(headers, &header::CACHE_CONTROL, |name, value| {
-            let number = value.and_then(seconds);
+        each(headers, &header::CACHE_CONTROL, |name, argument| {
+            let number = argument.seconds();
             let least = |slot: &mut Option<u32>, n: u32| {
                 *slot = Some(slot.map_or(n, |other| other.min(n)));
             };
-            match name.as_str() {
+            match name {
                 "no-cache" => d.no_cache = true,
                 "no-store" => d.no_store = true,
                 "only-if-cached" => d.only_if_cached = true,
@@ -197,11 +243,9 @@ impl RequestDirectives {
                     d.min_fresh = Some(d.min_fresh.map_or(n, |other| other.max(n)));
                 }
                 "max-stale" => {
-                    let any = value.is_none();
-                    least(
-                        &mut d.max_stale,
-                        number.unwrap_or(if any { FOREVER } else { 0 }),
-                    );
+                    let any = argument == Argument::Absent;
+                    let n = number.unwrap_or(if any { FOREVER } else { 0 });
+                    least(&mut d.max_stale, n);
                 }
                 "stale-if-error" => least(&mut d.stale_if_error, number.unwrap_or(0)),
                 _ => {}
@@ -211,38 +255,128 @@ impl RequestDirectives {
     }
 }
 
-/// Calls `f` with each directive's name in lower case and its value, out of all lines of the field.
-fn each(headers: &HeaderMap, field: &HeaderName, mut f: impl FnMut(String, Option<&[u8]>)) {
-    for line in headers.get_all(field) {
-        for item in items(line.as_bytes()) {
-            let equals = item.iter().position(|b| *b == b'=');
-            let (name, value) = match equals {
-                Some(at) => (&item[..at], Some(item[at + 1..].trim_ascii())),
-                None => (item, None),
-            };
-            f(
-                String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase(),
-                value,
-            );
+/// A directive's argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Argument<'a> {
+    Absent,
+    Token(&'a [u8]),
+    /// What is between the quotes, as it stands there.
+    Quoted(&'a [u8]),
+    /// Neither.
+    Junk,
+}
+
+impl Argument<'_> {
+    fn of(text: &[u8]) -> Argument<'_> {
+        match text {
+            [b'"', inner @ .., b'"'] => Argument::Quoted(inner),
+            [] => Argument::Junk,
+            _ if text.iter().all(|b| is_tchar(*b)) => Argument::Token(text),
+            _ => Argument::Junk,
+        }
+    }
+
+    fn seconds(self) -> Option<u32> {
+        match self {
+            Argument::Token(text) => seconds(text),
+            Argument::Quoted(text) => seconds(text.trim_ascii()),
+            Argument::Absent | Argument::Junk => None,
+        }
+    }
+
+    /// The fields that a qualified directive names, in quotes as it must be. A list that is empty, too long or cannot be read
+    /// qualifies nothing, and nor does one that takes away what the cache itself depends on.
+    fn scope(self) -> Scope {
+        let Argument::Quoted(text) = self else {
+            return Scope::All;
+        };
+        let mut names = Vec::new();
+        let items = text.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+        for item in items.filter(|item| !item.is_empty()) {
+            match HeaderName::from_bytes(item) {
+                Ok(name) if names.len() < MOST_FIELDS && !DEPENDED_ON.contains(&name.as_str()) => {
+                    names.push(name);
+                }
+                _ => return Scope::All,
+            }
+        }
+        match names.is_empty() {
+            true => Scope::All,
+            false => Scope::Fields(names),
         }
     }
 }
 
-/// The items of a list. A quote that never ends would swallow what follows it, so then every comma parts.
-fn items(line: &[u8]) -> Vec<&[u8]> {
-    let quotes = line.iter().filter(|b| **b == b'"').count();
-    if quotes.is_multiple_of(2) {
-        return crate::message::fields::list_items(line).collect();
+/// Calls `f` with each directive's name in lower case and its argument, out of all lines of the field. In what does not follow
+/// the grammar each word that forbids something is a directive of its own.
+fn each(headers: &HeaderMap, field: &HeaderName, mut f: impl FnMut(&str, Argument<'_>)) {
+    for line in headers.get_all(field) {
+        items(line.as_bytes(), |item| {
+            let end = item.iter().position(|b| !is_tchar(*b));
+            let (name, rest) = item.split_at(end.unwrap_or(item.len()));
+            let argument = match rest.trim_ascii() {
+                // Some quote with apostrophes, which a token may hold.
+                _ if name.contains(&b'\'') => return forbidding_words(item, &mut f),
+                [] => Argument::Absent,
+                [b'=', text @ ..] => Argument::of(text.trim_ascii()),
+                _ => return forbidding_words(item, &mut f),
+            };
+            if argument == Argument::Junk {
+                forbidding_words(rest, &mut f);
+            }
+            let name = name.to_ascii_lowercase();
+            f(std::str::from_utf8(&name).unwrap_or_default(), argument);
+        });
     }
-    line.split(|b| *b == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|item| !item.is_empty())
-        .collect()
 }
 
-/// delta-seconds (RFC 9111 section 1.2.2), also in quotes; what is too large is [`FOREVER`].
-pub fn seconds(value: &[u8]) -> Option<u32> {
-    let digits = unquoted(value);
+fn forbidding_words(junk: &[u8], f: &mut impl FnMut(&str, Argument<'_>)) {
+    for word in junk.split(|b| !is_tchar(*b) || *b == b'\'') {
+        for name in ["no-store", "private", "no-cache"] {
+            if word.eq_ignore_ascii_case(name.as_bytes()) {
+                f(name, Argument::Junk);
+            }
+        }
+    }
+}
+
+/// Calls `f` with each item of a list. A semicolon parts them as well, since some servers write it so and no directive can hold
+/// it. A quote that never ends would swallow what follows it, so then quotes mean nothing.
+fn items(line: &[u8], mut f: impl FnMut(&[u8])) {
+    let mut cuts = Vec::new();
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, byte) in line.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' | b';' if !quoted => cuts.push(at),
+            _ => {}
+        }
+    }
+    if quoted {
+        let all = line.iter().enumerate();
+        cuts = all
+            .filter_map(|(at, b)| matches!(b, b',' | b';').then_some(at))
+            .collect();
+    }
+    let mut from = 0;
+    for to in cuts.into_iter().chain([line.len()]) {
+        let item = line[from..to].trim_ascii();
+        if !item.is_empty() {
+            f(item);
+        }
+        from = to + 1;
+    }
+}
+
+/// May it be part of a token (RFC 9110 section 5.6.2)?
+pub(super) fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// delta-seconds (RFC 9111 section 1.2.2); what is too large is [`FOREVER`].
+pub fn seconds(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -250,29 +384,4 @@ pub fn seconds(value: &[u8]) -> Option<u32> {
         n.saturating_mul(10).saturating_add(u32::from(d - b'0'))
     });
     Some(number.min(FOREVER))
-}
-
-/// The fields that a qualified directive names. A list that is empty or cannot be read qualifies nothing.
-fn scope(value: Option<&[u8]>) -> Scope {
-    let Some(value) = value else {
-        return Scope::All;
-    };
-    let names = unquoted(value).split(|b| *b == b',');
-    let names: Result<Vec<_>, _> = names
-        .map(<[u8]>::trim_ascii)
-        .filter(|name| !name.is_empty())
-        .map(HeaderName::from_bytes)
-        .collect();
-    match names {
-        Ok(names) if !names.is_empty() => Scope::Fields(names),
-        _ => Scope::All,
-    }
-}
-
-fn unquoted(value: &[u8]) -> &[u8] {
-    let value = value.trim_ascii();
-    match value {
-        [b'"', inner @ .., b'"'] => inner.trim_ascii(),
-        _ => value,
-    }
 }

@@ -6,14 +6,29 @@
 
 use std::fmt::Write as _;
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::directives::is_tchar;
 use super::rules::{QueryKey, Rules};
 use super::stored::Varies;
 use crate::message::fields;
 
-/// Stands for a field that is not there. No field's value can hold it.
+/// Stands for a field that is not there. No field's value can hold this or the next two.
 const ABSENT: u8 = 0;
+
+/// Parts a field's lines or items.
+const NEXT: u8 = 1;
+
+/// Before a value that was not brought into a normal form.
+const JUNK: u8 = 2;
+
+/// Fields that are known to be lists, in which blanks, empty items and lines mean nothing (RFC 9110 section 5.6.1).
+const LISTS: [HeaderName; 4] = [
+    header::ACCEPT,
+    header::ACCEPT_CHARSET,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT_LANGUAGE,
+];
 
 /// Appends the key of a request. `authority` comes from [`authority`], `path` is normalised, `query` as it was sent.
 pub fn primary(
@@ -40,7 +55,7 @@ pub fn primary(
     out.extend_from_slice(rules.partition.as_bytes());
     for name in &rules.key_headers {
         out.push(b'\n');
-        values(out, headers, name, fields::list_items);
+        values(out, headers, name);
     }
 }
 
@@ -68,85 +83,90 @@ pub fn variant(out: &mut Vec<u8>, varies: &Varies, headers: &HeaderMap) {
         if *name == header::ACCEPT_ENCODING {
             codings(out, headers);
         } else {
-            values(out, headers, name, fields::list_items);
+            values(out, headers, name);
         }
     }
 }
 
-/// A field's lines as one list, without the spaces around its commas (RFC 9111 section 4.1 allows as much).
-fn values<'a, I: Iterator<Item = &'a [u8]>>(
-    out: &mut Vec<u8>,
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-    items: impl Fn(&'a [u8]) -> I,
-) {
-    let mut lines = headers.get_all(name).iter().peekable();
-    if lines.peek().is_none() {
+/// A field's values: as they are, each line by itself, since nobody knows what a blank or a comma means in them (RFC 9111
+/// section 4.1). Of fields that are known to be lists, the items.
+fn values(out: &mut Vec<u8>, headers: &HeaderMap, name: &HeaderName) {
+    let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let Some(first) = lines.next() else {
         out.push(ABSENT);
         return;
-    }
-    let mut first = true;
-    for item in lines.flat_map(|line| items(line.as_bytes())) {
-        if !std::mem::take(&mut first) {
-            out.push(b',');
+    };
+    if LISTS.contains(name) {
+        let lines = std::iter::once(first).chain(lines);
+        let mut begun = false;
+        for item in lines.flat_map(fields::list_items) {
+            if std::mem::replace(&mut begun, true) {
+                out.push(NEXT);
+            }
+            out.extend_from_slice(item);
         }
-        out.extend_from_slice(item);
+        return;
+    }
+    out.extend_from_slice(first.trim_ascii());
+    for line in lines {
+        out.push(NEXT);
+        out.extend_from_slice(line.trim_ascii());
     }
 }
 
 /// Accept-Encoding as what it comes to: the codings that are taken, in one order, with their weights only where these differ. The
-/// many spellings of browsers become a few.
+/// many spellings of browsers become a few. What does not follow the grammar stays as it is.
 fn codings(out: &mut Vec<u8>, headers: &HeaderMap) {
-    let lines = headers.get_all(header::ACCEPT_ENCODING);
-    let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    let mut any = false;
-    for item in lines.iter().flat_map(|l| fields::list_items(l.as_bytes())) {
-        any = true;
-        let mut parts = item.split(|b| *b == b';').map(<[u8]>::trim_ascii);
-        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let weight = parts.next().map_or(&b"1"[..], |p| weight(p));
-        found.push((name, weight.to_vec()));
-    }
-    if !any {
+    let lines = headers.get_all(header::ACCEPT_ENCODING).iter();
+    let items = lines.flat_map(|l| fields::list_items(l.as_bytes()));
+    let Some(mut found) = items.map(coding).collect::<Option<Vec<_>>>() else {
+        out.push(JUNK);
+        return values(out, headers, &header::ACCEPT_ENCODING);
+    };
+    if found.is_empty() {
         // An empty list takes identity alone, none at all takes anything.
-        out.extend_from_slice(if headers.contains_key(header::ACCEPT_ENCODING) {
-            b""
-        } else {
-            &[ABSENT]
-        });
-        return;
+        return values(out, headers, &header::ACCEPT_ENCODING);
     }
     found.sort_unstable();
     found.dedup();
-    let plain = found.iter().all(|(_, weight)| weight == b"1");
+    let plain = found.iter().all(|(_, weight)| *weight == 1000);
     for (i, (name, weight)) in found.iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
         out.extend_from_slice(name);
         if !plain {
-            out.push(b';');
-            out.extend_from_slice(weight);
+            out.extend_from_slice(format!(";{weight}").as_bytes());
         }
     }
 }
 
-/// The weight in `q=0.50`, in its shortest form; what is no weight stays as it is.
-fn weight(parameter: &[u8]) -> &[u8] {
-    let Some(value) = parameter
-        .strip_prefix(b"q=")
-        .or_else(|| parameter.strip_prefix(b"Q="))
-    else {
-        return parameter;
+/// A coding in lower case and its weight in thousandths; `None` if it does not follow RFC 9110 section 12.5.3.
+fn coding(item: &[u8]) -> Option<(Vec<u8>, u16)> {
+    let mut parts = item.split(|b| *b == b';').map(<[u8]>::trim_ascii);
+    let name = parts.next().unwrap_or_default();
+    let weight = match (parts.next(), parts.next()) {
+        (None, _) => 1000,
+        (Some([b'q' | b'Q', b'=', value @ ..]), None) => thousandths(value)?,
+        _ => return None,
     };
-    if !value.contains(&b'.') {
-        return value;
+    let is_token = !name.is_empty() && name.iter().all(|b| is_tchar(*b));
+    is_token.then(|| (name.to_ascii_lowercase(), weight))
+}
+
+/// A weight of at most 1 with at most three decimals (RFC 9110 section 12.4.2).
+fn thousandths(value: &[u8]) -> Option<u16> {
+    let (whole, decimals) = match value {
+        [whole @ (b'0' | b'1')] => (whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', decimals @ ..] => (whole, decimals),
+        _ => return None,
+    };
+    let mut thousandths = u16::from(whole - b'0');
+    for at in 0..3 {
+        let digit = decimals.get(at).unwrap_or(&b'0');
+        thousandths = thousandths * 10 + u16::from(digit.is_ascii_digit().then(|| digit - b'0')?);
     }
-    let mut value = value;
-    while let Some(shorter) = value.strip_suffix(b"0") {
-        value = shorter;
-    }
-    value.strip_suffix(b".").unwrap_or(value)
+    (decimals.len() <= 3 && thousandths <= 1000).then_some(thousandths)
 }
 
 /// The query without the parameters with these names; the others keep their order and spelling.

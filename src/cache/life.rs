@@ -17,7 +17,7 @@ pub struct Life {
     pub stale_if_error: u32,
     /// How long fetching it took, in milliseconds: what an early refresh is timed by.
     pub fetch_millis: u32,
-    /// Its freshness was said, not guessed and not configured.
+    /// Its freshness was said, or configured in the place of what was said; not guessed, and no default.
     pub explicit: bool,
     /// Never served stale without validation: must-revalidate, proxy-revalidate or s-maxage (RFC 9111 section 4.2.4).
     pub must_revalidate: bool,

@@ -7,6 +7,7 @@
 pub mod bans;
 pub mod codec;
 pub mod conditional;
+pub mod date;
 pub mod directives;
 pub mod flight;
 pub mod key;

@@ -5,6 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, header};
 
 use super::conditional::is_same_strong;
+use super::date;
 use super::stored::{Body, Head, Stored};
 
 /// More ranges in one request than anybody needs; such a request gets the whole.
@@ -60,16 +61,28 @@ pub fn select(request: &HeaderMap, stored: &Stored) -> Option<Ranged> {
     there.then_some(ranged)
 }
 
-/// Does If-Range hold (RFC 9110 section 13.1.5)? A date must be the very Last-Modified; a tag must be strong.
+/// Does If-Range hold (RFC 9110 section 13.1.5)? It must be the very validator that is stored, and a strong one.
 fn if_range(request: &HeaderMap, stored: &Stored) -> bool {
-    let Some(condition) = request.get(header::IF_RANGE) else {
+    let mut lines = request.get_all(header::IF_RANGE).iter();
+    let (Some(condition), second) = (lines.next(), lines.next()) else {
         return true;
     };
+    if second.is_some() {
+        return false;
+    }
     let condition = condition.as_bytes().trim_ascii();
     if condition.starts_with(b"\"") || condition.starts_with(b"W/") {
         return is_same_strong(condition, stored.head.get("etag"));
     }
-    stored.head.get("last-modified") == Some(condition)
+    stored.head.get("last-modified") == Some(condition) && is_strong_date(condition, stored)
+}
+
+/// A response that was made a second or more after its last change: nothing can have changed twice since (RFC 9110 section
+/// 8.8.2.2).
+fn is_strong_date(modified: &[u8], stored: &Stored) -> bool {
+    let read = |text: &[u8]| date::parse(text, stored.life.received);
+    let made = stored.head.get("date").and_then(read);
+    read(modified).is_some_and(|modified| made.is_some_and(|made| made > modified))
 }
 
 fn parse(request: &HeaderMap, total: u64) -> Ranged {
@@ -121,10 +134,12 @@ fn one(spec: &str, total: u64) -> Option<Option<(u64, u64)>> {
         (true, true) => None,
         (true, false) => {
             let suffix: u64 = number(last)?;
-            if suffix == 0 || total == 0 {
+            if suffix == 0 {
                 return Some(None);
             }
-            Some(Some((total.saturating_sub(suffix), total - 1)))
+            // Of nothing it is all, which no Content-Range can name.
+            let end = total.checked_sub(1)?;
+            Some(Some((total.saturating_sub(suffix), end)))
         }
         (false, open) => {
             let first: u64 = number(first)?;

@@ -11,7 +11,8 @@ pub struct Rules {
     pub partition: String,
     /// The lifetime of a response that says nothing of its own (no explicit freshness); whole seconds.
     pub default_ttl: Option<Duration>,
-    /// The lifetime in the place of whatever a storable response says; whole seconds. Never makes a private one storable.
+    /// The lifetime in the place of whatever a storable response says; whole seconds. Makes none storable that is not: no private
+    /// one, and no error page that says nothing.
     pub ttl: Option<Duration>,
     /// A tenth of the time since Last-Modified, at most a day, where nothing explicit is said (RFC 9111 section 4.2.2).
     pub heuristic: bool,

@@ -5,7 +5,7 @@ use std::fmt;
 /// What the cache did for one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStatus {
-    /// The response came from the cache without going to a backend first.
+    /// The response came from the cache: without going to a backend first, unless `forward` says otherwise.
     pub hit: bool,
     /// Why the request went on to a backend, if it did (RFC 9211 section 2.2).
     pub forward: Option<Forward>,
@@ -114,22 +114,24 @@ impl fmt::Display for CacheStatus {
     /// The member of this cache in the Cache-Status list.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("weir")?;
-        if self.hit {
-            f.write_str("; hit")?;
+        // They exclude each other (RFC 9211 section 2.1): what went forward is no hit, though the store has the answer in the
+        // end.
+        match self.forward {
+            None if self.hit => f.write_str("; hit")?,
+            None => {}
+            Some(forward) => write!(f, "; fwd={}", forward.token())?,
         }
-        if let Some(forward) = self.forward {
-            write!(f, "; fwd={}", forward.token())?;
-        }
-        if let Some(status) = self.forward_status {
+        let forwarded = self.forward.is_some();
+        if let Some(status) = self.forward_status.filter(|_| forwarded) {
             write!(f, "; fwd-status={status}")?;
         }
         if let Some(ttl) = self.ttl {
             write!(f, "; ttl={ttl}")?;
         }
-        if self.stored {
+        if self.stored && forwarded {
             f.write_str("; stored")?;
         }
-        if self.collapsed {
+        if self.collapsed && forwarded {
             f.write_str("; collapsed")?;
         }
         if let Some(detail) = self.detail {

@@ -181,6 +181,11 @@ fn section(o: &Object<'_>, mut redis: Redis) -> Redis {
     if let Some(found) = o.get("serializer").and_then(|n| n.word(&SERIALIZERS)) {
         redis.serializer = found;
     }
+    if matches!(redis.servers, RedisServers::Cluster(_)) && redis.tls.is_some() {
+        let node = o.get("tls");
+        let what = "a cluster is reached without TLS: its client opens its own sockets";
+        node.as_ref().unwrap_or(&o.node).error(what);
+    }
     if matches!(redis.servers, RedisServers::Cluster(_)) && redis.database != 0 {
         let node = database.as_ref().unwrap_or(&o.node);
         node.error("a cluster has database 0 alone");

@@ -221,9 +221,6 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
         task.join().await;
     }
     let cut = drain(&core).await;
-    if let Some(tier) = &core.tier {
-        tier.stop();
-    }
     proxy.serving.fetch_sub(1, Ordering::AcqRel);
     if env.core() == 0 {
         // The timers of the gates run here, and others may still have waiters.
@@ -237,6 +234,13 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
             .flat_map(|u| u.backends.values())
             .for_each(|b| b.close_idle());
     }
+    if let Some(tier) = &core.tier {
+        if env.core() == 0 {
+            // This core publishes the purges of all.
+            tier.flush().await;
+        }
+        tier.stop();
+    }
     tasks.iter().for_each(Task::abort);
     Drained { cut }
 }
@@ -249,7 +253,7 @@ fn tier<E: Env>(proxy: &Arc<Proxy<E>>, env: &E) -> Option<Arc<Tier<E>>> {
         let proxy = Arc::downgrade(proxy);
         move |purge: &Purge| {
             if let Some(proxy) = proxy.upgrade() {
-                proxy.caching.purge(purge);
+                proxy.caching.hear(purge);
             }
         }
     };

@@ -156,6 +156,12 @@ impl Redis {
         keys
     }
 
+    /// Is there a record for this target?
+    #[track_caller]
+    pub(super) fn holds(&self, target: &str) -> bool {
+        self.ask(&["EXISTS", &super::record(target)]) == Said::Number(1)
+    }
+
     /// How many proxies wait for purges.
     #[track_caller]
     pub(super) fn followers(&self) -> usize {

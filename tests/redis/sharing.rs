@@ -1,7 +1,8 @@
 //! What one proxy fetches, another serves; what one purges, no other serves any more.
 
+use super::fake::{Answer, Fake, bytes};
 use super::server::{Redis, Said};
-use super::{FRESH, counting, joined, status, stored, weir, works};
+use super::{FRESH, counting, joined, joined_of, status, stored, weir, works};
 use crate::support::backend::{Backend, reply};
 use crate::support::client::{get, post};
 use crate::support::eventually;
@@ -93,11 +94,9 @@ fn every_form_is_read_by_all_whatever_they_write() {
     for (form, mark) in [("none", 0), ("json", 1), ("lz4", 2)] {
         let writer = weir(&backend, &format!(r#"{url}, "serializer": "{form}""#));
         works(&writer, &redis);
-        let before = redis.records();
         let target = format!("/{form}");
         stored(&writer, &redis, &target);
-        let key = redis.records().into_iter().find(|k| !before.contains(k));
-        let Said::Text(bytes) = redis.ask(&["GET", &key.expect("it is there")]) else {
+        let Said::Text(bytes) = redis.ask(&["GET", &super::record(&target)]) else {
             panic!("a record is a string");
         };
         assert_eq!(bytes[..3], [b'W', 1, mark], "{form}");
@@ -116,7 +115,11 @@ fn an_unsafe_request_invalidates_on_every_proxy() {
         return;
     };
     let backend = counting(FRESH);
-    let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
+    // One core publishes and hears for both.
+    let (one, other) = (
+        joined_of(2, &backend, &redis),
+        joined_of(2, &backend, &redis),
+    );
     let old = stored(&one, &redis, "/a").text();
     assert_eq!(other.once(get("/a")).text(), old);
     let kept = stored(&one, &redis, "/b").text();
@@ -180,22 +183,137 @@ fn a_proxy_that_was_cut_off_hears_what_it_missed() {
 
 #[test]
 fn memory_is_emptied_when_purges_may_have_been_missed() {
-    let Some(redis) = Redis::start("memory_is_emptied_when_purges_may_have_been_missed") else {
+    let flushed: &[&[&str]] = &[&["FLUSHALL"]];
+    let cut: &[&[&str]] = &[
+        &["XADD", "weir:purges", "*", "p", "0 hard url http://x/"],
+        &["XTRIM", "weir:purges", "MAXLEN", "1"],
+    ];
+    for (name, commands) in [("flushed", flushed), ("cut", cut)] {
+        let test = "memory_is_emptied_when_purges_may_have_been_missed";
+        let Some(redis) = Redis::start(test) else {
+            return;
+        };
+        let backend = counting(FRESH);
+        let one = joined(&backend, &redis);
+        one.once(post("/other", "x"));
+        eventually("the purge was published", || {
+            redis.ask(&["XLEN", "weir:purges"]).number() == 1
+        });
+        let old = stored(&one, &redis, "/a").text();
+        assert_eq!(one.once(get("/a")).text(), old);
+        // Whoever does not follow at the moment cannot know what has become of the log.
+        one.signal("STOP");
+        redis.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        for command in commands {
+            redis.ask(command);
+        }
+        one.signal("CONT");
+        eventually("memory is empty", || one.once(get("/a")).text() != old);
+        assert_eq!(backend.log().count("GET /a "), 2, "{name}");
+    }
+}
+
+#[test]
+fn what_was_fetched_before_the_log_was_read_is_fetched_again() {
+    let backend = counting(FRESH);
+    let here = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_here = std::sync::Arc::clone(&here);
+    let fake = Fake::start(move |command| {
+        let entry = "*2\r\n$3\r\n7-0\r\n*2\r\n$1\r\np\r\n$27\r\n0000000000000000 hard url x\r\n";
+        match command[0].as_str() {
+            _ if !is_here.load(std::sync::atomic::Ordering::SeqCst) => Some(Answer::Close),
+            "XRANGE" | "XREVRANGE" => Some(bytes(&format!("*1\r\n{entry}"))),
+            "XREAD" if command.iter().any(|w| w == "0-0") => {
+                let stream = format!("*1\r\n*2\r\n$11\r\nweir:purges\r\n*1\r\n{entry}");
+                Some(bytes(&stream))
+            }
+            _ => None,
+        }
+    });
+    let members = format!(r#""url": "redis://127.0.0.1:{}""#, fake.port);
+    let one = weir(&backend, &members);
+    let old = one.once(get("/a")).text();
+    assert_eq!(one.once(get("/a")).text(), old);
+    here.store(true, std::sync::atomic::Ordering::SeqCst);
+    eventually("memory is empty", || one.once(get("/a")).text() != old);
+    assert_eq!(backend.log().count("GET /a "), 2);
+}
+
+#[test]
+fn purges_made_while_redis_is_away_are_published_when_it_is_back() {
+    let test = "purges_made_while_redis_is_away_are_published_when_it_is_back";
+    let Some(redis) = Redis::start(test) else {
         return;
     };
     let backend = counting(FRESH);
-    let one = joined(&backend, &redis);
-    one.once(post("/other", "x"));
-    eventually("the purge was heard", || {
-        redis.ask(&["XLEN", "weir:purges"]).number() == 1
-    });
+    let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
     let old = stored(&one, &redis, "/a").text();
-    assert_eq!(one.once(get("/a")).text(), old);
-    // The log is gone, and what stood in it meanwhile with it.
-    redis.ask(&["FLUSHALL"]);
-    redis.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    eventually("memory is empty", || one.once(get("/a")).text() != old);
-    assert_eq!(backend.log().count("GET /a "), 2);
+    assert_eq!(other.once(get("/a")).text(), old);
+    redis.signal("STOP");
+    one.once(post("/a", "x"));
+    assert_ne!(one.once(get("/a")).text(), old);
+    redis.signal("CONT");
+    eventually("the other proxy has heard", || {
+        other.once(get("/a")).text() != old
+    });
+}
+
+#[test]
+fn a_purge_that_redis_does_not_take_holds_here_and_is_tried_again() {
+    let test = "a_purge_that_redis_does_not_take_holds_here_and_is_tried_again";
+    let Some(redis) = Redis::start(test) else {
+        return;
+    };
+    let backend = counting(FRESH);
+    let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
+    let old = stored(&one, &redis, "/a").text();
+    assert_eq!(other.once(get("/a")).text(), old);
+    redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    one.once(post("/a", "x"));
+    // The old record lies there and is found, and no stream has told of the purge.
+    assert_ne!(one.once(get("/a")).text(), old);
+    assert!(redis.holds("/a"));
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    eventually("the other proxy has heard", || {
+        other.once(get("/a")).text() != old
+    });
+}
+
+#[test]
+fn variants_and_partitions_of_a_url_are_purged_on_every_proxy() {
+    let test = "variants_and_partitions_of_a_url_are_purged_on_every_proxy";
+    let Some(redis) = Redis::start(test) else {
+        return;
+    };
+    let count = std::sync::atomic::AtomicU64::new(0);
+    let backend = Backend::answering(move |_| {
+        let n = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let fields = "Cache-Control: max-age=60\r\nVary: X-A\r\n";
+        reply(200, fields, &n.to_string())
+    });
+    let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
+    let asking = |a: &str| format!("GET /v HTTP/1.1\r\nHost: test.example\r\nX-A: {a}\r\n\r\n");
+    let old: Vec<String> = ["1", "2"].map(|a| other.once(asking(a)).text()).into();
+    one.once(post("/v", "x"));
+    eventually("the other proxy has heard", || {
+        other.once(asking("1")).text() != old[0]
+    });
+    assert_ne!(other.once(asking("2")).text(), old[1]);
+}
+
+#[test]
+fn a_purge_is_published_before_the_process_ends() {
+    let Some(redis) = Redis::start("a_purge_is_published_before_the_process_ends") else {
+        return;
+    };
+    let backend = counting(FRESH);
+    let mut one = joined(&backend, &redis);
+    for n in 0..200 {
+        one.once(post(&format!("/{n}"), "x"));
+    }
+    one.signal("TERM");
+    one.wait();
+    assert_eq!(redis.ask(&["XLEN", "weir:purges"]), Said::Number(200));
 }
 
 #[test]

@@ -11,9 +11,9 @@ use http::{Method, StatusCode};
 
 use self::keep::is_useless;
 use super::fill::{Answer, Fill, Kept, Landing, Room};
+use super::turn::{self, Turn};
 use super::{Caching, Held, Place, tier};
 use crate::cache::bans::Seen;
-use crate::cache::key;
 use crate::cache::life::Life;
 use crate::cache::policy::{self, Times, Wants};
 use crate::cache::rules::Rules;
@@ -27,7 +27,7 @@ use crate::proxy::fetch::Fetch;
 use crate::proxy::reply::Facts;
 use crate::proxy::request::{Inbound, Upload};
 use crate::proxy::server::{self, Conn};
-use crate::time::{Tick, Wall};
+use crate::time::Wall;
 
 /// Bytes that a piece of a body takes beside its content while it is held.
 const PIECE: usize = 64;
@@ -107,13 +107,6 @@ impl<E: Env> Drop for InFlight<E> {
     }
 }
 
-/// What waiting for another replica came to.
-enum Waiting {
-    Came(Arc<Stored>),
-    Gone,
-    Over,
-}
-
 /// The answer of the backends, with the times that ages are reckoned from.
 struct Came<E: Env> {
     fetched: Fetched<E>,
@@ -179,57 +172,14 @@ impl<E: Env> InFlight<E> {
 
     /// Where replicas share, asks for the right to fetch; another's result comes back when it was quicker.
     async fn leased(&mut self, facts: &mut Facts) -> Option<Arc<Stored>> {
-        let limit = self.order.upstream.model.timeouts.first_byte;
-        let clock = self.conn.core.env.clock();
-        let until = clock.now() + limit;
-        let mut patience = self.order.patience;
-        let leased = self.order.place.key.clone();
-        loop {
-            match tier::lease(&self.conn, &leased, limit, patience).await {
-                tier::Lease::Ours(leased) => {
-                    self.leased = Some(leased);
-                    return None;
-                }
-                tier::Lease::Away => return None,
-                tier::Lease::Theirs => {}
+        match turn::ask(&self.conn, &self.order, &self.fill.request).await {
+            Turn::Ours(leased) => {
+                self.leased = leased;
+                None
             }
-            match self.wait(&leased, until).await {
-                Waiting::Came(stored) => {
-                    *facts = Facts::begin(&self.conn);
-                    return Some(stored);
-                }
-                // Whoever was fetching has died or failed: one of those who waited goes on.
-                Waiting::Gone => patience = tier::patience(&self.conn),
-                Waiting::Over => return None,
-            }
-        }
-    }
-
-    /// Waits for what another replica fetches, first under this key, then under that of the variant that it leads to.
-    async fn wait(&self, leased: &[u8], until: Tick) -> Waiting {
-        let mut key = leased.to_vec();
-        loop {
-            let (entry, seen) = match tier::wait(&self.conn, &key, leased, until).await {
-                tier::Waited::Found(entry, seen) => (entry, seen),
-                tier::Waited::Gone => return Waiting::Gone,
-                tier::Waited::Over => return Waiting::Over,
-            };
-            if !tier::adopt(&self.conn, &key, &entry, seen) {
-                return Waiting::Over;
-            }
-            match entry {
-                Entry::Varies(varies) if key == self.order.place.primary => {
-                    key::variant(&mut key, &varies, &self.fill.request);
-                }
-                Entry::Varies(_) => return Waiting::Over,
-                Entry::Response(stored) => {
-                    let soft = stored.is_soft();
-                    let reuse = policy::reuse(&stored.life, soft, &self.order.wants, self.now());
-                    return match reuse {
-                        policy::Reuse::Fresh { .. } => Waiting::Came(stored),
-                        _ => Waiting::Over,
-                    };
-                }
+            Turn::Came(stored) => {
+                *facts = Facts::begin(&self.conn);
+                Some(stored)
             }
         }
     }

@@ -9,6 +9,7 @@ mod filler;
 pub mod operate;
 mod serve;
 mod tier;
+mod turn;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -39,12 +40,15 @@ use crate::time::Wall;
 /// Uncacheable keys that are remembered at once.
 const REMEMBERED: usize = 16_384;
 
+/// Fetches by number, each with its primary key.
+type UnderWay = BTreeMap<u64, (Box<[u8]>, Arc<Fill>)>;
+
 /// What all cores share of the cache.
 pub struct Caching {
     pub store: Store,
     flights: Mutex<Flights<Arc<Fill>>>,
     /// Every fetch that may end in the store, with its primary key, for purges.
-    under_way: Mutex<BTreeMap<u64, (Box<[u8]>, Arc<Fill>)>>,
+    under_way: Mutex<UnderWay>,
     next: AtomicU64,
     /// Bytes of bodies that are held until they are whole, and their bound.
     filling: AtomicU64,
@@ -52,6 +56,8 @@ pub struct Caching {
     rng: Mutex<Rng>,
     /// The rules by which one URL may have different keys; empty when no route is cached.
     shapes: Vec<Arc<Rules>>,
+    /// Fields or proxies in front divide URLs further.
+    divided: bool,
 }
 
 impl Caching {
@@ -64,6 +70,11 @@ impl Caching {
                 shapes.push(Arc::clone(rules));
             }
         }
+        let trusting = config
+            .listeners
+            .iter()
+            .any(|l| !l.trusted_proxies.is_empty());
+        let divided = trusting || shapes.iter().any(|rules| !rules.key_headers.is_empty());
         // Without a cached route nothing is ever put there.
         Caching {
             store: Store::new(config.cache.memory, rng.next_u64()),
@@ -74,6 +85,7 @@ impl Caching {
             filling_limit: config.cache.memory / FILLING_SHARE,
             rng: Mutex::new(rng),
             shapes,
+            divided,
         }
     }
 
@@ -117,7 +129,7 @@ impl Caching {
         }
     }
 
-    fn under_way(&self) -> MutexGuard<'_, BTreeMap<u64, (Box<[u8]>, Arc<Fill>)>> {
+    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
         self.under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -159,6 +171,23 @@ impl Caching {
     /// Bytes of bodies that are on their way in.
     fn filling(&self) -> u64 {
         self.filling.load(Ordering::Relaxed)
+    }
+
+    /// The same for a purge of another replica. They come with every unsafe request anywhere, so one of a URL looks at its keys
+    /// alone where these can be told; its variants are then out of reach.
+    pub fn hear(&self, purge: &Purge) {
+        match &purge.what {
+            Selection::Url(url) if !purge.soft && !self.divided => {
+                self.taint(|k| key::url(k) == url.as_bytes());
+                for rules in &self.shapes {
+                    let key = [url.as_bytes(), b"\n", rules.partition.as_bytes()].concat();
+                    self.store.remove(&key);
+                }
+            }
+            _ => {
+                self.purge(purge);
+            }
+        }
     }
 
     fn may_hold(&self, more: u64) -> bool {

@@ -57,12 +57,11 @@ pub fn can_answer(stored: &Stored, wants: &Wants, request: &HeaderMap) -> bool {
 /// The answer to a request, out of `stored`.
 pub fn answer(stored: &Stored, wants: &Wants, request: &HeaderMap, now: Wall) -> Response<Bytes> {
     let headers = head(stored, now);
-    if wants.conditional && stored.status == 200 {
-        match conditional::evaluate(request, stored) {
-            Answer::Whole => {}
-            Answer::NotModified => return not_modified(&headers),
-            Answer::PreconditionFailed => return bare(StatusCode::PRECONDITION_FAILED),
-        }
+    if wants.conditional
+        && stored.status == 200
+        && conditional::evaluate(request, stored) == Answer::NotModified
+    {
+        return not_modified(&headers);
     }
     if wants.range
         && !wants.head

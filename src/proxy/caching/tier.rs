@@ -17,7 +17,8 @@ const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
 /// May this replica fetch?
 pub enum Lease<E: Env> {
-    Ours(Leased<E>),
+    /// It may; and what lies there by now.
+    Ours(Leased<E>, Option<(Entry, Seen)>),
     /// Another does so already.
     Theirs,
     /// Nobody can tell.
@@ -58,12 +59,23 @@ pub async fn lease<E: Env>(
         return Lease::Away;
     };
     match tier.lease(key, limit, patience).await {
-        redis::Lease::Ours(token) => Lease::Ours(Leased {
-            tier: Arc::clone(tier),
-            token: Some(token),
-        }),
+        redis::Lease::Ours(token, found) => {
+            let leased = Leased {
+                tier: Arc::clone(tier),
+                token: Some(token),
+            };
+            Lease::Ours(leased, found)
+        }
         redis::Lease::Theirs => Lease::Theirs,
         redis::Lease::Away => Lease::Away,
+    }
+}
+
+/// What lies there under `key`.
+pub async fn get<E: Env>(conn: &Conn<E>, key: &[u8], patience: Duration) -> Option<(Entry, Seen)> {
+    match conn.core.tier()?.get(key, patience).await {
+        redis::Look::Found(entry, seen) => Some((entry, seen)),
+        redis::Look::Nothing | redis::Look::Away => None,
     }
 }
 

@@ -179,10 +179,7 @@ impl<E: Env> Visit<'_, E> {
         if self.wants.only_if_cached {
             return Ok(self.gateway_timeout(why, record));
         }
-        // The origin alone can tell whether these hold (RFC 9111 section 4.3.2).
-        let origins = request.contains_key(header::IF_MATCH)
-            || request.contains_key(header::IF_UNMODIFIED_SINCE);
-        if self.wants.head || self.wants.no_store || origins || last {
+        if self.wants.head || self.wants.no_store || last {
             return Ok(Step::Alone(why));
         }
         self.fetch(found, why, record).await

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::cmd;
+use ::redis::{ErrorKind, RedisError, ServerErrorKind, cmd};
 
 use super::connect::{self, text};
+use super::lease::{Held, LEASE};
 use super::queue::Op;
-use super::{LEASE, Tier, lock, log};
+use super::{Tier, lock, log};
 use crate::env::{Clock, Env};
 use crate::time::Tick;
 
@@ -102,10 +103,10 @@ async fn work<E: Env>(tier: &Tier<E>, number: u64) {
 }
 
 /// A write that the server did not take. That it has no memory left is no reason to read no more.
-fn refused<E: Env>(tier: &Tier<E>, number: u64, op: &Op, error: &::redis::RedisError) {
+fn refused<E: Env>(tier: &Tier<E>, number: u64, op: &Op, error: &RedisError) {
     tier.shared.counts.errors.add(1);
     tracing::debug!(%error, "Redis refused a write");
-    if error.kind() == ::redis::ErrorKind::Server(::redis::ServerErrorKind::ReadOnly) {
+    if is_demoted(error) {
         tier.lost(number, error);
     }
     if let Op::Store { name, .. } = op {
@@ -114,10 +115,15 @@ fn refused<E: Env>(tier: &Tier<E>, number: u64, op: &Op, error: &::redis::RedisE
     }
 }
 
+/// The server was the master once.
+pub fn is_demoted(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+}
+
 fn prolonging<E: Env>(tier: &Tier<E>, now: Tick) -> Vec<Op> {
     let mut leases = lock(&tier.leases);
     leases.retain(|_, held| held.until > now);
-    let prolong = |(name, held): (&String, &super::Held)| Op::Prolong {
+    let prolong = |(name, held): (&String, &Held)| Op::Prolong {
         name: name.clone(),
         token: held.token.clone(),
         by: LEASE.min(held.until.since(now)),
@@ -168,12 +174,17 @@ pub async fn publish<E: Env>(tier: Arc<Tier<E>>) {
                     }
                     None => refused = Some(format!("an id was expected, not {value:?}")),
                 },
-                Err(error) => refused = Some(error.to_string()),
+                Err(error) => {
+                    if is_demoted(&error) {
+                        tier.lost(number, &error);
+                    }
+                    refused = Some(error.to_string());
+                }
             }
         }
         if let Some(why) = refused {
             counts.errors.add(1);
-            tier.failed(number, &why);
+            tracing::debug!(%why, "Redis refused a purge");
             // It says no, and would say so again at once.
             clock.sleep_until(clock.now() + PROLONG).await;
         }

@@ -12,10 +12,12 @@
 //! Absent: the form of a record (cache/codec), which purge applies to which record (cache/bans), what a look is good for
 //! (proxy/caching).
 
+mod ask;
 mod breaker;
 mod connect;
 mod follow;
 mod keep;
+mod lease;
 mod log;
 mod queue;
 mod stats;
@@ -26,12 +28,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::redis::{RedisError, Value, cmd};
+use ::redis::{Value, cmd};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use self::breaker::Breaker;
-use self::connect::{Driver, Failure, Link};
+pub use self::lease::{Lease, Token, Waited};
+
+use self::ask::{State, Unanswered};
+use self::lease::Held;
 use self::queue::{Op, Queue};
 use self::stats::Counts;
 use crate::cache::bans::{Bans, Seen, Verdict};
@@ -42,7 +46,6 @@ use crate::config::model;
 use crate::env::{Clock, Env, Task};
 use crate::rng::Rng;
 use crate::telemetry::RedisStatus;
-use crate::time::Tick;
 
 /// KEYS\[1\] is deleted if it is ARGV\[1\]: whoever holds a lease gives it back, and nobody else's.
 pub const COMPARE_AND_DELETE: &str =
@@ -52,18 +55,8 @@ pub const COMPARE_AND_DELETE: &str =
 pub const COMPARE_AND_SET: &str = "if redis.call('get', KEYS[1]) == ARGV[1] then \
      redis.call('set', KEYS[1], ARGV[2], 'PX', ARGV[3]) return 1 end return 0";
 
-/// In the place of a lease: nothing will be stored, so waiting is of no use.
-const PASS: &str = "pass";
-
-/// How long those who wait may read so.
-const PASS_FOR: Duration = Duration::from_secs(1);
-
-/// How long a lease lasts unless it is prolonged.
-const LEASE: Duration = Duration::from_secs(2);
-
-/// Rests between two looks while another fetches.
-const FIRST_LOOK: Duration = Duration::from_millis(2);
-const LATER_LOOKS: Duration = Duration::from_millis(25);
+/// How often it is looked whether everything was sent, at the end.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What all cores of a process share of the second tier.
 pub struct Shared {
@@ -151,22 +144,6 @@ pub struct Tier<E: Env> {
     tasks: Mutex<Vec<Task>>,
 }
 
-struct State {
-    breaker: Breaker,
-    link: Option<(Link, Driver)>,
-    /// Which connection: what an older one still answers says nothing of this one.
-    number: u64,
-    /// Is this core counted among those away?
-    away: bool,
-}
-
-/// A lease of ours.
-struct Held {
-    token: String,
-    /// No fetch keeps others waiting for longer.
-    until: Tick,
-}
-
 /// What a look brought.
 pub enum Look {
     /// A record of use, and the last purge that its writer knew.
@@ -175,33 +152,6 @@ pub enum Look {
     Nothing,
     /// Redis did not answer, so nothing more is asked of it for this request.
     Away,
-}
-
-/// The right to fetch, for all replicas.
-#[derive(Debug)]
-pub struct Token {
-    name: String,
-    token: String,
-}
-
-/// May this replica fetch?
-pub enum Lease {
-    /// It may, and the others wait.
-    Ours(Token),
-    /// Another does so already.
-    Theirs,
-    /// Nobody can tell.
-    Away,
-}
-
-/// What waiting for another replica came to.
-pub enum Waited {
-    /// It stored this.
-    Found(Entry, Seen),
-    /// It stopped fetching; somebody else may.
-    Gone,
-    /// Nothing will come, or nobody can tell.
-    Over,
 }
 
 /// How far a purge came at once.
@@ -226,12 +176,7 @@ impl<E: Env> Tier<E> {
             model: Arc::clone(model),
             shared: Arc::clone(shared),
             heard,
-            state: Mutex::new(State {
-                breaker: Breaker::new(),
-                link: None,
-                number: 0,
-                away: false,
-            }),
+            state: Mutex::new(State::new()),
             queue: Mutex::default(),
             wake: Notify::new(),
             leases: Mutex::default(),
@@ -247,7 +192,16 @@ impl<E: Env> Tier<E> {
         tier
     }
 
-    /// Closes the connections. What has not been sent is lost.
+    /// Waits for purges that are on their way, while Redis is there and for as long as a connection may take.
+    pub async fn flush(&self) {
+        let clock = self.env.clock();
+        let until = clock.now() + connect::patience(&self.model);
+        while self.is_up() && clock.now() < until && !self.shared.bans().pending(1).is_empty() {
+            clock.sleep_until(clock.now() + LOOK).await;
+        }
+    }
+
+    /// Closes the connections. What has not been sent is lost: records and leases, which others do without.
     pub fn stop(&self) {
         lock(&self.tasks).drain(..).for_each(|task| task.abort());
         lock(&self.state).link = None;
@@ -325,93 +279,6 @@ impl<E: Env> Tier<E> {
         self.enqueue(Op::Delete { name });
     }
 
-    /// Asks for the right to fetch `key`, for at most `limit`, and does so within `patience`.
-    pub async fn lease(&self, key: &[u8], limit: Duration, patience: Duration) -> Lease {
-        // Without the log nobody's result could be used.
-        if patience.is_zero() || !self.shared.is_following() {
-            return Lease::Away;
-        }
-        let name = self.lease_name(key);
-        let token = {
-            let mut rng = lock(&self.rng);
-            format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64())
-        };
-        let mut set = cmd("SET");
-        let millis = millis(limit.min(LEASE));
-        set.arg(&name).arg(&token).arg("NX").arg("PX").arg(millis);
-        // It may be ours without our knowing, if this is not polled to its end or the answer is late.
-        let mut asking = Asking {
-            tier: self,
-            token: Some(Token { name, token }),
-        };
-        match self.ask(&set, patience).await {
-            Ok(Value::Okay) => match asking.token.take() {
-                Some(token) => {
-                    let held = Held {
-                        token: token.token.clone(),
-                        until: self.env.clock().now() + limit,
-                    };
-                    lock(&self.leases).insert(token.name.clone(), held);
-                    Lease::Ours(token)
-                }
-                None => Lease::Away,
-            },
-            Ok(_) => {
-                asking.token = None;
-                Lease::Theirs
-            }
-            Err(_) => Lease::Away,
-        }
-    }
-
-    /// Waits until an entry lies under `key`, or whoever holds the lease of `leased` gives it back, or it is `until`.
-    pub async fn wait(&self, key: &[u8], leased: &[u8], until: Tick) -> Waited {
-        let name = self.entry_name(key);
-        let mut get = cmd("MGET");
-        get.arg(&name).arg(self.lease_name(leased));
-        let clock = self.env.clock();
-        let mut rest = FIRST_LOOK;
-        loop {
-            let now = clock.now();
-            if now >= until {
-                return Waited::Over;
-            }
-            clock.sleep_until((now + rest).min(until)).await;
-            rest = (rest * 2).min(LATER_LOOKS);
-            if !self.shared.is_following() {
-                return Waited::Over;
-            }
-            let Ok(Value::Array(found)) = self.ask(&get, self.model.timeout).await else {
-                return Waited::Over;
-            };
-            let [entry, lease] = <[Value; 2]>::try_from(found).unwrap_or_default();
-            if let Value::BulkString(bytes) = entry
-                && let Some((entry, seen)) = self.read(&name, key, bytes)
-            {
-                return Waited::Found(entry, seen);
-            }
-            match lease {
-                Value::BulkString(token) if token == PASS.as_bytes() => return Waited::Over,
-                Value::BulkString(_) => {}
-                _ => return Waited::Gone,
-            }
-        }
-    }
-
-    /// Gives a lease back; with `pass` those who wait learn that nothing will be stored. What was put before is there before.
-    pub fn release(&self, token: Token, pass: bool) {
-        let Token { name, token } = token;
-        lock(&self.leases).remove(&name);
-        if self.is_up() {
-            let op = if pass {
-                Op::Pass { name, token }
-            } else {
-                Op::Release { name, token }
-            };
-            self.enqueue(op);
-        }
-    }
-
     fn is_up(&self) -> bool {
         lock(&self.state).breaker.is_closed()
     }
@@ -481,158 +348,6 @@ impl<E: Env> Tier<E> {
 
     fn unit(&self) -> f64 {
         lock(&self.rng).unit()
-    }
-}
-
-/// Why there is no answer.
-enum Unanswered {
-    Away,
-    /// What lies there is too large to be looked at.
-    Unfit,
-}
-
-impl<E: Env> Tier<E> {
-    /// Asks, within `patience`, and tells the breaker what came of it.
-    async fn ask(&self, cmd: &::redis::Cmd, patience: Duration) -> Result<Value, Unanswered> {
-        let Some((mut link, number)) = self.link() else {
-            return Err(Unanswered::Away);
-        };
-        let clock = self.env.clock();
-        let counts = &self.shared.counts;
-        match clock.timeout(patience, link.ask(cmd)).await {
-            Some(Ok(value)) => {
-                self.succeeded(number);
-                Ok(value)
-            }
-            Some(Err(error)) => {
-                counts.errors.add(1);
-                let unfit = error.is_io_error() && !error.is_connection_dropped();
-                self.troubled(number, &error);
-                Err(if unfit {
-                    Unanswered::Unfit
-                } else {
-                    Unanswered::Away
-                })
-            }
-            None => {
-                counts.timeouts.add(1);
-                // A request that had little time left is no witness.
-                if patience * 2 >= self.model.timeout {
-                    self.failed(number, &"no answer in time");
-                }
-                Err(Unanswered::Away)
-            }
-        }
-    }
-
-    fn link(&self) -> Option<(Link, u64)> {
-        let state = lock(&self.state);
-        let (link, _) = state.link.as_ref()?;
-        Some((link.clone(), state.number))
-    }
-
-    fn succeeded(&self, number: u64) {
-        let mut state = lock(&self.state);
-        if state.number == number {
-            state.breaker.succeeded();
-        }
-    }
-
-    /// The server answered with an error, or the connection failed.
-    fn troubled(&self, number: u64, error: &RedisError) {
-        let kind = error.kind();
-        let demoted = kind == ::redis::ErrorKind::Server(::redis::ServerErrorKind::ReadOnly);
-        if demoted
-            || !matches!(
-                kind,
-                ::redis::ErrorKind::Server(_) | ::redis::ErrorKind::Extension
-            )
-        {
-            self.lost(number, error);
-        } else {
-            self.failed(number, error);
-        }
-    }
-
-    fn failed(&self, number: u64, why: &dyn std::fmt::Display) {
-        let (now, unit) = (self.env.clock().now(), self.unit());
-        let mut state = lock(&self.state);
-        if state.number == number && state.breaker.failed(now, unit) {
-            self.open(state, why);
-        }
-    }
-
-    fn lost(&self, number: u64, why: &dyn std::fmt::Display) {
-        let (now, unit) = (self.env.clock().now(), self.unit());
-        let mut state = lock(&self.state);
-        if state.number == number && state.breaker.is_closed() {
-            state.breaker.lost(now, unit);
-            self.open(state, why);
-        }
-    }
-
-    /// The breaker is open: whoever waits on the connection learns it by its end.
-    fn open(&self, mut state: MutexGuard<'_, State>, why: &dyn std::fmt::Display) {
-        let link = state.link.take();
-        let first = self.count_away(&mut state, true);
-        drop(state);
-        drop(link);
-        if first {
-            tracing::warn!(redis = ?self.model.servers, %why, "Redis is away: caching in memory alone");
-        }
-        self.wake.notify_one();
-    }
-
-    /// True for the first core that is away, and for the last that is back.
-    fn count_away(&self, state: &mut State, away: bool) -> bool {
-        if state.away == away {
-            return false;
-        }
-        state.away = away;
-        if away {
-            self.shared.away.fetch_add(1, Ordering::AcqRel) == 0
-        } else {
-            self.shared.away.fetch_sub(1, Ordering::AcqRel) == 1
-        }
-    }
-
-    /// No connection could be made.
-    fn unreachable(&self, why: &Failure) {
-        self.shared.counts.errors.add(1);
-        let (now, unit) = (self.env.clock().now(), self.unit());
-        let mut state = lock(&self.state);
-        state.breaker.lost(now, unit);
-        let first = self.count_away(&mut state, true);
-        drop(state);
-        if first {
-            tracing::warn!(redis = ?self.model.servers, %why, "Redis is away: caching in memory alone");
-        }
-    }
-
-    fn connected(&self, link: Link, driver: Driver, number: u64) {
-        let mut state = lock(&self.state);
-        state.number = number;
-        state.link = Some((link, driver));
-        state.breaker.connected();
-        let last = self.count_away(&mut state, false);
-        drop(state);
-        if last {
-            tracing::info!(redis = ?self.model.servers, "Redis is back");
-        }
-    }
-}
-
-/// A lease that is being asked for. If nobody learns the answer it is given back.
-struct Asking<'a, E: Env> {
-    tier: &'a Tier<E>,
-    token: Option<Token>,
-}
-
-impl<E: Env> Drop for Asking<'_, E> {
-    fn drop(&mut self) {
-        if let Some(token) = self.token.take() {
-            self.tier.release(token, false);
-        }
     }
 }
 

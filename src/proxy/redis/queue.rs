@@ -6,7 +6,8 @@ use std::time::Duration;
 use ::redis::{Cmd, cmd};
 use bytes::Bytes;
 
-use super::{COMPARE_AND_DELETE, COMPARE_AND_SET, PASS, PASS_FOR, millis};
+use super::lease::{PASS, PASS_FOR};
+use super::{COMPARE_AND_DELETE, COMPARE_AND_SET, millis};
 
 /// Operations that may wait, and bytes of records among them.
 const OPS: usize = 4096;

@@ -59,7 +59,8 @@ impl<E: Env> Arrival<'_, '_, E> {
                 shared,
             } => {
                 note(&facts);
-                if !self.leads && !(shared && self.may_use(&stored)) {
+                let is_for_this_one = self.leads || shared && self.may_use(&stored);
+                if !is_for_this_one {
                     return Ok(Step::Again);
                 }
                 let ttl = stored.life.ttl(self.visit.now());
