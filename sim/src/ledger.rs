@@ -10,6 +10,7 @@ use weirkeeper::engine::{Outcome, ShedReason};
 use weirkeeper::time::Tick;
 
 use crate::env::lock;
+use crate::model::content::{Rep, Terms};
 use crate::trace::TraceHash;
 
 /// The shared book.
@@ -23,6 +24,10 @@ pub struct Book {
     pub requests: Vec<Request>,
     /// In the order in which backends received them.
     pub executions: Vec<Execution>,
+    /// What backends of cacheable pages said, by the number that their answers carry.
+    pub made: Vec<Made>,
+    /// What visitors of such pages asked and got, by the request's id.
+    pub visits: BTreeMap<u64, Visit>,
     /// The engine's decisions: upstream, when, what.
     pub engine: Vec<(usize, Tick, Event)>,
     /// Broken invariants that were seen while they happened: the checker's name and a sentence.
@@ -51,6 +56,8 @@ pub struct Request {
     pub offered: Tick,
     /// How it ended, and when.
     pub end: Option<(Tick, End)>,
+    /// Its answer had been made for another.
+    pub from_cache: bool,
 }
 
 /// The group of probes.
@@ -90,6 +97,120 @@ pub struct Execution {
     pub ended: Option<Tick>,
 }
 
+/// One answer about a cacheable page, as its backend gave it.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    /// The request that reached the backend.
+    pub request: u64,
+    /// When it was made.
+    pub at: Tick,
+    /// What the page was then, for that request.
+    pub rep: Rep,
+    /// What was said of its caching.
+    pub terms: Terms,
+    /// May others than its request have it?
+    pub shareable: bool,
+    /// The request changed the page.
+    pub changed: bool,
+    /// The status.
+    pub status: u16,
+    /// Bytes of the whole representation.
+    pub size: usize,
+}
+
+/// One visit of a cacheable page, as its visitor knows it.
+#[derive(Clone, Debug, Default)]
+pub struct Visit {
+    /// Which of the replicas was asked.
+    pub replica: usize,
+    /// What was asked.
+    pub asked: Asked,
+    /// What came.
+    pub got: Option<Got>,
+}
+
+/// What a visitor asks.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// The page.
+    pub page: usize,
+    /// GET, HEAD or POST.
+    pub method: &'static str,
+    /// Accept-Language.
+    pub language: usize,
+    /// Accept-Encoding.
+    pub codings: &'static str,
+    /// Whoever is logged in; 0 is nobody.
+    pub user: u32,
+    /// By Authorization; else by a cookie.
+    pub authorized: bool,
+    /// Cache-Control: no-cache.
+    pub no_cache: bool,
+    /// Cache-Control: max-age.
+    pub max_age: Option<u32>,
+    /// Cache-Control: max-stale.
+    pub max_stale: Option<u32>,
+    /// Cache-Control: only-if-cached.
+    pub only_if_cached: bool,
+    /// Range.
+    pub range: Option<(usize, usize)>,
+    /// If-None-Match, with what the visitor has.
+    pub has: Option<Rep>,
+}
+
+impl Asked {
+    /// Nothing but the page, its language and its coding, by nobody in particular.
+    pub fn is_plain(&self) -> bool {
+        self.method == "GET"
+            && self.user == 0
+            && !(self.no_cache || self.only_if_cached)
+            && self.max_age.is_none()
+            && self.max_stale.is_none()
+            && self.range.is_none()
+            && self.has.is_none()
+    }
+}
+
+/// What a visitor got.
+#[derive(Clone, Debug, Default)]
+pub struct Got {
+    /// When its head had come.
+    pub at: Tick,
+    /// The status.
+    pub status: u16,
+    /// The number of what was made, as its head says.
+    pub made: Option<usize>,
+    /// Cache-Status.
+    pub cache: String,
+    /// Age.
+    pub age: Option<u64>,
+    /// The body came to its end.
+    pub whole: bool,
+}
+
+impl Got {
+    /// Did the cache answer by itself?
+    pub fn is_hit(&self) -> bool {
+        self.says("hit")
+    }
+
+    /// Is this among what Cache-Status says?
+    pub fn says(&self, word: &str) -> bool {
+        self.cache.split(';').any(|part| part.trim() == word)
+    }
+
+    /// Did the request go on to a backend, for whatever reason?
+    pub fn is_forwarded(&self) -> bool {
+        self.cache.contains("fwd=")
+    }
+
+    /// Seconds of freshness left, as Cache-Status has it.
+    pub fn ttl(&self) -> Option<i64> {
+        let mut parts = self.cache.split(';');
+        parts.find_map(|p| p.trim().strip_prefix("ttl=")?.parse().ok())
+    }
+}
+
 impl Ledger {
     /// Opens the book.
     pub fn book(&self) -> MutexGuard<'_, Book> {
@@ -118,10 +239,21 @@ impl Book {
             idempotent,
             offered: at,
             end: None,
+            from_cache: false,
         });
         self.trace
             .event(at, "offer", &[id, group as u64, kind as u64]);
         id
+    }
+
+    /// The answer to a request had been made for another.
+    pub fn from_cache(&mut self, id: u64) {
+        let request = usize::try_from(id)
+            .ok()
+            .and_then(|i| self.requests.get_mut(i));
+        if let Some(request) = request {
+            request.from_cache = true;
+        }
     }
 
     /// A request has ended for its client. A second end of one request is a broken invariant.
@@ -159,6 +291,52 @@ impl Book {
             ended: None,
         });
         self.executions.len() - 1
+    }
+
+    /// A backend says something of a cacheable page; its number.
+    pub fn made(&mut self, made: Made) -> usize {
+        let number = self.made.len();
+        let rep = &made.rep;
+        let numbers = [
+            number as u64,
+            made.request,
+            rep.page as u64,
+            rep.version,
+            u64::from(made.status),
+        ];
+        self.trace.event(made.at, "made", &numbers);
+        self.made.push(made);
+        number
+    }
+
+    /// A visitor asks.
+    pub fn ask(&mut self, id: u64, replica: usize, asked: Asked) {
+        let got = None;
+        self.visits.insert(
+            id,
+            Visit {
+                replica,
+                asked,
+                got,
+            },
+        );
+    }
+
+    /// A visitor has the head of an answer.
+    pub fn got(&mut self, id: u64, got: Got) {
+        let made = got.made.map_or(0, |m| m as u64 + 1);
+        let numbers = [id, u64::from(got.status), made, got.cache.len() as u64];
+        self.trace.event(got.at, "got", &numbers);
+        if let Some(visit) = self.visits.get_mut(&id) {
+            visit.got = Some(got);
+        }
+    }
+
+    /// And the whole body.
+    pub fn got_whole(&mut self, id: u64) {
+        if let Some(got) = self.visits.get_mut(&id).and_then(|v| v.got.as_mut()) {
+            got.whole = true;
+        }
     }
 
     /// A backend has the whole request and works.

@@ -32,6 +32,9 @@ struct Arguments {
     /// Rehearses worlds that the seed draws, config and all, as the project's own tests do.
     #[arg(long, conflicts_with_all = ["config", "scenario", "chaos"])]
     swarm: bool,
+    /// The same with cached routes between cacheable pages and their visitors.
+    #[arg(long, conflicts_with_all = ["config", "scenario", "chaos", "swarm"])]
+    cached: bool,
     /// Keeps only these faults, by their numbers from 0; an empty list keeps none.
     #[arg(long, value_name = "N,N")]
     only_faults: Option<String>,
@@ -95,6 +98,9 @@ fn numbers(list: &str) -> Result<Vec<usize>, Vec<String>> {
 fn source(arguments: &Arguments) -> Result<Source, Vec<String>> {
     if arguments.swarm {
         return Ok(Source::Swarm);
+    }
+    if arguments.cached {
+        return Ok(Source::Cached);
     }
     let scenario = match &arguments.scenario {
         None => Scenario::default(),

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weirkeeper::config::model::{Action, Config, Route};
+use weirkeeper::config::model::{Action, Config, RedisServers, Route};
 use weirkeeper::engine::router::PathMatch;
 
+use crate::model::content::Site;
 use crate::scenario::{BackendModel, ClientModel, Expectation, Fault, RequestModel, Scenario};
 
 /// Failure domains at most: each is a simulated host, which costs time at each tick.
@@ -40,6 +41,12 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// What must hold.
     pub expect: Vec<Expectation>,
+    /// The backends serve cacheable pages, and clients visit them.
+    pub site: Option<Arc<Site>>,
+    /// Proxies with this config, side by side.
+    pub replicas: usize,
+    /// The Redis that the config names.
+    pub redis: Option<(String, u16)>,
 }
 
 /// One modelled backend.
@@ -81,7 +88,11 @@ impl Plan {
             ));
         }
         for (i, fault) in scenario.faults.iter().enumerate() {
-            if !known(&fault.backend) {
+            if fault.kind.is_redis() {
+                if config.redis.is_none() {
+                    errors.push(format!("the config has no Redis (faults[{i}].kind)"));
+                }
+            } else if !known(&fault.backend) {
                 let name = &fault.backend;
                 errors.push(format!(
                     "no backend is called \"{name}\" (faults[{i}].backend): there are {}",
@@ -119,6 +130,12 @@ impl Plan {
         Ok(Plan {
             seed,
             cores: cores.unwrap_or(2).clamp(1, 8),
+            site: None,
+            replicas: 1,
+            redis: config.redis.as_ref().and_then(|r| match &r.servers {
+                RedisServers::One(host, port) => Some((host.to_ascii_lowercase(), *port)),
+                _ => None,
+            }),
             config,
             jitter: scenario.network.jitter.0,
             chop: scenario.network.chopped,

@@ -38,6 +38,8 @@ pub enum Source {
     },
     /// Each seed draws its own.
     Swarm,
+    /// Each seed draws its own, with cached routes between cacheable pages and their visitors.
+    Cached,
 }
 
 /// What to run.
@@ -98,6 +100,7 @@ impl Source {
     pub fn plan(&self, seed: u64) -> Result<Plan, Vec<String>> {
         match self {
             Source::Swarm => Ok(swarm::plan(seed)),
+            Source::Cached => Ok(swarm::cached::plan(seed)),
             Source::Scenario {
                 config,
                 scenario,
@@ -126,6 +129,7 @@ impl Source {
         let list: Vec<String> = faults.iter().map(ToString::to_string).collect();
         let what = match self {
             Source::Swarm => "--swarm".to_string(),
+            Source::Cached => "--cached".to_string(),
             Source::Scenario {
                 config_file,
                 scenario_file,
@@ -166,7 +170,7 @@ pub fn run_one(plan: &Plan) -> (Option<world::Run>, Vec<Violation>) {
 pub fn sweep(options: &Options) -> Result<Sweep, Vec<String>> {
     let first = options.plan(options.seed)?;
     let empty = match options.source {
-        Source::Swarm => Tally::of_all_sorts(&first),
+        Source::Swarm | Source::Cached => Tally::of_all_sorts(&first),
         Source::Scenario { .. } => Tally::new(&first),
     };
     let next = AtomicU64::new(0);
@@ -228,7 +232,7 @@ pub fn sweep(options: &Options) -> Result<Sweep, Vec<String>> {
 pub fn rehearse(options: &Options) -> Result<Report, Vec<String>> {
     let sweep = sweep(options)?;
     let (config, scenario) = match &options.source {
-        Source::Swarm => ("the swarm's own worlds", None),
+        Source::Swarm | Source::Cached => ("the swarm's own worlds", None),
         Source::Scenario {
             config_file,
             scenario_file,

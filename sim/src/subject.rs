@@ -16,8 +16,8 @@ use crate::world::{Serving, Subject};
 /// The proxy itself.
 #[derive(Default)]
 pub struct Weir {
-    /// Filled once it serves.
-    proxy: RefCell<Option<Arc<Proxy<SimEnv>>>>,
+    /// Each replica, once it serves.
+    proxies: RefCell<Vec<Arc<Proxy<SimEnv>>>>,
     /// How many connections each core cut when it ended.
     cut: Arc<Mutex<Vec<usize>>>,
     cores: Cell<usize>,
@@ -25,11 +25,13 @@ pub struct Weir {
 
 impl Subject for Weir {
     fn serve(&self, env: SimEnv, plan: &Plan, ledger: Ledger) -> Serving {
-        let started = start(&env, plan, &ledger);
+        // Engines of other replicas decide for themselves, and the checkers follow the first.
+        let followed = self.proxies.borrow().is_empty().then_some(&ledger);
+        let started = start(&env, plan, followed);
         if let Ok((proxy, _)) = &started {
-            self.proxy.replace(Some(Arc::clone(proxy)));
+            self.proxies.borrow_mut().push(Arc::clone(proxy));
         }
-        self.cores.set(plan.cores);
+        self.cores.set(self.cores.get() + plan.cores);
         let cut = Arc::clone(&self.cut);
         Box::pin(async move {
             let (proxy, loops) = started?;
@@ -46,16 +48,12 @@ impl Subject for Weir {
     }
 
     fn status(&self) -> Vec<UpstreamStatus> {
-        let proxy = self.proxy.borrow();
-        proxy
-            .as_ref()
-            .map_or_else(Vec::new, |p| p.upstream_status())
+        let proxies = self.proxies.borrow();
+        proxies.iter().flat_map(|p| p.upstream_status()).collect()
     }
 
     fn stop(&self) {
-        if let Some(proxy) = &*self.proxy.borrow() {
-            proxy.shutdown();
-        }
+        self.proxies.borrow().iter().for_each(|p| p.shutdown());
     }
 
     fn stopped(&self) -> Option<usize> {
@@ -66,7 +64,7 @@ impl Subject for Weir {
 
 type Started = (Arc<Proxy<SimEnv>>, Vec<(SimEnv, proxy::Bound<SimEnv>)>);
 
-fn start(env: &SimEnv, plan: &Plan, ledger: &Ledger) -> io::Result<Started> {
+fn start(env: &SimEnv, plan: &Plan, followed: Option<&Ledger>) -> io::Result<Started> {
     let config = Arc::clone(&plan.config);
     let layout = Layout {
         listeners: config.listeners.iter().map(|l| l.name.clone()).collect(),
@@ -81,8 +79,9 @@ fn start(env: &SimEnv, plan: &Plan, ledger: &Ledger) -> io::Result<Started> {
     };
     let telemetry = Arc::new(Telemetry::new(layout, plan.cores, None));
     let proxy = Proxy::new(env, config, telemetry);
-    let ledger = ledger.clone();
-    proxy.observe(move |upstream, at, event| ledger.book().engine(upstream, at, event));
+    if let Some(ledger) = followed.cloned() {
+        proxy.observe(move |upstream, at, event| ledger.book().engine(upstream, at, event));
+    }
     let mut loops = Vec::new();
     for core in 0..plan.cores {
         let env = env.for_core(core);

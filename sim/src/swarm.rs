@@ -1,6 +1,8 @@
 //! Worlds that a seed draws: config, models, load and faults. Each seed enables a random subset of what can be (swarm testing,
 //! Groce et al. 2012), so that rare combinations are met and every one of them is replayed by its number.
 
+pub mod cached;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -22,9 +22,14 @@ use crate::env::{Fabric, Open, SimEnv};
 use crate::ledger::{Book, End, Ledger, PROBE};
 use crate::model::backend::Backend;
 use crate::model::client::Group;
-use crate::model::faults::{Held, PROXY, Striking, zone_name};
+use crate::model::content::Site;
+use crate::model::faults::{Held, PROXIES, Striking, zone_name};
+use crate::model::origin::Origin;
+use crate::model::redis::{self, REDIS, Redis};
+use crate::model::visitor::Visitors;
 use crate::plan::Plan;
 use crate::scenario::ClientModel;
+use crate::sometimes;
 
 /// What is rehearsed: something that serves a config on a simulated host.
 pub trait Subject: 'static {
@@ -77,20 +82,27 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
     let mut sim = crate::turmoil_builder(plan.seed, plan.jitter, limit).build();
     let zones = plan.backends.iter().map(|b| b.zone + 1).max().unwrap_or(0);
     let ips: Vec<IpAddr> = (0..zones).map(|z| sim.lookup(zone_name(z))).collect();
-    let proxy = sim.lookup(PROXY);
+    let proxies = PROXIES[..plan.replicas].iter();
+    let proxies: Vec<IpAddr> = proxies.map(|name| sim.lookup(*name)).collect();
     let place = |b: &crate::plan::BackendPlan| SocketAddr::new(ips[b.zone], b.port);
-    let names: BTreeMap<_, _> = plan
+    let mut names: BTreeMap<_, _> = plan
         .backends
         .iter()
         .map(|b| (b.address.clone(), vec![place(b)]))
         .collect();
+    if let Some(address) = &plan.redis {
+        let place = SocketAddr::new(sim.lookup(REDIS), redis::PORT);
+        names.insert(address.clone(), vec![place]);
+    }
     let fabric = Fabric::new(plan.seed, plan.chop, names);
     let ledger = Ledger::default();
     let held: Held = Arc::new(Mutex::new(vec![0; zones]));
     let backends: Vec<Arc<Backend>> = {
         let envs: Vec<SimEnv> = (0..zones).map(|_| SimEnv::new(&fabric, "zone")).collect();
+        let origin = plan.site.clone().map(Origin::new);
         let make = |(i, b): (usize, &crate::plan::BackendPlan)| {
-            Backend::new(i, b.clone(), envs[b.zone].clone(), ledger.clone())
+            let env = envs[b.zone].clone();
+            Backend::new(i, b.clone(), env, ledger.clone(), origin.clone())
         };
         plan.backends.iter().enumerate().map(make).collect()
     };
@@ -105,23 +117,20 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
         };
         sim.host(zone_name(zone), move || hosted.clone().run(env.clone()));
     }
-    let env = SimEnv::new(&fabric, PROXY);
-    let (served, book) = (plan.clone(), ledger.clone());
+    if plan.redis.is_some() {
+        host_redis(&mut sim, plan, &fabric, &ledger);
+    }
     let subject = Rc::new(subject);
     let driver = Drive {
         plan: plan.clone(),
         env: SimEnv::new(&fabric, "clients"),
         ledger: ledger.clone(),
-        proxy,
+        proxies,
         backends: backends.clone(),
         subject: Rc::clone(&subject),
     };
     let status = Rc::clone(&subject);
-    sim.host(PROXY, move || {
-        let (subject, env) = (Rc::clone(&subject), env.clone());
-        let (plan, book) = (served.clone(), book.clone());
-        async move { subject.serve(env, &plan, book).await.map_err(Into::into) }
-    });
+    host_proxies(&mut sim, plan, &fabric, &ledger, &subject);
     sim.client("clients", driver.run());
     let stopped = sim.run().err().map(|error| error.to_string());
     ledger.close();
@@ -146,6 +155,45 @@ pub fn run(plan: &Plan, subject: impl Subject) -> Run {
         book,
         stopped,
     }
+}
+
+/// The hosts of the replicas.
+fn host_proxies(
+    sim: &mut turmoil::Sim<'_>,
+    plan: &Plan,
+    fabric: &Arc<Fabric>,
+    ledger: &Ledger,
+    subject: &Rc<impl Subject>,
+) {
+    for name in &PROXIES[..plan.replicas] {
+        let env = SimEnv::new(fabric, name);
+        let (served, book) = (plan.clone(), ledger.clone());
+        let subject = Rc::clone(subject);
+        sim.host(*name, move || {
+            let (subject, env) = (Rc::clone(&subject), env.clone());
+            let (plan, book) = (served.clone(), book.clone());
+            async move { subject.serve(env, &plan, book).await.map_err(Into::into) }
+        });
+    }
+}
+
+/// The host of a Redis, and the faults that strike it.
+fn host_redis(sim: &mut turmoil::Sim<'_>, plan: &Plan, fabric: &Arc<Fabric>, ledger: &Ledger) {
+    let env = SimEnv::new(fabric, REDIS);
+    let redis = Redis::new(env.clone(), ledger.clone());
+    let plan = plan.clone();
+    sim.host(REDIS, move || {
+        let (env, redis, plan) = (env.clone(), Arc::clone(&redis), plan.clone());
+        async move {
+            redis.open();
+            for fault in plan.faults.iter().filter(|f| f.kind.is_redis()) {
+                let struck = Arc::clone(&redis);
+                let work = struck.strike(fault.clone(), plan.warmup, plan.healed());
+                env.spawn("fault", work);
+            }
+            std::future::pending().await
+        }
+    });
 }
 
 /// Notes the rare states that only the whole book shows.
@@ -186,6 +234,7 @@ fn reach(book: &mut Book, plan: &Plan) {
             _ => {}
         }
     }
+    notes.extend(sometimes::of_caches(book));
     notes.into_iter().for_each(|note| book.reach(note));
 }
 
@@ -217,6 +266,7 @@ impl Zone {
                 backend: Arc::clone(&self.backends[index]),
                 index,
                 zone: self.zone,
+                replicas: self.plan.replicas,
                 fault: fault.clone(),
                 origin: self.plan.warmup,
                 healed: self.plan.healed(),
@@ -233,7 +283,7 @@ struct Drive<S> {
     plan: Plan,
     env: SimEnv,
     ledger: Ledger,
-    proxy: IpAddr,
+    proxies: Vec<IpAddr>,
     backends: Vec<Arc<Backend>>,
     subject: Rc<S>,
 }
@@ -244,7 +294,10 @@ impl<S: Subject> Drive<S> {
         self.rest(2).await;
         let healed = Tick::ZERO + self.plan.healed();
         for (index, (model, port)) in self.plan.clients.iter().enumerate() {
-            self.group(index, model, *port).start(healed);
+            match &self.plan.site {
+                None => self.group(index, model, *port).start(healed),
+                Some(site) => self.visitors(site, index, model, *port).start(healed),
+            }
         }
         self.env.clock().sleep_until(healed).await;
         self.backends.iter().for_each(|b| b.heal());
@@ -280,8 +333,15 @@ impl<S: Subject> Drive<S> {
         let mut rng = self.env.rng("probes", 0);
         for (model, port) in &self.plan.clients {
             let probes = self.group(PROBE, model, *port);
+            let site = self.plan.site.as_ref();
+            let visitors = site.map(|site| self.visitors(site, PROBE, model, *port));
             for _ in 0..PROBES {
-                let probing = probes.probe(&mut rng);
+                let probing = async {
+                    match &visitors {
+                        None => probes.probe(&mut rng).await,
+                        Some(visitors) => visitors.probe(&mut rng).await,
+                    }
+                };
                 match self.env.clock().timeout(DRAIN, probing).await {
                     Some(Ok(())) => {}
                     Some(Err(what)) => return Err(format!("after healing, {what}")),
@@ -312,11 +372,29 @@ impl<S: Subject> Drive<S> {
     }
 
     fn group(&self, index: usize, model: &ClientModel, port: u16) -> Arc<Group> {
-        let target = SocketAddr::new(self.proxy, port);
+        let target = SocketAddr::new(self.proxies[0], port);
         Group::new(
             index,
             model.clone(),
             target,
+            self.env.clone(),
+            self.ledger.clone(),
+        )
+    }
+
+    fn visitors(
+        &self,
+        site: &Arc<Site>,
+        index: usize,
+        model: &ClientModel,
+        port: u16,
+    ) -> Arc<Visitors> {
+        let targets = self.proxies.iter().map(|ip| SocketAddr::new(*ip, port));
+        Visitors::new(
+            index,
+            model.clone(),
+            Arc::clone(site),
+            targets.collect(),
             self.env.clone(),
             self.ledger.clone(),
         )

@@ -108,8 +108,15 @@ fn real_world(seed: u64) -> String {
         threads: 1,
     };
     let drawn = rehearse(&options(Source::Swarm)).expect("the swarm plans itself");
+    // Some of these have a Redis and two replicas.
+    let several = Options {
+        seeds: 6,
+        ..options(Source::Cached)
+    };
+    let cached = rehearse(&several).expect("the swarm plans itself");
     let example = rehearse(&options(example(SEED_CONFIG))).expect("it has no scenario");
-    format!("{}-{}", drawn.trace_hash, example.trace_hash)
+    let hashes = [drawn.trace_hash, cached.trace_hash, example.trace_hash];
+    hashes.join("-")
 }
 
 const SEED_CONFIG: &str = include_str!(concat!(

@@ -15,9 +15,9 @@ fn number(name: &str, default: u64) -> u64 {
     }
 }
 
-fn options(seed: u64, seeds: u64) -> Options {
+fn options(source: Source, seed: u64, seeds: u64) -> Options {
     Options {
-        source: Source::Swarm,
+        source,
         seed,
         seeds,
         only_faults: None,
@@ -55,7 +55,8 @@ fn median(results: &[SeedResult], figure: impl Fn(&SeedResult) -> f64) -> f64 {
 #[test]
 fn no_seed_breaks_an_invariant() {
     let seeds = number("WEIR_SEEDS", 500).max(1);
-    let sweep = sweep(&options(number("WEIR_SEED", 1), seeds)).expect("the swarm plans itself");
+    let sweep = sweep(&options(Source::Swarm, number("WEIR_SEED", 1), seeds))
+        .expect("the swarm plans itself");
     assert!(sweep.found.is_empty(), "{}", story(&sweep.found));
     // A suite that meets nothing proves nothing.
     let offered = median(&sweep.results, |r| r.offered as f64);
@@ -77,7 +78,26 @@ fn no_seed_breaks_an_invariant() {
             queued >= 0.3,
             "in the median run {queued} of the requests wait"
         );
-        let missing = sometimes::missing(sweep.tally.reached());
+        let missing = sometimes::missing(sometimes::SOMETIMES, sweep.tally.reached());
+        assert!(missing.is_empty(), "never reached: {missing:?}");
+    }
+}
+
+/// The same with cached routes, cacheable pages and Redis.
+#[test]
+fn no_seed_breaks_an_invariant_of_the_cache() {
+    let seeds = number("WEIR_SEEDS", 500).max(1);
+    let options = options(Source::Cached, number("WEIR_SEED", 1), seeds);
+    let sweep = sweep(&options).expect("the swarm plans itself");
+    assert!(sweep.found.is_empty(), "{}", story(&sweep.found));
+    let offered = median(&sweep.results, |r| r.offered as f64);
+    println!("{seeds} seeds with caches; the median run offers {offered} requests");
+    for (what, times) in sweep.tally.reached() {
+        println!("  {times:>9} {what}");
+    }
+    if seeds >= 200 {
+        assert!(offered >= 500.0, "the median run offers {offered} requests");
+        let missing = sometimes::missing(sometimes::CACHED, sweep.tally.reached());
         assert!(missing.is_empty(), "never reached: {missing:?}");
     }
 }
@@ -85,7 +105,12 @@ fn no_seed_breaks_an_invariant() {
 /// Seeds that once found a bug, each with its story: `SEED  story`.
 #[test]
 fn seeds_that_found_a_bug_stay_good() {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/seeds/swarm.txt");
+    let file = |name: &str| format!("{}/fixtures/seeds/{name}", env!("CARGO_MANIFEST_DIR"));
+    stay_good(&file("swarm.txt"), Source::Swarm);
+    stay_good(&file("cached.txt"), Source::Cached);
+}
+
+fn stay_good(file: &str, source: Source) {
     let text = std::fs::read_to_string(file).expect(file);
     let lines = text
         .lines()
@@ -95,7 +120,7 @@ fn seeds_that_found_a_bug_stay_good() {
         let seed = seed
             .parse()
             .unwrap_or_else(|_| panic!("no seed begins the line: {line}"));
-        let sweep = sweep(&options(seed, 1)).expect("the swarm plans itself");
+        let sweep = sweep(&options(source.clone(), seed, 1)).expect("the swarm plans itself");
         assert!(sweep.found.is_empty(), "{line}\n{}", story(&sweep.found));
     }
 }

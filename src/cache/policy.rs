@@ -236,7 +236,7 @@ fn is_understood(status: u16) -> bool {
 }
 
 /// The selecting fields in one order; `None` for `*`, or for more of them than anybody means.
-fn vary(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
+pub fn vary(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
     let mut names = Vec::new();
     for line in headers.get_all(header::VARY) {
         for item in fields::list_items(line.as_bytes()) {

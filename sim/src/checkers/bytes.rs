@@ -1,5 +1,5 @@
-//! What goes in comes out: a request that a backend answered had reached a backend, whole, and its answer came back whole. The
-//! bodies themselves are compared byte by byte where they are read.
+//! What goes in comes out: a request that was answered, and not by the cache, had reached a backend, whole, and its answer came
+//! back whole. The bodies themselves are compared byte by byte where they are read.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,10 @@ pub(super) fn check(run: &Run) -> Vec<String> {
     let answered = |end: &Option<_>| matches!(end, Some((_, End::Answered { .. })));
     let requests = (0_u64..).zip(&run.book.requests);
     requests
-        .filter(|(id, r)| answered(&r.end) && !worked.contains(id))
+        .filter(|(id, r)| {
+            let cached = r.from_cache || run.book.visits.contains_key(id);
+            answered(&r.end) && !cached && !worked.contains(id)
+        })
         .map(|(id, _)| format!("request {id} was answered, and no backend had it"))
         .take(5)
         .collect()

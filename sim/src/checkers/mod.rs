@@ -7,9 +7,14 @@ mod bytes;
 mod capacity;
 mod conservation;
 mod entitlement;
+mod flight;
+mod freshness;
 mod liveness;
+mod private;
 mod queue;
+mod redis;
 mod retry;
+mod vary;
 
 pub use self::entitlement::{Shares, shares};
 
@@ -37,6 +42,11 @@ pub fn check(run: &Run) -> Vec<Violation> {
     found.extend(named("retry", retry::check(run)));
     found.extend(named("bytes", bytes::check(run)));
     found.extend(named("liveness", liveness::check(run)));
+    found.extend(named("private", private::check(run)));
+    found.extend(named("vary", vary::check(run)));
+    found.extend(named("freshness", freshness::check(run)));
+    found.extend(named("flight", flight::check(run)));
+    found.extend(named("redis", redis::check(run)));
     let violation = |(checker, what): (&str, String)| Violation {
         checker: checker.to_string(),
         what,

@@ -1,5 +1,7 @@
 //! What modelled backends say: whole answers in every framing, refusals, and what no proxy may pass on as whole.
 
+use std::time::Duration;
+
 use weirkeeper::rng::Rng;
 
 use super::message::Head;
@@ -11,6 +13,19 @@ pub(super) struct Answer {
     pub(super) bytes: Vec<u8>,
     /// The connection ends with it.
     pub(super) close: bool,
+    /// Between its pieces.
+    pub(super) pace: Duration,
+}
+
+impl Answer {
+    /// All at once, and the connection goes on.
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        Answer {
+            bytes,
+            close: false,
+            pace: Duration::ZERO,
+        }
+    }
 }
 
 /// A good answer, as large as the request asks for.
@@ -47,7 +62,10 @@ pub(super) fn whole(id: u64, head: &Head, chunked: Option<&mut Rng>, close: bool
             }
         }
     }
-    Answer { bytes, close }
+    Answer {
+        close,
+        ..Answer::of(bytes)
+    }
 }
 
 fn body(bytes: &mut Vec<u8>, id: u64, offset: usize, len: usize) {
@@ -72,16 +90,13 @@ pub(super) fn garbage(rng: &mut Rng, id: u64) -> Answer {
         _ => String::new(),
     };
     Answer {
-        bytes: text.into_bytes(),
         close: true,
+        ..Answer::of(text.into_bytes())
     }
 }
 
 /// The backend itself fails the request.
 pub(super) fn refusal(id: u64, status: u16) -> Answer {
     let text = format!("HTTP/1.1 {status} Failed\r\nx-sim: {id}\r\ncontent-length: 0\r\n\r\n");
-    Answer {
-        bytes: text.into_bytes(),
-        close: false,
-    }
+    Answer::of(text.into_bytes())
 }

@@ -18,6 +18,7 @@ use weirkeeper::time::Tick;
 
 use super::answer::{Answer, garbage, refusal, whole};
 use super::message::{self, Head, Reader};
+use super::origin::Origin;
 use super::pattern::Whose;
 use crate::env::{Link, SimEnv, SimStream, lock};
 use crate::ledger::Ledger;
@@ -30,6 +31,8 @@ pub struct Backend {
     plan: BackendPlan,
     env: SimEnv,
     ledger: Ledger,
+    /// What it knows of cacheable pages.
+    origin: Option<Arc<Origin>>,
     permits: Semaphore,
     state: Mutex<State>,
 }
@@ -63,7 +66,13 @@ struct Connection {
 
 impl Backend {
     /// A backend that does not accept yet.
-    pub fn new(index: usize, plan: BackendPlan, env: SimEnv, ledger: Ledger) -> Arc<Backend> {
+    pub fn new(
+        index: usize,
+        plan: BackendPlan,
+        env: SimEnv,
+        ledger: Ledger,
+        origin: Option<Arc<Origin>>,
+    ) -> Arc<Backend> {
         let rng = env.rng("backend", index as u64);
         let concurrency = plan
             .model
@@ -74,6 +83,7 @@ impl Backend {
             plan,
             env,
             ledger,
+            origin,
             permits: Semaphore::new(concurrency),
             state: Mutex::new(State {
                 rng,
@@ -274,7 +284,11 @@ impl Backend {
             let (time, answer) = self.draw(key, head, id);
             clock.sleep_until(clock.now() + time).await;
             self.unhung().await;
-            answer
+            // What a page is, it is when the work is done.
+            match answer {
+                Some(answer) => answer,
+                None => self.page(head, id),
+            }
         };
         let answer = if self.plan.model.abort_stops_work {
             tokio::select! {
@@ -285,16 +299,24 @@ impl Backend {
         } else {
             work.await
         };
-        let mut pieces = answer.bytes.chunks(PIECE);
-        let sent = loop {
-            match pieces.next() {
-                None => break true,
-                Some(piece) if stream.write_all(piece).await.is_err() => break false,
-                Some(_) => {}
-            }
-        };
+        let sent = self.write(&answer, stream).await;
         drop(running);
         sent && !answer.close
+    }
+
+    /// Writes all of it; false if nobody is there to read it.
+    async fn write(&self, answer: &Answer, stream: &mut SimStream) -> bool {
+        let clock = self.env.clock();
+        let size = if answer.pace.is_zero() { PIECE } else { PACED };
+        for (i, piece) in answer.bytes.chunks(size).enumerate() {
+            if i > 0 && !answer.pace.is_zero() {
+                clock.sleep_until(clock.now() + answer.pace).await;
+            }
+            if stream.write_all(piece).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// A request that no modelled client sent: a health check, say.
@@ -314,8 +336,21 @@ impl Backend {
         }
     }
 
-    /// How long the work takes, and what is said after it.
-    fn draw(&self, key: u64, head: &Head, id: u64) -> (Duration, Answer) {
+    /// What is said of a cacheable page.
+    fn page(&self, head: &Head, id: u64) -> Answer {
+        let now = self.env.clock().now();
+        let mut state = lock(&self.state);
+        let healed = state.healed;
+        let mut book = self.ledger.book();
+        let answer = self
+            .origin
+            .as_ref()
+            .and_then(|origin| origin.answer(head, id, now, &mut state.rng, &mut book, healed));
+        answer.unwrap_or_else(|| refusal(id, 404))
+    }
+
+    /// How long the work takes, and what is said after it; nothing yet, if that is for the page to say.
+    fn draw(&self, key: u64, head: &Head, id: u64) -> (Duration, Option<Answer>) {
         let model = &self.plan.model;
         let mut state = lock(&self.state);
         let slow: f64 = state.slow.iter().product();
@@ -331,12 +366,14 @@ impl Backend {
             time = time.min(HEALED);
         }
         let answer = if !healed && rng.chance(garbled) {
-            garbage(rng, id)
+            Some(garbage(rng, id))
         } else if !healed && rng.chance(model.fail_rate) {
-            refusal(id, model.fail_status)
+            Some(refusal(id, model.fail_status))
+        } else if self.origin.is_some() {
+            None
         } else {
             let chunked = rng.chance(model.chunked_rate).then_some(rng);
-            whole(id, head, chunked, retired)
+            Some(whole(id, head, chunked, retired))
         };
         (time, answer)
     }
@@ -366,6 +403,9 @@ const HEALED: Duration = Duration::from_millis(5);
 /// Writes larger than this go in pieces.
 const PIECE: usize = 16 * 1024;
 
+/// So large are the pieces of what has a pace.
+const PACED: usize = 4 * 1024;
+
 fn remove(list: &mut Vec<f64>, value: f64) {
     if let Some(at) = list.iter().position(|x| *x == value) {
         list.remove(at);
@@ -373,7 +413,7 @@ fn remove(list: &mut Vec<f64>, value: f64) {
 }
 
 /// Completes when the proxy has let go of the connection and the backend has heard of it.
-fn left(stream: &mut SimStream) -> impl Future<Output = ()> {
+pub(super) fn left(stream: &mut SimStream) -> impl Future<Output = ()> {
     poll_fn(move |cx| {
         let ready = Pin::new(&mut *stream).poll_readable(cx);
         // Data would be the next request, which waits for its turn.

@@ -40,10 +40,33 @@ struct Kind {
     head: Vec<u8>,
 }
 
+/// A connection to the proxy.
 #[derive(Debug)]
-struct Wire {
-    stream: SimStream,
-    reader: Reader,
+pub(super) struct Wire {
+    pub(super) stream: SimStream,
+    pub(super) reader: Reader,
+}
+
+impl Wire {
+    pub(super) fn new(stream: SimStream) -> Self {
+        let reader = Reader::default();
+        Wire { stream, reader }
+    }
+}
+
+/// An idle connection that is still open.
+pub(super) fn open_one(pool: &Mutex<Vec<Wire>>) -> Option<Wire> {
+    let mut pool = lock(pool);
+    let mut cx = Context::from_waker(Waker::noop());
+    while let Some(mut wire) = pool.pop() {
+        if Pin::new(&mut wire.stream)
+            .poll_readable(&mut cx)
+            .is_pending()
+        {
+            return Some(wire);
+        }
+    }
+    None
 }
 
 /// Bodies above this size go in pieces, a millisecond apart.
@@ -205,14 +228,11 @@ impl Group {
     /// Sends a request and reads its answer. The connection stays in `wire` unless it went back to the pool.
     async fn exchange(&self, id: u64, kind: usize, whim: u64, wire: &mut Option<Wire>) -> End {
         let kind = &self.kinds[kind];
-        *wire = self.reuse();
+        *wire = open_one(&self.pool);
         let wire_ref = match wire {
             Some(wire) => wire,
             None => match self.env.net().connect(self.target).await {
-                Ok(stream) => wire.insert(Wire {
-                    stream,
-                    reader: Reader::default(),
-                }),
+                Ok(stream) => wire.insert(Wire::new(stream)),
                 Err(_) => return End::Broken,
             },
         };
@@ -226,21 +246,6 @@ impl Group {
             lock(&self.pool).extend(wire.take());
         }
         end
-    }
-
-    /// An idle connection that is still open.
-    fn reuse(&self) -> Option<Wire> {
-        let mut pool = lock(&self.pool);
-        let mut cx = Context::from_waker(Waker::noop());
-        while let Some(mut wire) = pool.pop() {
-            if Pin::new(&mut wire.stream)
-                .poll_readable(&mut cx)
-                .is_pending()
-            {
-                return Some(wire);
-            }
-        }
-        None
     }
 
     async fn send(&self, kind: &Kind, id: u64, whim: u64, stream: &mut SimStream) -> bool {
@@ -291,6 +296,14 @@ impl Group {
             let status = head.status;
             return Ok((head, End::Refused { status }));
         };
+        let cached = head.field("cache-status").unwrap_or("");
+        let shared = ["hit", "collapsed", "detail=redis"];
+        if shared.iter().any(|word| cached.contains(word)) {
+            // It was made for another request, in the size that that one asked for.
+            let status = head.status;
+            book.from_cache(id);
+            return Ok((head, End::Answered { status }));
+        }
         if answered != id {
             let what = format!("request {id} got the answer to request {answered}");
             book.violation("conservation", what);

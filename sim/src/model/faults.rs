@@ -11,8 +11,8 @@ use crate::env::{SimEnv, lock};
 use crate::ledger::Ledger;
 use crate::scenario::{Fault, FaultKind};
 
-/// The proxy's host, from which a blackhole cuts a zone off.
-pub const PROXY: &str = "proxy";
+/// The replicas' hosts, from which a blackhole cuts a zone off.
+pub const PROXIES: [&str; 2] = ["proxy", "proxy-2"];
 
 /// How many blackholes hold each zone's link. Shared by all zones.
 pub type Held = Arc<Mutex<Vec<u32>>>;
@@ -32,6 +32,8 @@ pub struct Striking {
     pub zone: usize,
     /// What happens.
     pub fault: Fault,
+    /// Replicas of the proxy.
+    pub replicas: usize,
     /// When measuring begins.
     pub origin: Duration,
     /// When every fault is over.
@@ -76,11 +78,18 @@ impl Striking {
             FaultKind::Slow => backend.slow(self.fault.factor),
             FaultKind::Malformed => backend.garble(self.fault.factor),
             FaultKind::Reset => backend.kill_connections(true),
+            FaultKind::RedisCrash
+            | FaultKind::RedisLoss
+            | FaultKind::RedisStall
+            | FaultKind::RedisSlow
+            | FaultKind::RedisLies => {}
             FaultKind::Blackhole => {
                 let holds = &mut lock(held)[self.zone];
                 *holds += 1;
                 if *holds == 1 {
-                    turmoil::hold(PROXY, zone_name(self.zone));
+                    for proxy in &PROXIES[..self.replicas] {
+                        turmoil::hold(*proxy, zone_name(self.zone));
+                    }
                 }
             }
         }
@@ -92,12 +101,20 @@ impl Striking {
             FaultKind::Crash | FaultKind::Restart | FaultKind::Refuse => backend.reopen(),
             FaultKind::Slow => backend.quicken(self.fault.factor),
             FaultKind::Malformed => backend.mend(self.fault.factor),
-            FaultKind::Hang | FaultKind::Reset => {}
+            FaultKind::Hang
+            | FaultKind::Reset
+            | FaultKind::RedisCrash
+            | FaultKind::RedisLoss
+            | FaultKind::RedisStall
+            | FaultKind::RedisSlow
+            | FaultKind::RedisLies => {}
             FaultKind::Blackhole => {
                 let holds = &mut lock(held)[self.zone];
                 *holds -= 1;
                 if *holds == 0 {
-                    turmoil::release(PROXY, zone_name(self.zone));
+                    for proxy in &PROXIES[..self.replicas] {
+                        turmoil::release(*proxy, zone_name(self.zone));
+                    }
                 }
             }
         }

@@ -28,6 +28,23 @@ pub struct Head {
     pub close: bool,
     /// The `error` of Proxy-Status.
     pub error: Option<String>,
+    /// A request's target.
+    pub path: String,
+    /// All fields as they came, with names in lower case.
+    pub fields: Vec<(String, String)>,
+}
+
+impl Head {
+    /// The first value of the field called `name` (lower case).
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let mut fields = self.fields.iter();
+        fields.find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The number that a field holds.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.field(name)?.parse().ok()
+    }
 }
 
 /// How a body is framed.
@@ -127,6 +144,59 @@ impl Reader {
         Ok(offset)
     }
 
+    /// Reads a body to its end into `out`, where what came stays whatever happens.
+    ///
+    /// # Errors
+    /// As [`Fault`] says.
+    pub async fn body_into<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        framing: Framing,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        match framing {
+            Framing::Length(length) => {
+                let length = usize::try_from(length).map_err(|_| Fault::Malformed)?;
+                self.take(stream, length, out).await
+            }
+            Framing::Chunked => loop {
+                let size = self.chunk_size(stream).await?;
+                if size == 0 {
+                    return self.trailers(stream).await;
+                }
+                self.take(stream, size, out).await?;
+                if self.line(stream).await? != 0 {
+                    return Err(Fault::Malformed);
+                }
+            },
+            Framing::Close => loop {
+                out.append(&mut self.buf);
+                match self.fill(stream).await {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(()),
+                    Err(_) => return Err(Fault::Cut),
+                }
+            },
+        }
+    }
+
+    async fn take<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        mut len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        while len > 0 {
+            if self.buf.is_empty() && !matches!(self.fill(stream).await, Ok(true)) {
+                return Err(Fault::Cut);
+            }
+            let part = len.min(self.buf.len());
+            out.extend(self.buf.drain(..part));
+            len -= part;
+        }
+        Ok(())
+    }
+
     /// Nothing is left over from a message.
     pub fn is_empty(&self) -> bool {
         self.buf.is_empty()
@@ -217,6 +287,7 @@ fn parse(buf: &[u8], request: bool) -> Result<Option<(usize, Head)>, Fault> {
             return Ok(None);
         };
         head.method = message.method.unwrap_or_default().to_string();
+        head.path = message.path.unwrap_or_default().to_string();
         (used, message.headers)
     } else {
         let mut message = httparse::Response::new(&mut fields);
@@ -229,6 +300,8 @@ fn parse(buf: &[u8], request: bool) -> Result<Option<(usize, Head)>, Fault> {
     };
     for field in fields {
         let value = std::str::from_utf8(field.value).unwrap_or_default();
+        let name = field.name.to_ascii_lowercase();
+        head.fields.push((name, value.to_string()));
         if field.name.eq_ignore_ascii_case("x-sim") {
             let mut words = value.split(' ');
             head.id = words.next().and_then(|w| w.parse().ok());

@@ -5,6 +5,10 @@
 mod answer;
 pub mod backend;
 pub mod client;
+pub mod content;
 pub mod faults;
 pub mod message;
+pub mod origin;
 pub mod pattern;
+pub mod redis;
+pub mod visitor;

@@ -14,14 +14,15 @@ use super::units::Span;
 pub struct Fault {
     /// What.
     pub kind: FaultKind,
-    /// The backend's name.
+    /// The backend's name; nothing for the kinds that strike Redis.
+    #[serde(default)]
     pub backend: String,
     /// When it begins.
     pub at: Span,
     /// How long it lasts. Every fault is over when the measured time ends.
     #[serde(rename = "for", default)]
     pub lasts: Span,
-    /// `slow`: service times are multiplied by this. `malformed`: the share of answers.
+    /// `slow`: service times are multiplied by this. `malformed`, `redis_lies`: the share of answers. `redis_slow`: milliseconds.
     #[serde(default = "one")]
     pub factor: f64,
 }
@@ -52,10 +53,20 @@ pub enum FaultKind {
     Refuse,
     /// This share of its answers, `factor`, is no valid HTTP.
     Malformed,
+    /// Redis is killed: connections die, connecting is refused until it is back, with all of its data.
+    RedisCrash,
+    /// The same, and its data is gone.
+    RedisLoss,
+    /// Redis accepts and takes commands, and says nothing until it is over.
+    RedisStall,
+    /// Every answer of Redis takes `factor` milliseconds.
+    RedisSlow,
+    /// This share of the values that Redis gives, `factor`, is not what was stored.
+    RedisLies,
 }
 
 impl FaultKind {
-    /// All of them.
+    /// Those of backends.
     pub const ALL: [FaultKind; 8] = [
         FaultKind::Crash,
         FaultKind::Restart,
@@ -66,6 +77,20 @@ impl FaultKind {
         FaultKind::Refuse,
         FaultKind::Malformed,
     ];
+
+    /// Those of Redis.
+    pub const REDIS: [FaultKind; 5] = [
+        FaultKind::RedisCrash,
+        FaultKind::RedisLoss,
+        FaultKind::RedisStall,
+        FaultKind::RedisSlow,
+        FaultKind::RedisLies,
+    ];
+
+    /// Does it strike Redis, and no backend?
+    pub fn is_redis(self) -> bool {
+        FaultKind::REDIS.contains(&self)
+    }
 
     /// Its name in files and reports.
     pub fn name(self) -> &'static str {
@@ -78,6 +103,11 @@ impl FaultKind {
             FaultKind::Reset => "reset",
             FaultKind::Refuse => "refuse",
             FaultKind::Malformed => "malformed",
+            FaultKind::RedisCrash => "redis_crash",
+            FaultKind::RedisLoss => "redis_loss",
+            FaultKind::RedisStall => "redis_stall",
+            FaultKind::RedisSlow => "redis_slow",
+            FaultKind::RedisLies => "redis_lies",
         }
     }
 }
@@ -116,4 +146,37 @@ pub fn swarm(seed: u64, backends: &[String], count: u64, span: Duration) -> Vec<
             }
         })
         .collect()
+}
+
+/// Faults of Redis, drawn the same way.
+pub fn swarm_redis(seed: u64, count: u64, span: Duration) -> Vec<Fault> {
+    let root = Rng::new(seed);
+    let mut kinds = root.stream("redis fault kinds", 0);
+    let enabled: Vec<FaultKind> = FaultKind::REDIS
+        .into_iter()
+        .filter(|_| kinds.chance(0.5))
+        .collect();
+    if enabled.is_empty() {
+        return Vec::new();
+    }
+    let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let pick = |rng: &mut Rng, len: usize| usize::try_from(rng.below(len as u64)).unwrap_or(0);
+    let fault = |index| {
+        let mut rng = root.stream("redis fault", index);
+        let kind = enabled[pick(&mut rng, enabled.len())];
+        let at = rng.below(millis);
+        let lasts = [50, 500, 3000][pick(&mut rng, 3)];
+        Fault {
+            kind,
+            backend: String::new(),
+            at: Span::millis(at),
+            lasts: Span::millis((1 + rng.below(lasts)).min(millis - at)),
+            factor: match kind {
+                FaultKind::RedisSlow => [2.0, 15.0, 200.0][pick(&mut rng, 3)],
+                FaultKind::RedisLies => [0.1, 0.5, 1.0][pick(&mut rng, 3)],
+                _ => 1.0,
+            },
+        }
+    };
+    (0..count).map(fault).collect()
 }

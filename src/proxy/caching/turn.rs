@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::filler::Order;
+use super::is_whole;
 use super::tier::{self, Lease, Leased, Waited};
 use crate::cache::bans::Seen;
 use crate::cache::key;
@@ -87,15 +88,16 @@ async fn look<E: Env>(
         }
     }
     match entry {
-        Entry::Response(stored) => is_fresh(conn, order, &stored).then_some(stored),
+        Entry::Response(stored) => is_usable(conn, order, &stored).then_some(stored),
         Entry::Varies(_) => None,
     }
 }
 
-fn is_fresh<E: Env>(conn: &Conn<E>, order: &Order<E>, stored: &Stored) -> bool {
+/// Can it be served as it is? Parts of a response are nothing for those who want all of it.
+fn is_usable<E: Env>(conn: &Conn<E>, order: &Order<E>, stored: &Stored) -> bool {
     let now = conn.core.env.clock().wall().into();
     let reuse = policy::reuse(&stored.life, stored.is_soft(), &order.wants, now);
-    matches!(reuse, Reuse::Fresh { .. })
+    is_whole(stored) && matches!(reuse, Reuse::Fresh { .. })
 }
 
 /// Waits for what another replica fetches, first under this key, then under that of the variant that it leads to.
@@ -121,7 +123,7 @@ async fn wait<E: Env>(
                 key::variant(&mut key, &varies, request);
             }
             Entry::Varies(_) => return Waiting::Over,
-            Entry::Response(stored) if is_fresh(conn, order, &stored) => {
+            Entry::Response(stored) if is_usable(conn, order, &stored) => {
                 return Waiting::Came(stored);
             }
             Entry::Response(_) => return Waiting::Over,

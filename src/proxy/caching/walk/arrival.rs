@@ -59,7 +59,8 @@ impl<E: Env> Arrival<'_, '_, E> {
                 shared,
             } => {
                 note(&facts);
-                let is_for_this_one = self.leads || shared && self.may_use(&stored);
+                let usable = || self.is_variant(&stored, reader.fill()) && self.may_use(&stored);
+                let is_for_this_one = self.leads || shared && usable();
                 if !is_for_this_one {
                     return Ok(Step::Again);
                 }
@@ -107,6 +108,13 @@ impl<E: Env> Arrival<'_, '_, E> {
             ..*status
         };
         Some(self.visit.serve_as(stored, &status, record))
+    }
+
+    /// Is it this one's variant? It is the leader's.
+    fn is_variant(&self, stored: &Stored, fill: &Fill) -> bool {
+        let names = policy::vary(&stored.head.to_map());
+        let own = &self.visit.inbound.headers;
+        names.is_some_and(|names| same_variant(&names, &fill.request, own))
     }
 
     fn may_use(&self, stored: &Stored) -> bool {

@@ -1,0 +1,158 @@
+//! Nothing is served older than its freshness and the staleness that is allowed, and nothing from before a change that the
+//! visitor could know of (RFC 9111 sections 4.2 and 4.4, RFC 5861).
+//!
+//! A cache counts whole seconds from the moment that it has the head, and rounds the time of the fetch down: where fetches may
+//! take long, that is a second of grace. What a request led to itself is as new as it can be.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use weirkeeper::cache::rules::Rules;
+use weirkeeper::time::Tick;
+
+use crate::ledger::{Asked, End, Got, Made, Visit};
+use crate::model::content::Rep;
+use crate::plan::Plan;
+use crate::world::Run;
+
+/// How long another replica may still serve what was changed, while Redis is well.
+const PROPAGATION: Duration = Duration::from_millis(500);
+
+pub(super) fn check(run: &Run) -> Vec<String> {
+    if run.plan.site.is_none() {
+        return Vec::new();
+    }
+    // What a request led to: an answer, or the word that what is stored is still good.
+    let anybodys = |rep: Rep| Rep { user: 0, ..rep };
+    let made = run.book.made.iter();
+    let own: BTreeSet<(u64, Rep)> = made.map(|m| (m.request, anybodys(m.rep))).collect();
+    let mut found: Vec<String> = answers(run)
+        .filter(|(id, _, _, made)| !own.contains(&(*id, anybodys(made.rep))))
+        .filter_map(|(id, visit, got, made)| {
+            let what = too_old(&run.plan, &visit.asked, got, made)?;
+            let (cache, terms) = (&got.cache, made.terms.field());
+            let at = got.at;
+            Some(format!(
+                "visit {id} at {at} ({:?}): {what}; {terms}; made at {}; {cache}",
+                visit.asked, made.at
+            ))
+        })
+        .take(5)
+        .collect();
+    found.extend(outdated(run).into_iter().take(5));
+    found
+}
+
+fn answers(run: &Run) -> impl Iterator<Item = (u64, &Visit, &Got, &Made)> {
+    let book = &run.book;
+    book.visits.iter().filter_map(|(id, visit)| {
+        let got = visit.got.as_ref()?;
+        let made = book.made.get(got.made?)?;
+        (visit.asked.method != "POST").then_some((*id, visit, got, made))
+    })
+}
+
+/// Messages on their way, and pieces of them.
+fn transit(plan: &Plan) -> Duration {
+    2 * plan.jitter + Duration::from_millis(20)
+}
+
+fn too_old(plan: &Plan, asked: &Asked, got: &Got, made: &Made) -> Option<String> {
+    let fallback = Rules::default();
+    let route = plan.config.listeners.first()?.routes.first()?;
+    let rules = route.cache.as_deref().unwrap_or(&fallback);
+    let terms = &made.terms;
+    if terms.no_cache {
+        return Some("no-cache, and not validated for it".to_string());
+    }
+    if asked.no_cache {
+        return Some("it was to be validated".to_string());
+    }
+    let seconds = |n: u32| Duration::from_secs(n.into());
+    let lifetime = rules.ttl.or(terms.lifetime().map(seconds));
+    let lifetime = lifetime.or(rules.default_ttl).unwrap_or_default();
+    let said = terms.stale_while_revalidate.map(seconds);
+    let revalidated = said.unwrap_or(rules.stale_while_revalidate);
+    let said = terms.stale_if_error.map(seconds);
+    let failed = said.unwrap_or(rules.stale_if_error);
+    let mut stale = match asked.max_age {
+        None => revalidated,
+        Some(_) => Duration::ZERO,
+    };
+    if got.is_forwarded() {
+        stale = stale.max(failed);
+    }
+    if let Some(max) = asked.max_stale {
+        stale = stale.max(seconds(max + 1));
+    }
+    if terms.is_strict() {
+        stale = Duration::ZERO;
+    }
+    let grace = match is_quick(plan) {
+        true => transit(plan),
+        false => transit(plan) + Duration::from_secs(1),
+    };
+    let old = seconds(terms.age) + got.at.since(made.at);
+    if old > lifetime + stale + grace {
+        return Some(format!("{old:?} old, fresh for {lifetime:?} and {stale:?}"));
+    }
+    if let Some(max) = asked.max_age
+        && old > seconds(max + 1) + grace
+    {
+        return Some(format!("{old:?} old, and {max} s were asked for"));
+    }
+    let age = Duration::from_secs(got.age.unwrap_or(0));
+    if age + Duration::from_secs(1) + grace < old {
+        return Some(format!("{old:?} old, and its Age says {age:?}"));
+    }
+    None
+}
+
+/// Do answers come at once when they are made?
+fn is_quick(plan: &Plan) -> bool {
+    plan.faults.iter().all(|f| f.kind.is_redis())
+}
+
+/// What is older than a change whose answer had come before it was asked for.
+fn outdated(run: &Run) -> Vec<String> {
+    let book = &run.book;
+    let end = |id: u64| {
+        let request = book.requests.get(usize::try_from(id).ok()?)?;
+        Some((request.offered, request.end?))
+    };
+    let changes: Vec<(usize, usize, Tick, Tick)> = book
+        .visits
+        .iter()
+        .filter_map(|(id, visit)| {
+            let made = book.made.get(visit.got.as_ref()?.made?)?;
+            let (_, (ended, end)) = end(*id)?;
+            let known = made.changed && matches!(end, End::Answered { .. });
+            known.then_some((visit.replica, visit.asked.page, made.at, ended))
+        })
+        .collect();
+    let untouched = run.plan.faults.iter().all(|f| !f.kind.is_redis());
+    let mut found = Vec::new();
+    for (id, visit, got, made) in answers(run) {
+        let Some((offered, _)) = end(id) else {
+            continue;
+        };
+        let before = changes.iter().find(|(replica, page, at, ended)| {
+            let known = match *replica == visit.replica {
+                true => offered > *ended,
+                false => {
+                    let shared = run.plan.redis.is_some() && untouched;
+                    shared && offered > *ended + PROPAGATION
+                }
+            };
+            *page == visit.asked.page && known && made.at < *at
+        });
+        if let Some((replica, page, at, ended)) = before {
+            found.push(format!(
+                "visit {id} of replica {} offered at {offered} got page {page} as made at {}; it was changed at {at} by way \
+                 of replica {replica}, which had said so at {ended}; {}",
+                visit.replica, made.at, got.cache
+            ));
+        }
+    }
+    found
+}
