@@ -301,7 +301,11 @@ fn some_fields_are_never_stored() {
     let stored = said.stored("");
     let names: Vec<_> = stored.head.lines().map(|(name, _)| name.to_vec()).collect();
     let names: Vec<_> = names.iter().map(|n| String::from_utf8_lossy(n)).collect();
-    assert_eq!(names, ["cache-control", "content-type", "date"]);
+    // What caches before this one have said stays (RFC 9211 section 2).
+    assert_eq!(
+        names,
+        ["cache-control", "cache-status", "content-type", "date"]
+    );
 }
 
 /// RFC 9110 section 6.6.1: a response without a date that can be read gets that of its arrival.

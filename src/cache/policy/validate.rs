@@ -76,7 +76,6 @@ pub fn refresh(
 /// The fields as they are stored: without what is said anew each time and what is one user's, and with a Date (RFC 9110
 /// section 6.6.1).
 pub fn head_of(headers: &HeaderMap, keep: &Keep, received: Wall) -> Head {
-    static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
     const ANEW: [HeaderName; 4] = [
         header::AGE,
         header::CONTENT_LENGTH,
@@ -90,7 +89,6 @@ pub fn head_of(headers: &HeaderMap, keep: &Keep, received: Wall) -> Head {
     let mut kept = HeaderMap::with_capacity(headers.len() + 1);
     for (name, value) in headers {
         let left_out = ANEW.contains(name)
-            || name == CACHE_STATUS
             || (name == header::DATE && !is_dated)
             || keep.drop.contains(name)
             || fields::is_hop_by_hop(name);

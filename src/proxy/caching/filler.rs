@@ -259,9 +259,9 @@ impl<E: Env> InFlight<E> {
                     && self.is_shareable(&refreshed.life);
                 (refreshed, shared)
             }
-            Err(_) => {
+            Err(why) => {
                 // It may be served to whoever asked, and no longer be stored.
-                self.forget();
+                self.forget(why.name());
                 (Arc::clone(stored), false)
             }
         };
@@ -349,9 +349,9 @@ impl<E: Env> InFlight<E> {
                     self.fill.end_unread();
                 }
             }
-            Err(_) => {
+            Err(why) => {
                 if !failed {
-                    self.forget();
+                    self.forget(why);
                 }
                 self.fill.stop_keeping();
             }

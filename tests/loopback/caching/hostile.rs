@@ -57,6 +57,30 @@ fn what_is_somebodys_is_not_shared() {
     assert_hit(&weir.once(get("/all")));
 }
 
+/// Who asks with credentials, or wants nothing stored, cannot empty the cache for the others.
+#[test]
+fn a_validation_for_somebody_leaves_what_lies_there() {
+    let fields = "Cache-Control: no-cache\r\nETag: \"v1\"\r\n";
+    let backend = Backend::answering(move |r| match r.get("if-none-match") {
+        Some(_) => reply(304, fields, ""),
+        None => reply(200, fields, "fetched"),
+    });
+    let weir = cached(&backend, "", "");
+    weir.once(get("/page"));
+    for asked in [
+        "Authorization: Basic YQ==\r\n",
+        "Cache-Control: no-store\r\n",
+    ] {
+        assert_eq!(weir.once(get_with("/page", asked)).status, 200);
+        let next = weir.once(get("/page"));
+        assert!(
+            said(&next).contains("fwd-status=304"),
+            "{asked:?}: {}",
+            said(&next)
+        );
+    }
+}
+
 /// A request that is wrong in a way that only the backend minds must not leave its refusal to others.
 #[test]
 fn the_refusal_of_one_range_is_not_everybodys() {

@@ -7,7 +7,7 @@ use http::header::{self, HeaderMap};
 
 use super::InFlight;
 use crate::cache::key;
-use crate::cache::policy::Keep;
+use crate::cache::policy::{Keep, Uncacheable};
 use crate::cache::range;
 use crate::cache::stored::{Entry, Head, Stored, Varies};
 use crate::env::Env;
@@ -87,9 +87,12 @@ impl<E: Env> InFlight<E> {
         stored
     }
 
-    /// What lies there is outdated.
-    pub(super) fn forget(&self) {
-        if self.order.stored.is_some() {
+    /// What lies there is outdated, unless what came cannot be stored only because of who asked: then it is no worse than before.
+    pub(super) fn forget(&self, why: &str) {
+        use Uncacheable::{Authorization, Cookie, RequestNoStore};
+        let personal = [Authorization, Cookie, RequestNoStore];
+        let personal = personal.iter().any(|known| known.name() == why);
+        if self.order.stored.is_some() && !personal {
             self.caching().store.remove(&self.order.place.store_under);
             tier::remove(&self.conn, &self.order.place.store_under);
         }
