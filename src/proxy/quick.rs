@@ -181,15 +181,9 @@ fn plain_host<'a>(fields: &[httparse::Header<'a>]) -> Option<&'a [u8]> {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         // By length and first letter, since nearly every field passes.
         match (name.len(), name.first()?.to_ascii_lowercase()) {
-            (4, b'h') if is("host") => {
-                if host.replace(field.value).is_some() {
-                    return None;
-                }
-            }
-            (10, b'c') if is("connection") => {
-                if !field.value.eq_ignore_ascii_case(b"keep-alive") {
-                    return None;
-                }
+            (4, b'h') if is("host") && host.replace(field.value).is_some() => return None,
+            (10, b'c') if is("connection") && !field.value.eq_ignore_ascii_case(b"keep-alive") => {
+                return None;
             }
             (_, b'i') if name.len() > 3 && name[..3].eq_ignore_ascii_case(b"if-") => return None,
             (5, b'r') if is("range") => return None,

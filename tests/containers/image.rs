@@ -98,7 +98,7 @@ impl Image {
             std::fs::create_dir_all(parent).expect("the temporary folder is writable");
             std::fs::copy(from, &to).expect("the temporary folder has room");
         }
-        let tar = Command::new("tar")
+        let mut tar = Command::new("tar")
             .arg("-C")
             .arg(&folder)
             .args(["-c", "."])
@@ -107,11 +107,13 @@ impl Image {
             .expect("tar is a command of every system");
         let imported = Command::new("docker")
             .args(["import", "-", &self.descriptor()])
-            .stdin(tar.stdout.expect("stdout is piped"))
+            .stdin(tar.stdout.take().expect("stdout is piped"))
             .output()
             .expect("docker has answered before");
+        let packed = tar.wait().expect("it is our child");
         let removed = std::fs::remove_dir_all(&folder);
         let said = String::from_utf8_lossy(&imported.stderr);
+        assert!(packed.success(), "tar ended with {packed}");
         assert!(imported.status.success(), "docker import: {said}");
         removed.expect("the folder is ours");
     }

@@ -40,12 +40,15 @@ use crate::time::Wall;
 /// Uncacheable keys that are remembered at once.
 const REMEMBERED: usize = 16_384;
 
+/// Fetches by number, each with its primary key.
+type UnderWay = BTreeMap<u64, (Box<[u8]>, Arc<Fill>)>;
+
 /// What all cores share of the cache.
 pub struct Caching {
     pub store: Store,
     flights: Mutex<Flights<Arc<Fill>>>,
     /// Every fetch that may end in the store, with its primary key, for purges.
-    under_way: Mutex<BTreeMap<u64, (Box<[u8]>, Arc<Fill>)>>,
+    under_way: Mutex<UnderWay>,
     next: AtomicU64,
     /// Bytes of bodies that are held until they are whole, and their bound.
     filling: AtomicU64,
@@ -126,7 +129,7 @@ impl Caching {
         }
     }
 
-    fn under_way(&self) -> MutexGuard<'_, BTreeMap<u64, (Box<[u8]>, Arc<Fill>)>> {
+    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
         self.under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

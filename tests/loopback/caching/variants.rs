@@ -244,15 +244,13 @@ fn listeners_that_lead_elsewhere_share_nothing() {
 fn routes_by_a_field_share_nothing() {
     let one = Backend::answering(|_| reply(200, "Cache-Control: max-age=3600\r\n", "one"));
     let two = Backend::answering(|_| reply(200, "Cache-Control: max-age=3600\r\n", "two"));
-    let top = format!(
-        r#""cache": {{}}, "routes": [
-            {{"name": "beta", "match": {{"headers": {{"X-Beta": true}}}}, "upstream": "two", "cache": true}},
-            {{"name": "rest", "upstream": "app", "cache": true}}]"#,
-    );
+    let top = r#""cache": {}, "routes": [
+        {"name": "beta", "match": {"headers": {"X-Beta": true}}, "upstream": "two", "cache": true},
+        {"name": "rest", "upstream": "app", "cache": true}]"#;
     let text = config(
         &[one.port],
         crate::support::weir::Extra {
-            top: &top,
+            top,
             ..Default::default()
         },
     );
