@@ -242,7 +242,8 @@ fn a_guess_is_a_tenth_and_a_day_at_most() {
     assert_eq!(said.refused(), Uncacheable::NoFreshness);
 }
 
-/// RFC 9110 section 15.1: only some statuses may be guessed for; RFC 9111 section 4.2.2 adds what says public.
+/// RFC 9110 section 15.1: only some statuses may be guessed for; RFC 9111 section 4.2.2 adds what says public. Of them 405,
+/// 414 and 501 are left out: one odd request would be answered to everybody.
 #[test]
 fn a_guess_is_only_made_for_some_statuses() {
     let modified = date(-1000);
@@ -250,7 +251,7 @@ fn a_guess_is_only_made_for_some_statuses() {
         if matches!(status, 206 | 304 | 412 | 416 | 417) {
             continue;
         }
-        let heuristic = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501].contains(&status);
+        let heuristic = [200, 203, 204, 300, 301, 308, 404, 410].contains(&status);
         let said = got(&[("last-modified", &modified)])
             .status(status)
             .rules(GUESSING);

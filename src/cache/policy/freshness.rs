@@ -54,12 +54,10 @@ pub(super) fn life(
     })
 }
 
-/// May freshness be guessed for it (RFC 9110 section 15.1)?
+/// Is freshness guessed for it? RFC 9110 section 15.1 allows 405, 414 and 501 as well. But these are about one request, and
+/// what provokes them is often no part of the key (a field that overrides the method, say): a guess would give them to everybody.
 fn is_heuristic(status: u16) -> bool {
-    matches!(
-        status,
-        200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501
-    )
+    matches!(status, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 410)
 }
 
 /// What Expires says, beside no targeted field (RFC 9213 section 2.2). What is no date is in the past (RFC 9111 section 5.3),

@@ -407,9 +407,6 @@ fn its_hit_ratio_is_that_of_its_kind() {
             }
             hit
         });
-        println!(
-            "skew {skew}, {capacity} entries, scans {scans}: {ours:.2} % (LRU {lru:.2}, S3-FIFO {s3:.2})"
-        );
         assert!(ours >= lru, "LRU does better: {ours} against {lru}");
         assert!(ours >= s3 - 2.0, "S3-FIFO does better: {ours} against {s3}");
     }

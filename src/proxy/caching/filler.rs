@@ -42,6 +42,8 @@ pub struct Order<E: Env> {
     pub place: Place,
     /// What the request may still spend on the second tier.
     pub patience: Duration,
+    /// The request's id, which the backend is told.
+    pub id: (u64, u64),
     /// As the backend is to see it, but for validators.
     pub inbound: Inbound,
     pub wants: Wants,
@@ -135,7 +137,10 @@ impl<E: Env> InFlight<E> {
     }
 
     async fn run(mut self) {
-        let mut facts = Facts::begin(&self.conn);
+        let mut facts = Facts {
+            id: self.order.id,
+            ..Facts::begin(&self.conn)
+        };
         let cold = self.order.stored.is_none() && self.order.shared;
         if cold && let Some(stored) = self.leased(&mut facts).await {
             return self.fill.land(Landing::Stored {
@@ -178,7 +183,7 @@ impl<E: Env> InFlight<E> {
                 None
             }
             Turn::Came(stored) => {
-                *facts = Facts::begin(&self.conn);
+                facts.started = self.conn.now();
                 Some(stored)
             }
         }

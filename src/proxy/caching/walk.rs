@@ -104,6 +104,14 @@ pub async fn answer<E: Env>(
     .await
 }
 
+/// How a fetch is made.
+struct Manner {
+    /// Others may follow.
+    shared: bool,
+    /// For the part that was asked for.
+    ranged: bool,
+}
+
 /// What comes next for a request.
 enum Step<E: Env> {
     Done(Box<Answer<E>>),
@@ -268,7 +276,16 @@ impl<E: Env> Visit<'_, E> {
             if self.came_meanwhile(&found) {
                 return caching.land(&found.place.key, &fill);
             }
-            self.start(found, fill, true, false);
+            let id = self.conn.core.request_id();
+            self.start(
+                found,
+                fill,
+                id,
+                Manner {
+                    shared: true,
+                    ranged: false,
+                },
+            );
         }
     }
 
@@ -287,7 +304,8 @@ impl<E: Env> Visit<'_, E> {
         }
     }
 
-    fn start(&self, found: Found, fill: Arc<Fill>, shared: bool, ranged: bool) {
+    fn start(&self, found: Found, fill: Arc<Fill>, id: (u64, u64), manner: Manner) {
+        let Manner { shared, ranged } = manner;
         let Some(upstream) = upstream_of(&self.route.action) else {
             return;
         };
@@ -304,6 +322,7 @@ impl<E: Env> Visit<'_, E> {
             rules: Arc::clone(self.rules),
             place: found.place,
             patience: found.patience,
+            id,
             inbound: Inbound {
                 method: Method::GET,
                 target: self.inbound.target.clone(),
@@ -352,7 +371,8 @@ impl<E: Env> Visit<'_, E> {
             return Ok(Step::Alone(why));
         };
         if leads {
-            self.start(found, Arc::clone(&fill), shared, ranged);
+            let manner = Manner { shared, ranged };
+            self.start(found, Arc::clone(&fill), record.facts.id, manner);
         }
         let landing = reader.landed().await;
         let arrival = Arrival {

@@ -47,6 +47,42 @@ fn while_it_is_validated_all_are_served_at_once_and_it_is_fetched_once() {
     assert_eq!(backend.log().requests.len(), 2);
 }
 
+/// RFC 9111 section 4: the most recent response is the one to use, also when an older one takes longer to come in.
+#[test]
+fn what_was_asked_for_earlier_does_not_replace_what_is_newer() {
+    let gate = Gate::new();
+    let held = Arc::clone(&gate);
+    let count = AtomicUsize::new(0);
+    let fresh = "HTTP/1.1 200 OK\r\nCache-Control: max-age=3600\r\nContent-Length: 3\r\n\r\n";
+    let backend = Backend::start(move |conn| {
+        while conn.request().is_some() {
+            if count.fetch_add(1, Ordering::SeqCst) == 0 {
+                conn.reply(format!("{fresh}o"));
+                held.wait();
+                conn.send("ld");
+            } else {
+                // Dates are told apart by milliseconds.
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                conn.reply(format!("{fresh}new"));
+            }
+        }
+    });
+    let weir = cached(&backend, "", "");
+    let mut slow = crowd(&weir, 1, &get("/page"));
+    eventually("the older one is on its way", || gate.waiting() == 1);
+    let raw = get_with("/page", "Cache-Control: no-cache\r\n");
+    assert_eq!(weir.once(raw).text(), "new");
+    gate.open();
+    let old = slow[0].response("GET").expect("it is answered");
+    assert_eq!(old.text(), "old");
+    eventually("the older fetch is over", || {
+        weir.admin("/cache").text().contains("\"flights\":0")
+    });
+    let hit = weir.once(get("/page"));
+    assert_hit(&hit);
+    assert_eq!(hit.text(), "new");
+}
+
 #[test]
 fn validation_serves_all_who_wait_from_one_answer() {
     let gate = Gate::new();

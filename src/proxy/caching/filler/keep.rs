@@ -71,12 +71,18 @@ impl<E: Env> InFlight<E> {
         }
     }
 
-    /// Stores, unless it was purged meanwhile.
+    /// Stores, unless it was purged meanwhile, or a fetch that began later has brought something newer (RFC 9111 section 4: the
+    /// most recent response is the one to use).
     pub(super) fn put(&mut self, entry: Entry, keep: &Keep) -> bool {
         if self.fill.is_tainted() {
             return false;
         }
         let under = self.under(keep);
+        if let Some(Entry::Response(there)) = self.caching().store.peek(under)
+            && there.life.received > keep.life.received
+        {
+            return false;
+        }
         let stored = self.caching().store.put(under, entry.clone());
         if self.fill.is_tainted() {
             // Whoever purged before this look is answered here; whoever purges after it finds the entry.
