@@ -87,6 +87,8 @@ struct State {
     windowed: bool,
     /// It is for those who read it alone, and ends with the last of them.
     ends_unread: bool,
+    /// Whoever caused it waits for it.
+    led: bool,
     end: Option<End>,
     tainted: bool,
     readers: Vec<Option<Place>>,
@@ -171,7 +173,13 @@ impl Fill {
             taken: 0,
             length: None,
             over: false,
+            leads: false,
         })
+    }
+
+    /// Does nobody wait for it who caused it? Its failure is then not the failure of a request.
+    pub fn is_leaderless(&self) -> bool {
+        !self.lock().led
     }
 
     /// What it came to is known. The first word counts.
@@ -290,9 +298,16 @@ pub struct Reader {
     taken: u64,
     length: Option<u64>,
     over: bool,
+    leads: bool,
 }
 
 impl Reader {
+    /// This one has caused the fetch.
+    pub fn lead(&mut self) {
+        self.leads = true;
+        self.fill.lock().led = true;
+    }
+
     pub fn fill(&self) -> &Arc<Fill> {
         &self.fill
     }
@@ -395,6 +410,7 @@ impl Drop for Reader {
         let filler = {
             let mut state = self.fill.lock();
             state.readers[self.id] = None;
+            state.led &= !self.leads;
             state.slide()
         };
         if let Some(filler) = filler {

@@ -371,6 +371,7 @@ impl<E: Env> Visit<'_, E> {
             return Ok(Step::Alone(why));
         };
         if leads {
+            reader.lead();
             let manner = Manner { shared, ranged };
             self.start(found, Arc::clone(&fill), record.facts.id, manner);
         }

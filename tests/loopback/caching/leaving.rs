@@ -258,3 +258,33 @@ fn a_body_that_may_have_no_end_ends_with_its_last_reader() {
         assert_eq!(backend.log().requests.len(), round);
     }
 }
+
+/// A failure is told to whoever led. Those who joined a fetch whose leader has left have a try of their own.
+#[test]
+fn the_failure_of_a_fetch_without_its_leader_is_nobodys() {
+    let gate = Gate::new();
+    let held = Arc::clone(&gate);
+    let count = AtomicUsize::new(0);
+    let backend = Backend::start(move |conn| {
+        while conn.request().is_some() {
+            if count.fetch_add(1, Ordering::SeqCst) == 0 {
+                held.wait();
+                return;
+            }
+            conn.reply(reply(200, FRESH, "own"));
+        }
+    });
+    let weir = cached(&backend, "", "\"retry\": {\"attempts\": 0}");
+    let leader = crowd(&weir, 1, &get("/page"));
+    eventually("the fetch is under way", || gate.waiting() == 1);
+    let mut followers = crowd(&weir, 5, &get("/page"));
+    drop(leader);
+    // Nothing shows that a follower has joined or that a leader's leaving was seen; one that is late finds what it wants as well.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    gate.open();
+    for follower in &mut followers {
+        let response = follower.response("GET").expect("it is answered");
+        assert_eq!((response.status, response.text().as_str()), (200, "own"));
+    }
+    assert_eq!(backend.log().requests.len(), 2);
+}

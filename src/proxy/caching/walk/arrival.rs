@@ -50,7 +50,12 @@ impl<E: Env> Arrival<'_, '_, E> {
             Landing::Failed(cause, facts) => {
                 note(&facts);
                 let status = self.status(None, None);
-                self.instead_of_error(&status, record).ok_or(cause)
+                match self.instead_of_error(&status, record) {
+                    Some(step) => Ok(step),
+                    // Whoever led has left, and this one has not had its own try.
+                    None if !self.leads && reader.fill().is_leaderless() => Ok(Step::Again),
+                    None => Err(cause),
+                }
             }
             Landing::Stored {
                 stored,
