@@ -16,6 +16,10 @@ use weirkeeper::cache::stored::{Body, Entry, Head, Stored};
 use weirkeeper::rng::Rng;
 use weirkeeper::time::Wall;
 
+/// As in the product: it decides what an entry takes beside its bytes.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ENTRIES: u64 = 1_000_000;
 const BODY: usize = 128;
 

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Memory of bursts goes back to the system, and small allocations carry no heads of their own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     weirkeeper::cli::main()
 }
