@@ -12,6 +12,7 @@ use weirkeeper::time::Tick;
 use crate::ledger::{Book, Execution, Made};
 use crate::model::content::{Page, Terms};
 use crate::plan::Plan;
+use crate::scenario::fault::FaultKind;
 use crate::world::Run;
 
 /// Bodies up to this size always find room.
@@ -134,11 +135,15 @@ fn is_excused(plan: &Plan, book: &Book, first: &Fetch, second: &Fetch) -> bool {
         let mine = book.made.iter().filter(|m| m.request == other.request);
         let well = mine.clone().any(|m| m.status < 400 && m.shareable);
         let changed = visit.asked.method == "POST";
-        // What failed lately, or was for one alone, is remembered for a while.
-        let bad = !well && other.began + lately > first.began;
+        // What failed lately, was for one alone, or came too late to be fresh, is remembered for a while.
+        let late = other
+            .ended
+            .is_none_or(|e| e.since(other.began) >= Duration::from_millis(900));
+        let bad = (!well || late) && other.began + lately > first.began;
         let racing = changed && other.ended.is_none_or(|e| e + lately > first.offered);
         bad || racing
     };
-    let busy = plan.config.cache.memory < 8 << 20;
-    busy || book.executions.iter().any(touched)
+    // A Redis that lost its log of purges has everything forgotten, at any time after that, and what is on its way as well.
+    let lost = plan.faults.iter().any(|f| f.kind == FaultKind::RedisLoss);
+    lost || book.executions.iter().any(touched)
 }
