@@ -151,7 +151,7 @@ impl<E: Env> Tier<E> {
         drop(state);
         drop(link);
         if first {
-            tracing::warn!(redis = ?self.model.servers, %why, "Redis is away: caching in memory alone");
+            tracing::warn!(redis = %self.model.servers, %why, "Redis is away: caching in memory alone");
         }
         self.wake.notify_one();
     }
@@ -178,7 +178,7 @@ impl<E: Env> Tier<E> {
         let first = self.count_away(&mut state, true);
         drop(state);
         if first {
-            tracing::warn!(redis = ?self.model.servers, %why, "Redis is away: caching in memory alone");
+            tracing::warn!(redis = %self.model.servers, %why, "Redis is away: caching in memory alone");
         }
     }
 
@@ -190,7 +190,7 @@ impl<E: Env> Tier<E> {
         let last = self.count_away(&mut state, false);
         drop(state);
         if last {
-            tracing::info!(redis = ?self.model.servers, "Redis is back");
+            tracing::warn!(redis = %self.model.servers, "Redis is back");
         }
     }
 }
