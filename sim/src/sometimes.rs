@@ -87,7 +87,7 @@ pub fn of_caches(book: &Book) -> Vec<&'static str> {
         let request = |id: u64| book.requests.get(usize::try_from(id).ok()?);
         let ttl = got.ttl().unwrap_or(0);
         let mut note = |on: bool, what: &'static str| notes.extend(on.then_some(what));
-        let hit = got.is_hit() && !got.is_forwarded();
+        let hit = got.is_hit();
         note(hit && ttl > 0, "hit");
         let stale = hit && ttl <= 0;
         note(
@@ -98,8 +98,11 @@ pub fn of_caches(book: &Book) -> Vec<&'static str> {
             stale && visit.asked.max_stale.is_some(),
             "stale, and the visitor takes it",
         );
+        // It went on, and what came out of the cache all the same was neither validated nor brought by others.
+        let others = ["stored", "collapsed", "fwd-status=304", "detail=redis"];
+        let by_itself = !others.iter().any(|word| got.says(word));
         note(
-            got.is_hit() && got.is_forwarded(),
+            got.is_forwarded() && got.age.is_some() && ttl <= 0 && by_itself && got.status < 400,
             "stale in the place of an error",
         );
         note(got.says("collapsed"), "followed");
@@ -136,7 +139,7 @@ pub fn of_caches(book: &Book) -> Vec<&'static str> {
 fn refreshes(book: &Book) -> Vec<&'static str> {
     let hit = |id: u64| {
         let got = book.visits.get(&id)?.got.as_ref()?;
-        (got.is_hit() && !got.is_forwarded()).then(|| got.ttl().unwrap_or(0))
+        got.is_hit().then(|| got.ttl().unwrap_or(0))
     };
     let executions = book.executions.iter();
     executions
