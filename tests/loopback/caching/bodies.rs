@@ -152,7 +152,7 @@ fn memory_is_bounded_under_urls_without_end() {
 /// Many small pieces are as good as one: what each of them costs is bounded too.
 #[test]
 fn a_body_in_crumbs_costs_no_more_than_its_share() {
-    const CRUMBS: usize = 400_000;
+    const CRUMBS: usize = 1_600_000;
     let backend = Backend::start(move |conn| {
         while conn.request().is_some() {
             conn.reply(format!(
@@ -176,7 +176,8 @@ fn a_body_in_crumbs_costs_no_more_than_its_share() {
         );
     }
     let grown = weir.resident().saturating_sub(before);
-    assert!(grown < 16 << 20, "{CRUMBS} bytes took {grown}");
+    // Held all at once, their handles alone would take 51 MB; the allocator keeps some 28 MB of what it had to give out.
+    assert!(grown < 44 << 20, "{CRUMBS} bytes took {grown}");
 }
 
 #[test]
