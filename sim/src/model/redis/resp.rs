@@ -99,8 +99,8 @@ mod tests {
     fn commands_are_read_wherever_they_are_cut() {
         let text = b"*2\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n*1\r\n$4\r\nPING\r\n";
         let whole = parse(text).expect("a command").expect("all of it");
-        assert_eq!(whole, (24, vec![b"GET".to_vec(), b"a\r\nb".to_vec()]));
-        for cut in 0..24 {
+        assert_eq!(whole, (23, vec![b"GET".to_vec(), b"a\r\nb".to_vec()]));
+        for cut in 0..23 {
             assert_eq!(parse(&text[..cut]), Ok(None), "{cut}");
         }
         assert_eq!(parse(b"PING\r\n"), Err(()));
