@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::wire::Wire;
 use crate::config::model;
 use crate::engine::Outcome;
 use crate::env::{Clock, Env, Net};
@@ -26,8 +27,11 @@ pub const READ_BUFFER: usize = 20 * 1024;
 /// How long the addresses of a name are believed.
 const RESOLVED_FOR: Duration = Duration::from_secs(5);
 
-/// A stream of the environment `E`.
-pub type StreamOf<E> = <<E as Env>::Net as Net>::Stream;
+/// A socket of the environment `E`.
+pub type SocketOf<E> = <<E as Env>::Net as Net>::Stream;
+
+/// A connection over such a socket, in the clear or over TLS.
+pub type StreamOf<E> = Wire<SocketOf<E>>;
 
 /// One backend as it is reached: its addresses and its connections, shared by all cores.
 pub struct Backend<E: Env> {
@@ -171,10 +175,11 @@ impl<E: Env> Backend<E> {
                 write,
             } = idle;
             if until > now && stands(&mut stream) {
-                let adopted = if core == env.core() {
-                    Ok(stream)
-                } else {
-                    env.net().adopt(stream)
+                let adopted = match stream {
+                    stream if core == env.core() => Ok(stream),
+                    Wire::Plain(socket) => env.net().adopt(socket).map(Wire::Plain),
+                    // What TLS keeps of a connection stays with its socket. It is closed, and leaves room for another.
+                    Wire::Tls(_) => continue,
                 };
                 match adopted {
                     Ok(stream) => {
@@ -310,7 +315,7 @@ impl<E: Env> Backend<E> {
                 .saturating_sub(env.clock().now().since(started));
             let share = left / u32::try_from(addresses.len() - i).unwrap_or(1).max(1);
             last = match env.clock().timeout(share, env.net().connect(*addr)).await {
-                Some(Ok(stream)) => return Ok(stream),
+                Some(Ok(socket)) => return Ok(Wire::Plain(socket)),
                 Some(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => {
                     Undialled::of(Cause::ConnectRefused)
                 }

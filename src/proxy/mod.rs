@@ -20,6 +20,7 @@ mod respond;
 mod sending;
 mod server;
 mod watch;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -13,7 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::client;
 use super::redis::Tier;
 use super::watch::{Phase, SWEEP, Watch};
-use super::{Proxy, connect::StreamOf};
+use super::wire::Wire;
+use super::{Proxy, connect::SocketOf};
 use crate::cache::purge::Purge;
 use crate::config::model::{self, Config};
 use crate::env::{Clock, Env, Listener, Net, Task};
@@ -302,7 +303,7 @@ fn admit<E: Env>(
     core: &Arc<Core<E>>,
     listener: usize,
     permit: OwnedSemaphorePermit,
-    stream: StreamOf<E>,
+    socket: SocketOf<E>,
     peer: IpAddr,
 ) {
     let peer = peer.to_canonical();
@@ -328,7 +329,7 @@ fn admit<E: Env>(
     };
     core.env.spawn("client", async move {
         let _entry = entry;
-        client::run(conn, stream).await;
+        client::run(conn, Wire::Plain(socket)).await;
     });
 }
 

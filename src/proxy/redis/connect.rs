@@ -21,7 +21,7 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use super::stream::Wire;
 use crate::config::model::{self, RedisServers, RedisTls};
 use crate::env::{Clock, Env, Net, Task};
-use crate::proxy::connect::StreamOf;
+use crate::proxy::connect::SocketOf;
 
 /// Why there is no connection. No text here holds a password.
 #[derive(Debug, thiserror::Error)]
@@ -200,7 +200,7 @@ async fn one<E: Env>(
     Ok((Link::One(conn), Driver(Some(task))))
 }
 
-async fn dial<E: Env>(env: &E, host: &str, port: u16) -> std::io::Result<StreamOf<E>> {
+async fn dial<E: Env>(env: &E, host: &str, port: u16) -> std::io::Result<SocketOf<E>> {
     let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
     let addresses = env.net().resolve(host, port).await?;
     // A silent address may not use up the time of those behind it.

@@ -1,0 +1,137 @@
+//! A connection as bytes, be it TCP as it is or TLS over it. What is above need not know which.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::TlsStream;
+
+use crate::env::Stream;
+
+/// A connection, in the clear or over TLS.
+#[derive(Debug)]
+pub enum Wire<S> {
+    /// As it is.
+    Plain(S),
+    /// Over TLS, after the handshake, on either side.
+    Tls(Box<TlsStream<S>>),
+}
+
+impl<S> Wire<S> {
+    /// The socket below.
+    pub fn socket(&self) -> &S {
+        match self {
+            Wire::Plain(socket) => socket,
+            Wire::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// Is it over TLS?
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Wire::Tls(_))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
+    /// Over TLS a write may leave records behind that the socket did not take. Whoever has written all and waits for an answer
+    /// moves them on.
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Wire::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Wire::Tls(stream) => {
+                push(stream, cx)?;
+                Pin::new(stream.as_mut()).poll_read(cx, buf)
+            }
+        }
+    }
+}
+
+/// Sends records that wait, as far as the socket takes them.
+fn push<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut TlsStream<S>,
+    cx: &mut Context<'_>,
+) -> io::Result<()> {
+    if stream.get_ref().1.wants_write()
+        && let Poll::Ready(flushed) = Pin::new(stream).poll_flush(cx)
+    {
+        return flushed;
+    }
+    Ok(())
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Wire::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Wire::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Wire::Plain(socket) => socket.is_write_vectored(),
+            Wire::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Wire::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Wire::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+impl<S: Stream> Stream for Wire<S> {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.socket().peer_addr()
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket().local_addr()
+    }
+
+    /// Over TLS: ready once there is plaintext, the end of the stream, or an error.
+    fn poll_readable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Wire::Plain(socket) => Pin::new(socket).poll_readable(cx),
+            Wire::Tls(stream) => {
+                push(stream, cx)?;
+                ready!(Pin::new(stream.as_mut()).poll_fill_buf(cx))?;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn set_abort(&self) {
+        self.socket().set_abort();
+    }
+}
