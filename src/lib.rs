@@ -13,6 +13,7 @@
 //! | 2 | [`cache`] | what RFC 9111 lets be stored and served, keys, the bounded store, coalescing, the stored form |
 //! | 2 | [`h1`] | the HTTP/1.1 codec of the backend side: bytes in, heads and body pieces out |
 //! | 2 | [`env`](mod@env) | the seam: network, clock, entropy, spawning; the only place that touches the world |
+//! | 2 | [`tls`] | certificates, keys and authorities: from PEM files to what the TLS library wants to know |
 //! | 3 | [`telemetry`] | counters, histograms, the state of upstreams and of the cache, the access log |
 //! | 4 | [`config`] | the file, its compilation, and errors with line, column and path |
 //! | 5 | [`proxy`] | the shell: sockets and tasks around the pure rooms, generic over one `E: Env` |
@@ -90,3 +91,4 @@ pub mod proxy;
 pub mod rng;
 pub mod telemetry;
 pub mod time;
+pub mod tls;

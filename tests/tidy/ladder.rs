@@ -4,7 +4,7 @@
 use super::source::{Source, is_ident};
 
 /// Each room and its rung.
-const RUNGS: [(&str, u8); 13] = [
+const RUNGS: [(&str, u8); 14] = [
     ("time", 0),
     ("rng", 0),
     ("message", 1),
@@ -12,6 +12,7 @@ const RUNGS: [(&str, u8); 13] = [
     ("cache", 2),
     ("h1", 2),
     ("env", 2),
+    ("tls", 2),
     ("telemetry", 3),
     ("config", 4),
     ("proxy", 5),
