@@ -1,5 +1,6 @@
 //! From a text to a [`Plan`]: what stands at the top of a file, in the flat form and in the full form.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cache;
@@ -21,6 +22,8 @@ use crate::cache::rules::Rules;
 /// A compiled config, and what the model no longer shows: which routes, in file order, belong to which listeners.
 pub(crate) struct Plan {
     pub(crate) config: Config,
+    /// The config file's directory, where relative paths begin.
+    pub(crate) directory: PathBuf,
     pub(crate) routes: Vec<PlannedRoute>,
 }
 
@@ -49,6 +52,7 @@ pub(crate) fn compile(
     let warnings = run.finish()?;
     let mut plan = plan.expect("a text that is not an object has given an error");
     plan.config.warnings = warnings;
+    plan.directory = Path::new(file).parent().unwrap_or(Path::new("")).to_owned();
     Ok(plan)
 }
 
@@ -120,10 +124,18 @@ fn assemble(body: Body, mut config: Config) -> Plan {
     }
     config.listeners = listeners;
     config.upstreams = upstreams;
-    Plan { config, routes }
+    Plan {
+        config,
+        directory: PathBuf::new(),
+        routes,
+    }
 }
 
 fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Body {
+    file.refuse(
+        "tls",
+        "in the full form \"tls\" stands inside a listener, or inside an upstream for its backends",
+    );
     for key in flat::ONLY_FLAT {
         file.refuse(
             key,

@@ -9,6 +9,7 @@ use super::model::{Listener, Redis, Upstream};
 use super::reader::{Entry, Node, Object};
 use super::redis::{self, SERIALIZERS};
 use super::settings::Defaults;
+use super::tls;
 use super::upstream::{AddFault, Group, STRATEGIES, warn_if_below_capacity};
 use crate::engine::Strategy;
 
@@ -53,6 +54,8 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
     let group = servers
         .map(|n| self::servers(&n, strategy))
         .unwrap_or_default();
+    let tls = file.get("tls");
+    let tls = tls.and_then(|n| tls::read(&n, defaults.http2.is_some()));
     let max_workers = file.get("maxWorkers");
     let max_in_flight = max_workers
         .as_ref()
@@ -70,6 +73,8 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
             trusted_proxies: defaults.trusted_proxies.clone(),
             timeouts: defaults.client,
             limits: defaults.limits,
+            tls: tls.map(Arc::new),
+            http2: defaults.http2,
         }],
         upstreams: vec![upstream],
         routes: vec![default_route(vec![0], rules)],

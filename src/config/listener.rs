@@ -7,6 +7,7 @@ use super::address;
 use super::model::Listener;
 use super::reader::{Entry, Node, Object};
 use super::settings::{Defaults, NOT_BUILT};
+use super::tls;
 
 /// Every listener of the file that could be read.
 pub(crate) fn read_all(file: &Object<'_>, defaults: &Defaults) -> Vec<Listener> {
@@ -42,6 +43,8 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
         protocol.error(format!("the protocol \"{other}\" is not built yet"));
     }
     let d = defaults.for_listener(o);
+    let tls = o.get("tls");
+    let tls = tls.and_then(|n| tls::read(&n, d.http2.is_some()));
     let node = o.require("bind", "\"bind\": \":8080\"");
     let bind = node.as_ref().and_then(bind);
     if let (Some(bind), Some(node)) = (bind, &node)
@@ -60,6 +63,8 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
         trusted_proxies: d.trusted_proxies,
         timeouts: d.client,
         limits: d.limits,
+        tls: tls.map(Arc::new),
+        http2: d.http2,
     })
 }
 

@@ -23,6 +23,7 @@ mod redis;
 mod render;
 mod route;
 mod settings;
+mod tls;
 pub mod units;
 mod upstream;
 

@@ -10,6 +10,7 @@ use crate::cache::rules::Rules;
 use crate::engine::UpstreamSpec;
 use crate::engine::retry::RetrySpec;
 use crate::engine::router::RouteMatch;
+use crate::tls;
 
 /// A timeout that is switched off: a hundred years, so that adding a few of them to anything cannot overflow.
 pub const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -60,6 +61,34 @@ pub struct Listener {
     pub timeouts: ClientTimeouts,
     /// Bounds on what a client may send.
     pub limits: Limits,
+    /// TLS; `None` is in the clear.
+    pub tls: Option<Arc<tls::server::Settings>>,
+    /// HTTP/2; `None` is HTTP/1 alone.
+    pub http2: Option<Http2>,
+}
+
+/// HTTP/2 towards clients (RFC 9113).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// Also without TLS, for clients that know it beforehand (section 3.3).
+    pub cleartext: bool,
+    /// Streams at once on a connection.
+    pub streams: u32,
+    /// Bytes that a client may send on a stream before they are taken.
+    pub stream_window: u32,
+    /// The same for all streams of a connection together.
+    pub connection_window: u32,
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Http2 {
+            cleartext: true,
+            streams: 100,
+            stream_window: 64 << 10,
+            connection_window: 1 << 20,
+        }
+    }
 }
 
 /// Client-side timeouts.

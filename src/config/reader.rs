@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{ConfigError, Errors, Pos, nearest, one_line};
@@ -191,6 +192,17 @@ impl<'a> Node<'a> {
             },
             _ => self.wrong_type("a string"),
         }
+    }
+
+    /// The path of a file; a relative one begins at the config file's directory.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        let path = self.string()?;
+        if path.is_empty() || path.contains('\0') {
+            self.error("an empty path");
+            return None;
+        }
+        let directory = Path::new(self.run.file).parent();
+        Some(directory.map_or_else(|| (&path).into(), |d| d.join(&path)))
     }
 
     /// `true` or `false`.

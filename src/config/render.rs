@@ -1,7 +1,9 @@
 //! From a model back to a file: the full form with every default written out. Reading it gives the same model.
 
 mod cache;
+mod tls;
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,7 +11,7 @@ use serde_json::Value;
 use super::compile::{Plan, PlannedRoute};
 use super::interpolate::escape;
 use super::model::{
-    Action, Backend, Cidr, Config, HeaderRules, Limits, Listener, LogFormat, NEVER, Rewrite,
+    Action, Backend, Cidr, Config, HeaderRules, Http2, Limits, Listener, LogFormat, NEVER, Rewrite,
     Upstream,
 };
 use super::raw::{self, Ordered};
@@ -22,7 +24,9 @@ use crate::engine::{BackendSpec, Phase};
 pub(crate) fn render(plan: &Plan) -> String {
     let file = raw::FullFile {
         common: common(&plan.config),
-        listeners: named(&plan.config.listeners, |l| (l.name.clone(), listener(l))),
+        listeners: named(&plan.config.listeners, |l| {
+            (l.name.clone(), listener(l, &plan.directory))
+        }),
         routes: Some(plan.routes.iter().map(|r| route(r, &plan.config)).collect()),
         upstreams: Some(named(&plan.config.upstreams, |u| {
             (u.name.clone(), upstream(u))
@@ -105,7 +109,7 @@ fn common(config: &Config) -> raw::Common {
     }
 }
 
-fn listener(l: &Listener) -> raw::Listener {
+fn listener(l: &Listener, directory: &Path) -> raw::Listener {
     raw::Listener {
         bind: l.bind.to_string().into(),
         protocol: Some("http".into()),
@@ -116,7 +120,21 @@ fn listener(l: &Listener) -> raw::Listener {
             body: duration(l.timeouts.body),
         }),
         limits: Some(limits(&l.limits)),
+        tls: l.tls.as_deref().map(|t| tls::server(t, directory)),
+        http2: Some(http2(l.http2)),
     }
+}
+
+fn http2(h: Option<Http2>) -> raw::Http2OrSwitch {
+    let Some(h) = h else {
+        return raw::Http2OrSwitch::Switch(false);
+    };
+    raw::Http2OrSwitch::Http2(raw::Http2 {
+        cleartext: Some(h.cleartext),
+        streams: Some(h.streams),
+        stream_window: size(h.stream_window as usize),
+        connection_window: size(h.connection_window as usize),
+    })
 }
 
 fn limits(l: &Limits) -> raw::Limits {

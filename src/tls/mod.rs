@@ -5,6 +5,7 @@
 
 pub mod identity;
 pub mod pem;
+pub mod server;
 
 pub use identity::Identity;
 pub use pem::Fault;

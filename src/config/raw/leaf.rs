@@ -108,6 +108,10 @@ leaf! {
     CacheSerializer = { "enum": ["none", "binary", "json", "lz4"] };
     /// What a listener serves.
     Protocol = { "enum": ["http"] };
+    /// The oldest version of TLS.
+    TlsVersion = { "enum": ["1.2", "1.3"] };
+    /// Must a client have a certificate?
+    ClientAuthMode = { "enum": ["required", "optional"] };
     /// The form of an access log line.
     LogFormat = { "enum": ["combined", "json"] };
     /// Where a round robin begins.

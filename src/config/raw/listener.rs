@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::leaf::{Bind, DurationOrOff, DurationText, Protocol, Size, SizeOrOff};
+use super::leaf::{Bind, DurationOrOff, DurationText, Off, Protocol, Size, SizeOrOff};
+use super::tls::ServerTls;
 
 /// What is bound, and what holds for its clients.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -19,6 +20,37 @@ pub struct Listener {
     pub timeouts: Option<ListenerTimeouts>,
     /// What clients may send.
     pub limits: Option<Limits>,
+    /// Serve it over TLS. By default in the clear.
+    pub tls: Option<ServerTls>,
+    /// HTTP/2, over TLS and in the clear. By default true.
+    pub http2: Option<Http2OrSwitch>,
+}
+
+/// HTTP/2: on, off, or what differs.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Http2OrSwitch {
+    /// On or off.
+    Switch(bool),
+    /// Off.
+    Off(Off),
+    /// On, with these settings.
+    Http2(Http2),
+}
+
+/// HTTP/2 towards clients.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Http2 {
+    /// Also without TLS, for clients that know it beforehand. By default true.
+    pub cleartext: Option<bool>,
+    /// Streams at once on a connection. By default 100.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub streams: Option<u32>,
+    /// Bytes that a client may send on a stream before they are taken, at least 16 KiB. By default "64KiB".
+    pub stream_window: Option<Size>,
+    /// The same for all streams of a connection together. By default "1MiB".
+    pub connection_window: Option<Size>,
 }
 
 /// How long clients may take.

@@ -5,6 +5,7 @@ mod cache;
 mod leaf;
 mod listener;
 mod route;
+mod tls;
 mod upstream;
 
 use schemars::JsonSchema;
@@ -16,6 +17,7 @@ pub use cache::*;
 pub use leaf::*;
 pub use listener::*;
 pub use route::*;
+pub use tls::*;
 pub use upstream::*;
 
 /// The JSON Schema (2020-12) of a config file, with a line break at its end.
@@ -106,6 +108,8 @@ pub struct FlatFile {
     /// Each server's URL, with the number of requests that it takes at once. Under the weighted strategies the number is its
     /// share as well.
     pub servers: Ordered<Capacity>,
+    /// Serve HTTPS with these certificates.
+    pub tls: Option<ServerTls>,
     /// Requests in flight to all servers together. By default unlimited.
     #[serde(rename = "maxWorkers")]
     pub max_workers: Option<CountOrOff>,
@@ -136,6 +140,8 @@ pub struct Common {
     pub timeouts: Option<Timeouts>,
     /// Defaults for the limits of all listeners.
     pub limits: Option<Limits>,
+    /// Default for all listeners: HTTP/2, over TLS and in the clear. By default true.
+    pub http2: Option<Http2OrSwitch>,
     /// Default for all listeners: peers, as addresses or networks, whose X-Forwarded fields are believed. By default none.
     pub trusted_proxies: Option<Vec<String>>,
     /// Defaults for the queue of every upstream.
