@@ -28,6 +28,12 @@ pub enum Cause {
     BodyTooLarge,
     /// The client was too slow with its head or its body.
     ClientTimeout,
+    /// The client's TLS handshake failed.
+    ClientTls,
+    /// The client spoke in the clear where TLS is spoken.
+    NotTls,
+    /// The request came over a connection that was made for another name.
+    Misdirected,
     /// The client went away.
     ClientGone,
     /// The method is not served here (CONNECT without a tunnel).
@@ -74,7 +80,9 @@ impl Cause {
         use Cause::*;
         match self {
             BadRequest | BadRequestBody | UriTooLong | HeadTooLarge | BodyTooLarge
-            | ClientTimeout | ClientGone | MethodNotAllowed => Side::Client,
+            | ClientTimeout | ClientTls | NotTls | Misdirected | ClientGone | MethodNotAllowed => {
+                Side::Client
+            }
             Dns | ConnectRefused | ConnectTimeout | ConnectFailed | BackendClosed
             | FirstByteTimeout | BadResponse | ResponseHeadTooLarge | ResponseIncomplete
             | BodyTimeout => Side::Backend,
@@ -94,6 +102,9 @@ impl Cause {
             HeadTooLarge => "head_too_large",
             BodyTooLarge => "body_too_large",
             ClientTimeout => "client_timeout",
+            ClientTls => "client_tls",
+            NotTls => "not_tls",
+            Misdirected => "misdirected",
             ClientGone => "client_gone",
             MethodNotAllowed => "method_not_allowed",
             NoRoute => "no_route",

@@ -25,6 +25,10 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// A client's verified certificate (RFC 9440), and its subject. Nobody's word but ours.
+static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+static CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("client-cert-subject");
+
 /// This proxy's name in Via and Proxy-Status.
 pub const PSEUDONYM: &str = "weir";
 
@@ -81,10 +85,10 @@ impl Inbound {
         if !known && !ruled(&X_REQUEST_ID) {
             h1::field(out, X_REQUEST_ID.as_str().as_bytes(), &hex_id(id));
         }
-        let via: &[u8] = if self.version == Version::HTTP_10 {
-            b"1.0 weir"
-        } else {
-            b"1.1 weir"
+        let via: &[u8] = match self.version {
+            Version::HTTP_10 => b"1.0 weir",
+            Version::HTTP_2 => b"2 weir",
+            _ => b"1.1 weir",
         };
         h1::field(out, b"via", via);
         for (name, value) in rules.set.iter().chain(&rules.add) {
@@ -97,6 +101,15 @@ impl Inbound {
     /// X-Forwarded-For, -Proto and -Host: the peer's own word only where the peer is trusted.
     fn forwarding<E: Env>(&self, out: &mut BytesMut, conn: &Conn<E>, rules: &HeaderRules) {
         let said = |name: &HeaderName| rules_say(rules, name);
+        let told = conn.trusted && self.headers.contains_key(&CLIENT_CERT);
+        let own = conn.secured.get().and_then(|s| s.client.as_ref());
+        if let Some(cert) = own.filter(|_| !told) {
+            let subject = cert.subject.as_ref().map(|s| (&CLIENT_CERT_SUBJECT, s));
+            let fields = [(&CLIENT_CERT, &cert.field)].into_iter().chain(subject);
+            for (name, value) in fields.filter(|(name, _)| !said(name)) {
+                h1::field(out, name.as_str().as_bytes(), value.as_bytes());
+            }
+        }
         if !said(&X_FORWARDED_FOR) {
             let name = X_FORWARDED_FOR.as_str().as_bytes();
             if conn.trusted {
@@ -111,7 +124,11 @@ impl Inbound {
         let kept =
             |name: &HeaderName| said(name) || (conn.trusted && self.headers.contains_key(name));
         if !kept(&X_FORWARDED_PROTO) {
-            h1::field(out, X_FORWARDED_PROTO.as_str().as_bytes(), b"http");
+            h1::field(
+                out,
+                X_FORWARDED_PROTO.as_str().as_bytes(),
+                conn.scheme().as_bytes(),
+            );
         }
         if !kept(&X_FORWARDED_HOST)
             && let Some(host) = self.target.authority()
@@ -140,6 +157,14 @@ fn passes(name: &HeaderName, trusted: bool) -> bool {
                 .zip(ours.bytes())
                 .all(|(n, o)| n == o || (n == b'_' && o == b'-'))
     };
+    // Only a proxy in front of this one may say who has shown a certificate.
+    if name.as_str().starts_with('c')
+        && ["client-cert", "client-cert-chain", "client-cert-subject"]
+            .into_iter()
+            .any(said)
+    {
+        return trusted;
+    }
     if !name.as_str().starts_with('x') {
         return true;
     }
@@ -183,12 +208,14 @@ pub struct Upload<E: Env> {
     /// A piece that an attempt took and did not send.
     back: Bytes,
     ended: bool,
+    /// It comes over a stream of HTTP/2.
+    is_stream: bool,
     limit: u64,
     conn: Arc<Conn<E>>,
 }
 
 impl<E: Env> Upload<E> {
-    pub fn new(conn: &Arc<Conn<E>>, body: Incoming) -> Self {
+    pub fn new(conn: &Arc<Conn<E>>, body: Incoming, version: Version) -> Self {
         conn.line.received.store(0, Ordering::Relaxed);
         conn.line.linger.store(false, Ordering::Relaxed);
         let limit = conn.model().limits.body_bytes.unwrap_or(u64::MAX);
@@ -196,6 +223,7 @@ impl<E: Env> Upload<E> {
             ended: body.is_end_stream(),
             back: Bytes::new(),
             body: Some(body),
+            is_stream: version == Version::HTTP_2,
             limit,
             conn: Arc::clone(conn),
         }
@@ -207,6 +235,7 @@ impl<E: Env> Upload<E> {
             ended: true,
             back: Bytes::new(),
             body: None,
+            is_stream: false,
             limit: 0,
             conn: Arc::clone(conn),
         }
@@ -249,6 +278,8 @@ impl<E: Env> Body for Upload<E> {
                 ended = body.is_end_stream();
                 frame
             }
+            // A stream of HTTP/2 breaks by a reset, and a broken connection breaks all of them.
+            Some(Err(_)) if self.is_stream => return Poll::Ready(Some(Err(Cause::ClientGone))),
             Some(Err(error)) => return Poll::Ready(Some(Err(broken(&error)))),
             None => {
                 self.ended = true;

@@ -62,6 +62,21 @@ fn table(cause: Cause) -> Row {
             "http_request_error",
             "the request did not come in time",
         ),
+        ClientTls => row(
+            S::BAD_REQUEST,
+            "tls_protocol_error",
+            "the TLS handshake failed",
+        ),
+        NotTls => row(
+            S::BAD_REQUEST,
+            "http_request_error",
+            "plain HTTP was sent where HTTPS is served",
+        ),
+        Misdirected => row(
+            S::MISDIRECTED_REQUEST,
+            "http_request_denied",
+            "the connection was made for another host",
+        ),
         // nginx's code for the log; nobody is there to read it.
         ClientGone => row(
             CLIENT_CLOSED_REQUEST,

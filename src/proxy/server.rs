@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::HeaderValue;
@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::client;
 use super::redis::Tier;
+use super::secure::Secured;
 use super::watch::{Phase, SWEEP, Watch};
-use super::wire::Wire;
 use super::{Proxy, connect::SocketOf};
 use crate::cache::purge::Purge;
 use crate::config::model::{self, Config};
@@ -114,11 +114,26 @@ pub struct Conn<E: Env> {
     pub trusted: bool,
     pub watch: Watch,
     pub line: client::Line,
+    /// What is known since its TLS handshake.
+    pub secured: OnceLock<Arc<Secured>>,
 }
 
 impl<E: Env> Conn<E> {
     pub fn model(&self) -> &model::Listener {
         &self.core.config().listeners[self.listener]
+    }
+
+    /// The scheme of what comes over it.
+    pub fn scheme(&self) -> &'static str {
+        match self.secured.get() {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
+    /// May a request for `host`, in lower case, come over it?
+    pub fn is_for(&self, host: &str) -> bool {
+        self.secured.get().is_none_or(|s| s.is_for(host))
     }
 
     pub fn core(&self) -> usize {
@@ -159,6 +174,7 @@ pub fn detached<E: Env>(conn: &Conn<E>) -> (Arc<Conn<E>>, Place<E>) {
         trusted: conn.trusted,
         watch: Watch::default(),
         line: client::Line::default(),
+        secured: conn.secured.clone(),
     });
     let place = Place::take(core, &detached);
     (detached, place)
@@ -319,6 +335,7 @@ fn admit<E: Env>(
         trusted,
         watch: Watch::default(),
         line: client::Line::default(),
+        secured: OnceLock::new(),
     });
     core.telemetry()
         .connection_opened(core.env.core(), listener);
@@ -329,7 +346,7 @@ fn admit<E: Env>(
     };
     core.env.spawn("client", async move {
         let _entry = entry;
-        client::run(conn, Wire::Plain(socket)).await;
+        client::run(conn, socket).await;
     });
 }
 

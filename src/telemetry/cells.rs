@@ -16,13 +16,16 @@ const FIRST_BOUND_NANOS: u64 = 100_000;
 /// The buckets and, behind them, the sum in nanoseconds.
 pub(super) const HISTOGRAM: usize = BOUNDS + 2;
 /// Every cause, at its discriminant.
-pub(super) const CAUSES: [Cause; 25] = [
+pub(super) const CAUSES: [Cause; 28] = [
     Cause::BadRequest,
     Cause::BadRequestBody,
     Cause::UriTooLong,
     Cause::HeadTooLarge,
     Cause::BodyTooLarge,
     Cause::ClientTimeout,
+    Cause::ClientTls,
+    Cause::NotTls,
+    Cause::Misdirected,
     Cause::ClientGone,
     Cause::MethodNotAllowed,
     Cause::NoRoute,
