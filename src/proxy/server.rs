@@ -10,12 +10,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::client;
 use super::redis::Tier;
 use super::watch::{Phase, SWEEP, Watch};
-use super::{Proxy, connect::StreamOf};
+use super::{Proxy, client, connect::StreamOf, tcp};
 use crate::cache::purge::Purge;
-use crate::config::model::{self, Config};
+use crate::config::model::{self, Config, Protocol};
 use crate::env::{Clock, Env, Listener, Net, Task};
 use crate::telemetry::Telemetry;
 use crate::time::Tick;
@@ -326,10 +325,17 @@ fn admit<E: Env>(
         listener,
         _permit: permit,
     };
-    core.env.spawn("client", async move {
-        let _entry = entry;
-        client::run(conn, stream).await;
-    });
+    // A task of its own kind each, since a task is as large as the largest of what it may run.
+    match core.config().listeners[listener].protocol {
+        Protocol::Tcp => core.env.spawn("tcp", async move {
+            let _entry = entry;
+            tcp::run(conn, stream).await;
+        }),
+        _ => core.env.spawn("client", async move {
+            let _entry = entry;
+            client::run(conn, stream).await;
+        }),
+    };
 }
 
 /// What a client's connection holds while it lasts.
