@@ -8,3 +8,4 @@ mod limits;
 mod rules;
 mod shutdown;
 mod streaming;
+mod tcp;

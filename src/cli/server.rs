@@ -15,7 +15,7 @@ use super::{FAILURE, FINE, runtime};
 use crate::admin;
 use crate::cache::purge::Purge;
 use crate::config::format_duration;
-use crate::config::model::{Action, Config, Listener, LogFormat, NEVER};
+use crate::config::model::{Action, Config, Listener, LogFormat, NEVER, Protocol};
 use crate::engine::Strategy;
 use crate::env::tokio::TokioEnv;
 use crate::env::{Clock, Env};
@@ -149,10 +149,10 @@ impl Server {
             .map(|(listener, bound)| {
                 let addr = bound.unwrap_or(listener.bind);
                 let targets = targets(&self.config, listener);
-                let scheme = if listener.tls.is_some() {
-                    "https"
-                } else {
-                    "http"
+                let scheme = match (listener.protocol, &listener.tls) {
+                    (Protocol::Http, Some(_)) => "https",
+                    (Protocol::Tcp, Some(_)) => "tls",
+                    (protocol, _) => protocol.name(),
                 };
                 format!("listening on {scheme}://{addr} -> {targets}")
             })
@@ -358,7 +358,11 @@ fn targets(config: &Config, listener: &Listener) -> String {
         })
         .collect();
     if upstreams.is_empty() {
-        return "answers by itself".into();
+        return match listener.protocol {
+            Protocol::Http => "answers by itself",
+            _ => "nowhere",
+        }
+        .into();
     }
     let names = upstreams.iter().map(|&i| {
         let upstream = &config.upstreams[i];

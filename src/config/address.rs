@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::model::{Backend, Cidr};
+use super::model::{Backend, Cidr, Protocol};
 
 /// What is wrong with an address, and what was probably meant.
 pub(crate) type Fault = (String, Option<String>);
@@ -42,8 +42,47 @@ pub(crate) fn parse_port(text: &str) -> Result<u16, Fault> {
     }
 }
 
-/// `http://host[:port][/prefix]`: a backend that is named `host:port`.
-pub(crate) fn parse_url(text: &str) -> Result<Backend, Fault> {
+/// What the scheme of a backend's URL means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Schemes {
+    /// What it says: the full form.
+    #[default]
+    Any,
+    /// Nothing but http: the flat form at L7.
+    Http,
+    /// Nothing, since the level and the transport say it: the flat form at L4.
+    Dropped(Protocol),
+}
+
+impl Schemes {
+    /// The protocol of a backend with this scheme, or what is wrong.
+    fn protocol(self, scheme: &str) -> Result<Protocol, &'static str> {
+        let said = match scheme.to_ascii_lowercase().as_str() {
+            "http" => Protocol::Http,
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            "https" => return Err("TLS to backends is not built yet"),
+            _ => return Err("the scheme must be http, tcp or udp"),
+        };
+        match self {
+            Schemes::Any => Ok(said),
+            Schemes::Dropped(protocol) => Ok(protocol),
+            Schemes::Http if said == Protocol::Http => Ok(said),
+            Schemes::Http => Err("level L7 is HTTP, so the scheme must be http; or set level L4"),
+        }
+    }
+
+    /// The scheme that was meant where there is none.
+    fn missing(self) -> &'static str {
+        match self {
+            Schemes::Any | Schemes::Http => "http",
+            Schemes::Dropped(protocol) => protocol.name(),
+        }
+    }
+}
+
+/// `http://host[:port][/prefix]`, `tcp://host:port` or `udp://host:port`: a backend that is named `host:port`.
+pub(crate) fn parse_url(text: &str, schemes: Schemes) -> Result<Backend, Fault> {
     let bad = |why: &str| {
         Err((
             format!("\"{text}\" is not the URL of a backend: {why}"),
@@ -52,18 +91,12 @@ pub(crate) fn parse_url(text: &str) -> Result<Backend, Fault> {
     };
     let Some((scheme, rest)) = text.split_once("://") else {
         let what = format!("\"{text}\" is not the URL of a backend: it has no scheme");
-        return Err((what, Some(format!("http://{text}"))));
+        return Err((what, Some(format!("{}://{text}", schemes.missing()))));
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" => {}
-        "https" => {
-            return Err((
-                format!("\"{text}\": TLS to backends is not built yet"),
-                None,
-            ));
-        }
-        _ => return bad("the scheme must be http"),
-    }
+    let protocol = match schemes.protocol(scheme) {
+        Ok(protocol) => protocol,
+        Err(why) => return Err((format!("\"{text}\": {why}"), None)),
+    };
     let (authority, path) = match rest.find(['/', '?', '#']) {
         Some(at) => rest.split_at(at),
         None => (rest, ""),
@@ -94,6 +127,7 @@ pub(crate) fn parse_url(text: &str) -> Result<Backend, Fault> {
         return bad("its host is not a name or an address");
     }
     let port = match port {
+        None if !scheme.eq_ignore_ascii_case("http") => return bad("it has no port"),
         None => 80,
         Some(text) => match parse_port(text)? {
             0 => return bad("port 0 cannot be dialled"),
@@ -101,6 +135,9 @@ pub(crate) fn parse_url(text: &str) -> Result<Backend, Fault> {
         },
     };
     let path_prefix = path.trim_end_matches('/');
+    if protocol != Protocol::Http && !path_prefix.is_empty() {
+        return bad("a path is of HTTP, and has no meaning at L4");
+    }
     if let Err(why) = check_path(path_prefix) {
         return bad(&why);
     }
@@ -109,6 +146,7 @@ pub(crate) fn parse_url(text: &str) -> Result<Backend, Fault> {
         host: host.to_ascii_lowercase(),
         port,
         path_prefix: path_prefix.to_owned(),
+        protocol,
     };
     backend.name = backend.authority();
     Ok(backend)
@@ -225,6 +263,7 @@ mod tests {
 
     #[test]
     fn urls() {
+        let parse_url = |text| parse_url(text, Schemes::Any);
         let url = parse_url("http://LocalHost:8081/api/").unwrap();
         assert_eq!(
             (url.host.as_str(), url.port, url.path_prefix.as_str()),
@@ -239,6 +278,8 @@ mod tests {
             "localhost:8081",
             "https://a",
             "ftp://a",
+            "tcp://a",
+            "tcp://a:1/b",
             "http://",
             "http://a:0",
             "http://a:x",
@@ -255,6 +296,23 @@ mod tests {
         ] {
             assert!(parse_url(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn schemes() {
+        let url = |text, schemes| parse_url(text, schemes).map(|b| b.url());
+        assert_eq!(
+            url("udp://[::1]:53/", Schemes::Any).as_deref(),
+            Ok("udp://[::1]:53")
+        );
+        let dropped = Schemes::Dropped(Protocol::Tcp);
+        for text in ["http://a:1", "tcp://a:1", "udp://a:1"] {
+            assert_eq!(url(text, dropped).as_deref(), Ok("tcp://a:1"), "{text}");
+        }
+        assert!(url("http://a:1/b", dropped).is_err() && url("ftp://a:1", dropped).is_err());
+        assert!(url("tcp://a:1", Schemes::Http).is_err());
+        let hint = url("a:1", dropped).unwrap_err().1;
+        assert_eq!(hint.as_deref(), Some("tcp://a:1"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::json;
 use super::lint;
 use super::listener;
 use super::model::{
-    AccessLog, Action, Admin, Config, Listener, LogFormat, Rewrite, Route, Upstream,
+    AccessLog, Action, Admin, Config, Listener, LogFormat, Protocol, Rewrite, Route, Upstream,
 };
 use super::reader::{Node, Object, Run};
 use super::redis;
@@ -85,7 +85,7 @@ fn top(file: Object<'_>, env: &dyn Fn(&str) -> Option<String>) -> Plan {
         && let Some(l) = body
             .listeners
             .iter()
-            .find(|l| l.bind == admin.bind && l.bind.port() != 0)
+            .find(|l| l.collides(admin.bind, Protocol::Http))
         && admin.explicit
     {
         node.error(format!(
@@ -144,11 +144,14 @@ fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Bo
     }
     let listeners = listener::read_all(file, defaults);
     let upstreams = upstream::read_all(file, defaults);
-    let listener_names: Vec<&str> = listeners.iter().map(|l| l.name.as_str()).collect();
-    let upstream_names: Vec<&str> = upstreams.iter().map(|u| u.upstream.name.as_str()).collect();
+    let served: Vec<_> = listeners
+        .iter()
+        .map(|l| (l.name.as_str(), l.protocol))
+        .collect();
+    let spoken: Vec<_> = upstreams.iter().map(upstream::Named::spoken).collect();
     let routes = match file.get("routes") {
         Some(node) => {
-            let routes = route::read_all(&node, &listener_names, &upstream_names, caching);
+            let routes = route::read_all(&node, &served, &spoken, caching);
             lint::routes(&routes);
             lint::unused(file, &upstreams, &routes, &listeners);
             routes.into_iter().map(|(_, route)| route).collect()
@@ -158,7 +161,11 @@ fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Bo
                 file.node.error("\"routes\" is missing: with several upstreams it says which request goes where");
             }
             let all = (0..listeners.len()).collect();
-            let rules = caching.given.then(|| Arc::new(caching.rules.clone()));
+            let http = spoken.first().is_some_and(|u| u.1 == Protocol::Http);
+            let rules = (caching.given && http).then(|| Arc::new(caching.rules.clone()));
+            if let [only] = spoken[..] {
+                lint::unfit(file, &served, only);
+            }
             upstreams
                 .first()
                 .map(|_| default_route(all, rules))

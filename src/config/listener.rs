@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::address;
-use super::model::Listener;
+use super::model::{Listener, Protocol};
 use super::reader::{Entry, Node, Object};
 use super::settings::{Defaults, NOT_BUILT};
 use super::tls;
@@ -36,19 +36,28 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
     for key in NOT_BUILT {
         o.refuse(key, &format!("\"{key}\" is not built yet"));
     }
-    if let Some(protocol) = o.get("protocol")
-        && let Some(Some(other)) =
-            protocol.word(&[("http", None), ("tcp", Some("tcp")), ("udp", Some("udp"))])
-    {
-        protocol.error(format!("the protocol \"{other}\" is not built yet"));
+    let word = |n: Node<'_>| {
+        let all = [Protocol::Http, Protocol::Tcp, Protocol::Udp];
+        n.word(&all.map(|p| (p.name(), p)))
+    };
+    let protocol = o.get("protocol").and_then(word).unwrap_or(Protocol::Http);
+    if protocol == Protocol::Udp {
+        o.node.error("the protocol \"udp\" is not built yet");
     }
     let d = defaults.for_listener(o);
     let tls = o.get("tls");
-    let tls = tls.and_then(|n| tls::read(&n, d.http2.is_some()));
+    if let (Protocol::Udp, Some(node)) = (protocol, &tls) {
+        node.error("there is no TLS over udp here");
+    }
+    if let (Protocol::Tcp | Protocol::Udp, Some(node)) = (protocol, o.get("http2")) {
+        node.error("HTTP/2 belongs to listeners of the protocol \"http\"");
+    }
+    let http2 = d.http2.filter(|_| protocol == Protocol::Http);
+    let tls = tls.and_then(|n| tls::read(&n, http2.is_some()));
     let node = o.require("bind", "\"bind\": \":8080\"");
     let bind = node.as_ref().and_then(bind);
     if let (Some(bind), Some(node)) = (bind, &node)
-        && let Some(other) = earlier.iter().find(|l| l.bind == bind && bind.port() != 0)
+        && let Some(other) = earlier.iter().find(|l| l.collides(bind, protocol))
     {
         node.error(format!(
             "the listener \"{}\" binds this address as well",
@@ -59,12 +68,13 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
         name: name.to_owned(),
         // A listener without an address gave its error above. It stays, so that routes may name it.
         bind: bind.unwrap_or(address::all_interfaces(0)),
+        protocol,
         routes: Arc::default(),
         trusted_proxies: d.trusted_proxies,
         timeouts: d.client,
         limits: d.limits,
         tls: tls.map(Arc::new),
-        http2: d.http2,
+        http2,
     })
 }
 

@@ -53,7 +53,9 @@ pub struct Listener {
     pub name: String,
     /// Where it binds.
     pub bind: SocketAddr,
-    /// First match in this order wins.
+    /// What is served there.
+    pub protocol: Protocol,
+    /// First match in this order wins. Those of a listener that is not HTTP only forward.
     pub routes: Arc<Vec<Route>>,
     /// Peers whose X-Forwarded-* fields are believed and appended to.
     pub trusted_proxies: Vec<Cidr>,
@@ -91,6 +93,44 @@ impl Default for Http2 {
     }
 }
 
+impl Listener {
+    /// Would another listener of `protocol` at `bind` take its address? TCP and UDP have ports of their own.
+    pub fn collides(&self, bind: SocketAddr, protocol: Protocol) -> bool {
+        let udp = |p| p == Protocol::Udp;
+        self.bind == bind && bind.port() != 0 && udp(self.protocol) == udp(protocol)
+    }
+
+    /// Where everything goes, when the listener is not HTTP: its first route's upstream.
+    pub fn leads_to(&self) -> Option<usize> {
+        match self.routes.first()?.action {
+            Action::Forward { upstream, .. } => Some(upstream),
+            _ => None,
+        }
+    }
+}
+
+/// What a listener serves, and what a backend is spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// L7.
+    Http,
+    /// Connections, byte for byte.
+    Tcp,
+    /// Datagrams, in sessions by the client's address.
+    Udp,
+}
+
+impl Protocol {
+    /// Its name in configs, logs and URLs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Http => "http",
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
 /// Client-side timeouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientTimeouts {
@@ -100,6 +140,10 @@ pub struct ClientTimeouts {
     pub idle: Duration,
     /// Between two pieces of a request body, or of a response that the client reads.
     pub body: Duration,
+    /// Between two bytes, whichever way, of a connection that is passed on byte for byte.
+    pub tunnel: Duration,
+    /// Between two datagrams, whichever way, of a UDP session.
+    pub session: Duration,
 }
 
 /// Bounds on what a client may send.
@@ -115,6 +159,8 @@ pub struct Limits {
     pub body_bytes: Option<u64>,
     /// Client connections at once on this listener, over all cores.
     pub connections: usize,
+    /// UDP sessions at once on this listener, over all cores; beyond it the idlest gives way.
+    pub sessions: usize,
 }
 
 /// A rule that leads somewhere.
@@ -197,6 +243,13 @@ pub struct Upstream {
     pub retry: RetrySpec,
 }
 
+impl Upstream {
+    /// What its backends are spoken to in.
+    pub fn protocol(&self) -> Protocol {
+        self.backends.first().map_or(Protocol::Http, |b| b.protocol)
+    }
+}
+
 /// One configured entry of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
@@ -208,6 +261,8 @@ pub struct Backend {
     pub port: u16,
     /// Put before every path; empty, or begins with `/` and does not end with one.
     pub path_prefix: String,
+    /// What it is spoken to in; the same for all backends of an upstream.
+    pub protocol: Protocol,
 }
 
 impl Backend {
@@ -222,7 +277,8 @@ impl Backend {
 
     /// `http://host:port/prefix`.
     pub fn url(&self) -> String {
-        format!("http://{}{}", self.authority(), self.path_prefix)
+        let scheme = self.protocol.name();
+        format!("{scheme}://{}{}", self.authority(), self.path_prefix)
     }
 }
 

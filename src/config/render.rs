@@ -112,12 +112,14 @@ fn common(config: &Config) -> raw::Common {
 fn listener(l: &Listener, directory: &Path) -> raw::Listener {
     raw::Listener {
         bind: l.bind.to_string().into(),
-        protocol: Some("http".into()),
+        protocol: Some(l.protocol.name().into()),
         trusted_proxies: Some(l.trusted_proxies.iter().map(Cidr::to_string).collect()),
         timeouts: Some(raw::ListenerTimeouts {
             header: duration(l.timeouts.header),
             idle: duration(l.timeouts.idle),
             body: duration(l.timeouts.body),
+            tunnel: duration(l.timeouts.tunnel),
+            session: duration(l.timeouts.session),
         }),
         limits: Some(limits(&l.limits)),
         tls: l.tls.as_deref().map(|t| tls::server(t, directory)),
@@ -147,6 +149,7 @@ fn limits(l: &Limits) -> raw::Limits {
                 .map_or_else(|| "off".into(), |b| format_size(b).into()),
         ),
         connections: Some(l.connections as u64),
+        sessions: Some(l.sessions as u64),
     }
 }
 

@@ -41,6 +41,8 @@ impl Defaults {
                 header: secs(10),
                 idle: secs(75),
                 body: secs(60),
+                tunnel: secs(600),
+                session: secs(30),
             },
             backend: BackendTimeouts {
                 connect: secs(2),
@@ -55,6 +57,7 @@ impl Defaults {
                 uri_bytes: 16 << 10,
                 body_bytes: None,
                 connections: 10_000,
+                sessions: 10_000,
             },
             retry: RetrySpec::default(),
             queue: QueueSpec {
@@ -124,6 +127,11 @@ fn client_timeouts(o: &Object<'_>, t: &mut ClientTimeouts) {
         &mut t.body,
         o.get("body").and_then(|n| n.duration_or_never()),
     );
+    put(
+        &mut t.tunnel,
+        o.get("tunnel").and_then(|n| n.duration_or_never()),
+    );
+    put(&mut t.session, o.get("session").and_then(|n| n.duration()));
 }
 
 fn backend_timeouts(o: &Object<'_>, idle: &'static str, t: &mut BackendTimeouts) {
@@ -218,6 +226,10 @@ fn read_limits(o: &Object<'_>, l: &mut Limits) {
     put(
         &mut l.connections,
         o.get("connections").and_then(|n| count(n, 1_000_000)),
+    );
+    put(
+        &mut l.sessions,
+        o.get("sessions").and_then(|n| count(n, 1_000_000)),
     );
     let body = |n: Node<'_>| {
         if n.is_off() {

@@ -1,8 +1,8 @@
 //! `upstreams` of the full form, and what the flat form shares with it.
 
-use super::address;
+use super::address::{self, Schemes};
 use super::listener::check_name;
-use super::model::{Backend, Upstream};
+use super::model::{Backend, Protocol, Upstream};
 use super::reader::{Node, Object};
 use super::settings::{Defaults, NOT_BUILT};
 use crate::engine::{BackendId, BackendSpec, Strategy, UpstreamSpec};
@@ -29,6 +29,13 @@ pub fn strategy_name(strategy: Strategy) -> &'static str {
 pub(crate) struct Named<'a> {
     pub(crate) node: Node<'a>,
     pub(crate) upstream: Upstream,
+}
+
+impl Named<'_> {
+    /// Its name, and what its backends are spoken to in.
+    pub(crate) fn spoken(&self) -> (&str, Protocol) {
+        (self.upstream.name.as_str(), self.upstream.protocol())
+    }
 }
 
 /// Every upstream of the file that could be read. Backend ids count through all of them.
@@ -126,11 +133,20 @@ fn backend(node: &Node<'_>, group: &mut Group) {
 /// The backends of an upstream while they are read.
 #[derive(Default)]
 pub(crate) struct Group {
+    schemes: Schemes,
     backends: Vec<Backend>,
     specs: Vec<(u32, Option<u32>)>,
 }
 
 impl Group {
+    /// No backend yet.
+    pub(crate) fn new(schemes: Schemes) -> Self {
+        Group {
+            schemes,
+            ..Group::default()
+        }
+    }
+
     /// Adds the backend whose URL is the string `url`; `blame` is where an error of its name belongs.
     fn add(
         &mut self,
@@ -166,11 +182,22 @@ impl Group {
         weight: u32,
         max_in_flight: Option<u32>,
     ) -> Result<(), AddFault> {
-        let mut backend = address::parse_url(text).map_err(AddFault::Url)?;
+        let mut backend = address::parse_url(text, self.schemes).map_err(AddFault::Url)?;
         if let Some(same) = self.backends.iter().find(|b| b.url() == backend.url()) {
             let what = format!(
                 "\"{text}\" is the same backend as \"{}\" before it",
                 same.name
+            );
+            return Err(AddFault::Url((what, None)));
+        }
+        if let Some(first) = self.backends.first()
+            && first.protocol != backend.protocol
+        {
+            let what = format!(
+                "\"{text}\" is {}, and \"{}\" before it is {}; an upstream has one protocol",
+                backend.protocol.name(),
+                first.name,
+                first.protocol.name()
             );
             return Err(AddFault::Url((what, None)));
         }

@@ -68,6 +68,8 @@ pub enum Cause {
     ResponseIncomplete,
     /// The backend stalled within its response body.
     BodyTimeout,
+    /// Nothing passed through a tunnel, either way, for too long.
+    TunnelIdle,
     /// A panic, caught: a defect of the proxy.
     Panic,
     /// The proxy is stopping.
@@ -86,9 +88,8 @@ impl Cause {
             Dns | ConnectRefused | ConnectTimeout | ConnectFailed | BackendClosed
             | FirstByteTimeout | BadResponse | ResponseHeadTooLarge | ResponseIncomplete
             | BodyTimeout => Side::Backend,
-            NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline | Panic | ShuttingDown => {
-                Side::Internal
-            }
+            NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline | TunnelIdle | Panic
+            | ShuttingDown => Side::Internal,
         }
     }
 
@@ -122,6 +123,7 @@ impl Cause {
             ResponseHeadTooLarge => "response_head_too_large",
             ResponseIncomplete => "response_incomplete",
             BodyTimeout => "body_timeout",
+            TunnelIdle => "tunnel_idle",
             Panic => "panic",
             ShuttingDown => "shutting_down",
         }

@@ -222,7 +222,8 @@ impl<E: Env> Run<'_, E> {
     }
 }
 
-fn shed(reason: ShedReason) -> Cause {
+/// The engine's refusal, as the client's cause.
+pub fn shed(reason: ShedReason) -> Cause {
     match reason {
         ShedReason::QueueFull => Cause::QueueFull,
         ShedReason::QueueTimeout => Cause::QueueTimeout,

@@ -22,7 +22,6 @@ use super::parked::{self, Hope};
 use super::quick;
 use super::server::Conn;
 use super::watch::Phase;
-use super::wire::Wire;
 use super::{http, multiplex, respond, secure};
 use crate::config::model::Http2;
 use crate::env::{Clock, Env, Stream};
@@ -206,12 +205,8 @@ enum End {
 
 /// Serves one client connection until it ends.
 pub async fn run<E: Env>(conn: Arc<Conn<E>>, socket: SocketOf<E>) {
-    let stream = match &conn.core.proxy.secure[conn.listener] {
-        None => Wire::Plain(socket),
-        Some(secure) => match secure::accept(&conn, secure, socket).await {
-            Some(stream) => stream,
-            None => return,
-        },
+    let Some(stream) = secure::begin(&conn, socket).await else {
+        return;
     };
     match (conn.secured.get(), conn.model().http2) {
         (Some(secured), Some(http2)) if secured.http2 => {

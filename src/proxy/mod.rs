@@ -15,18 +15,20 @@ mod multiplex;
 mod parked;
 mod quick;
 mod redis;
+mod relay;
 mod reply;
 mod request;
 mod respond;
 mod secure;
 mod sending;
 mod server;
+mod tcp;
 mod watch;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -79,6 +81,16 @@ struct Upstream<E: Env> {
     model: model::Upstream,
     gate: Arc<Gate<E>>,
     backends: BTreeMap<BackendId, Arc<Backend<E>>>,
+}
+
+/// Stands for a client in the engine: the same for the same address, on every replica and after a restart (FNV-1a).
+fn client_hash(client: IpAddr) -> u64 {
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let bytes = match client {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, fold)
 }
 
 impl<E: Env> Upstream<E> {

@@ -163,6 +163,11 @@ fn table(cause: Cause) -> Row {
             "http_response_timeout",
             "the backend stalled",
         ),
+        TunnelIdle => row(
+            S::GATEWAY_TIMEOUT,
+            "connection_read_timeout",
+            "nothing passed for too long",
+        ),
         Panic => row(
             S::INTERNAL_SERVER_ERROR,
             "proxy_internal_error",

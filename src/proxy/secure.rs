@@ -145,8 +145,16 @@ impl ClientCert {
     }
 }
 
-/// The handshake, within the time that a head may take. `None` when the connection has been dealt with.
-pub async fn accept<E: Env>(
+/// A connection as its listener has it: in the clear, or over TLS once hands were shaken. `None` when it has been dealt with.
+pub async fn begin<E: Env>(conn: &Conn<E>, socket: SocketOf<E>) -> Option<StreamOf<E>> {
+    match &conn.core.proxy.secure[conn.listener] {
+        None => Some(Wire::Plain(socket)),
+        Some(secure) => accept(conn, secure, socket).await,
+    }
+}
+
+/// The handshake, within the time that a head may take.
+async fn accept<E: Env>(
     conn: &Conn<E>,
     secure: &Secure,
     socket: SocketOf<E>,

@@ -10,13 +10,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::client;
 use super::redis::Tier;
 use super::secure::Secured;
 use super::watch::{Phase, SWEEP, Watch};
-use super::{Proxy, connect::SocketOf};
+use super::{Proxy, client, connect::SocketOf, tcp};
 use crate::cache::purge::Purge;
-use crate::config::model::{self, Config};
+use crate::config::model::{self, Config, Protocol};
 use crate::env::{Clock, Env, Listener, Net, Task};
 use crate::telemetry::Telemetry;
 use crate::time::Tick;
@@ -344,10 +343,17 @@ fn admit<E: Env>(
         listener,
         _permit: permit,
     };
-    core.env.spawn("client", async move {
-        let _entry = entry;
-        client::run(conn, socket).await;
-    });
+    // A task of its own kind each, since a task is as large as the largest of what it may run.
+    match core.config().listeners[listener].protocol {
+        Protocol::Tcp => core.env.spawn("tcp", async move {
+            let _entry = entry;
+            tcp::run(conn, socket).await;
+        }),
+        _ => core.env.spawn("client", async move {
+            let _entry = entry;
+            client::run(conn, socket).await;
+        }),
+    };
 }
 
 /// What a client's connection holds while it lasts.

@@ -87,7 +87,7 @@ leaf! {
     /// An address to bind.
     Bind = { "type": "string", "pattern": r"^(\[[0-9A-Fa-f:.%]+\]|[0-9.]*):[0-9]{1,5}$|\$\{" };
     /// A backend's URL.
-    BackendUrl = { "type": "string", "pattern": r"^[hH][tT][tT][pP]://[^/?#@]+(/[^?#]*)?$|\$\{" };
+    BackendUrl = { "type": "string", "pattern": r"^([hH][tT][tT][pP]://[^/?#@]+(/[^?#]*)?|(tcp|udp)://[^/?#@]+/?)$|\$\{" };
     /// A path that begins with a slash.
     PathText = { "type": "string", "pattern": r"^/[^?#]*$|\$\{" };
     /// Letters, digits, `-` and `_`.
@@ -107,7 +107,7 @@ leaf! {
     /// The form of records in Redis; "none" is binary.
     CacheSerializer = { "enum": ["none", "binary", "json", "lz4"] };
     /// What a listener serves.
-    Protocol = { "enum": ["http"] };
+    Protocol = { "enum": ["http", "tcp", "udp"] };
     /// The oldest version of TLS.
     TlsVersion = { "enum": ["1.2", "1.3"] };
     /// Must a client have a certificate?

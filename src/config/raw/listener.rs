@@ -12,7 +12,7 @@ use super::tls::ServerTls;
 pub struct Listener {
     /// The address: ":8080" is all interfaces, IPv4 and IPv6. Port 0 is any free port.
     pub bind: Bind,
-    /// What is served. By default "http"; nothing else is built yet.
+    /// What is served: "http" (the default), "tcp" (connections, byte for byte) or "udp" (datagrams, in sessions).
     pub protocol: Option<Protocol>,
     /// Peers, as addresses or networks, whose X-Forwarded fields are believed and appended to. By default none.
     pub trusted_proxies: Option<Vec<String>>,
@@ -63,6 +63,10 @@ pub struct ListenerTimeouts {
     pub idle: Option<DurationOrOff>,
     /// Between two pieces of a request body, or of a response that the client reads. By default "60s".
     pub body: Option<DurationOrOff>,
+    /// Between two bytes, whichever way, of a TCP connection that is passed on byte for byte. By default "10m".
+    pub tunnel: Option<DurationOrOff>,
+    /// Between two datagrams, whichever way, of a UDP session. By default "30s".
+    pub session: Option<DurationText>,
 }
 
 /// What clients may send.
@@ -81,4 +85,7 @@ pub struct Limits {
     /// Client connections at once, over all cores. By default 10,000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connections: Option<u64>,
+    /// UDP sessions at once, over all cores; beyond it the idlest gives way. By default 10,000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub sessions: Option<u64>,
 }

@@ -95,13 +95,13 @@ pub struct FlatFile {
     pub common: Common,
     /// Bound on all interfaces, IPv4 and IPv6.
     pub port: Port,
-    /// L7 is HTTP. L4 is not built yet.
+    /// L7 (the default) is HTTP. L4 passes connections or datagrams on as they are.
     pub level: Option<Level>,
     /// How to choose a server. By default round-robin.
     pub strategy: Option<Strategy>,
     /// Where responses are stored: nowhere, in memory ("baseline", also "in-memory"), or in Redis as well. By default "none".
     pub caching: Option<Caching>,
-    /// The transport. L7 needs "tcp".
+    /// The transport: "tcp" (the default), or at L4 "udp".
     pub proto: Option<Proto>,
     /// The form of responses in Redis: "none" (binary), "json" or "lz4".
     pub serializer: Option<String>,

@@ -13,7 +13,7 @@ use super::leaf::{
 pub struct Upstream {
     /// How to choose a backend. By default "round-robin".
     pub strategy: Option<Strategy>,
-    /// Requests in flight to all backends together. By default "off", which is unlimited.
+    /// Requests in flight (connections at tcp, sessions at udp) to all backends together. By default "off", which is unlimited.
     pub max_in_flight: Option<CountOrOff>,
     /// Where requests wait while every backend is full.
     pub queue: Option<Queue>,
@@ -86,7 +86,7 @@ pub struct BackOff {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum BackendEntry {
-    /// "http://host:port/prefix".
+    /// "http://host:port/prefix", "tcp://host:port" or "udp://host:port".
     Url(BackendUrl),
     /// With more to say.
     Object(Backend),
@@ -96,13 +96,14 @@ pub enum BackendEntry {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Backend {
-    /// "http://host:port/prefix"; the prefix is put before every path.
+    /// "http://host:port/prefix", whose prefix is put before every path; "tcp://host:port" or "udp://host:port" for
+    /// listeners of that protocol.
     pub url: BackendUrl,
     /// Its name in logs and metrics. By default host:port.
     pub name: Option<String>,
     /// Its share, 1 to 65,535. By default 1.
     #[schemars(range(min = 1, max = 65_535))]
     pub weight: Option<u32>,
-    /// Requests that it takes at once. By default "off", which is unlimited.
+    /// Requests (connections at tcp, sessions at udp) that it takes at once. By default "off", which is unlimited.
     pub max_in_flight: Option<CountOrOff>,
 }
