@@ -5,18 +5,21 @@ use std::sync::Arc;
 use super::address;
 use super::cache;
 use super::compile::{Body, default_route};
+use super::hash;
 use super::model::{Listener, Redis, Upstream};
 use super::reader::{Entry, Node, Object};
 use super::redis::{self, SERIALIZERS};
 use super::settings::Defaults;
-use super::upstream::{AddFault, Group, STRATEGIES, warn_if_below_capacity};
+use super::upstream::{AddFault, Group, warn_if_below_capacity};
 use crate::engine::Strategy;
 
 /// The keys that only the flat form knows.
-pub(crate) const ONLY_FLAT: [&str; 9] = [
+pub(crate) const ONLY_FLAT: [&str; 11] = [
     "port",
     "level",
     "strategy",
+    "hash_by",
+    "hash_load_factor",
     "caching",
     "proto",
     "serializer",
@@ -43,10 +46,7 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
         .require("port", "\"port\": \"8080\"")
         .and_then(|n| port(&n));
     level_and_proto(file);
-    let strategy = file
-        .get("strategy")
-        .and_then(|n| n.word(&STRATEGIES))
-        .unwrap_or(Strategy::RoundRobin);
+    let (strategy, hash_by) = hash::read(file);
     let (rules, in_redis) = cache::read_flat(file, caching);
     serializer(file, in_redis);
     let servers = file.require("servers", "\"servers\": {\"http://localhost:8081\": 3}");
@@ -58,7 +58,9 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
         .as_ref()
         .and_then(|n| n.count_or_off())
         .flatten();
-    let upstream: Upstream = group.into_upstream(NAME, strategy, max_in_flight, defaults, &mut 0);
+    let mut upstream: Upstream =
+        group.into_upstream(NAME, strategy, max_in_flight, defaults, &mut 0);
+    upstream.hash_by = hash_by;
     if let Some(node) = max_workers {
         warn_if_below_capacity(&node, &upstream.spec);
     }
@@ -68,6 +70,7 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
             bind: address::all_interfaces(port.unwrap_or(0)),
             routes: Arc::default(),
             trusted_proxies: defaults.trusted_proxies.clone(),
+            proxy_protocol: None,
             timeouts: defaults.client,
             limits: defaults.limits,
         }],
@@ -157,10 +160,10 @@ fn servers(node: &Node<'_>, strategy: Strategy) -> Group {
     if entries.as_ref().is_some_and(Vec::is_empty) {
         node.error("there is no server, for example \"http://localhost:8081\": 3");
     }
-    // Under both weighted round robins the number is the share as well: the first user's file has no other place for one.
+    // Under the strategies that go by weight the number is the share as well: the first user's file has no other place for one.
     let weighted = matches!(
         strategy,
-        Strategy::WeightedRoundRobin | Strategy::SmoothWeightedRoundRobin
+        Strategy::WeightedRoundRobin | Strategy::SmoothWeightedRoundRobin | Strategy::Hash { .. }
     );
     for entry in entries.unwrap_or_default() {
         server(&entry, weighted, &mut group);

@@ -149,7 +149,8 @@ fn listener_settings(o: &Object<'_>, d: &mut Defaults) {
     }
 }
 
-fn network(node: &Node<'_>) -> Option<Cidr> {
+/// A network in CIDR notation.
+pub(crate) fn network(node: &Node<'_>) -> Option<Cidr> {
     match address::parse_cidr(&node.string()?) {
         Ok(cidr) => Some(cidr),
         Err((what, hint)) => {

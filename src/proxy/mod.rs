@@ -12,6 +12,7 @@ mod forward;
 mod gate;
 mod http;
 mod parked;
+mod proxied;
 mod quick;
 mod redis;
 mod reply;
@@ -26,6 +27,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 
@@ -77,6 +79,11 @@ struct Upstream<E: Env> {
 
 impl<E: Env> Upstream<E> {
     fn new(env: &E, index: usize, model: &model::Upstream) -> Arc<Self> {
+        let mut timeouts = model.timeouts;
+        if model.proxy_protocol.is_some() {
+            // A connection that begins with one client's address is never kept for another's request.
+            timeouts.idle = Duration::ZERO;
+        }
         let backends = model
             .spec
             .backends
@@ -90,7 +97,7 @@ impl<E: Env> Upstream<E> {
                         i,
                         backend.clone(),
                         spec.max_in_flight,
-                        model.timeouts,
+                        timeouts,
                     )),
                 )
             })
