@@ -60,6 +60,10 @@ pub fn admit<E: Env>(
         let ends = named.or_else(|| ends(&core, &stream, peer));
         let (conn, entry) = enter(&core, listener, permit, source, ends);
         let _entry = entry;
+        if core.proxy.is_draining() {
+            // It was not in the books when all connections were told.
+            conn.watch.close();
+        }
         client::run(conn, stream).await;
     });
 }
@@ -70,8 +74,8 @@ fn is_trusted<E: Env>(core: &Core<E>, listener: usize, peer: SocketAddr) -> bool
     trusted.any(|net| net.contains(peer.ip()))
 }
 
-/// The header's word within the listener's time for heads; `None` when the connection is to be closed. A proxy that stops does
-/// not wait for it.
+/// The header's word within the listener's time for heads; `None` when the connection is to be closed. A proxy that stops
+/// takes a header that has come, and waits for none.
 async fn named<E: Env>(
     core: &Core<E>,
     listener: usize,
@@ -82,8 +86,8 @@ async fn named<E: Env>(
     let reading = core.env.clock().timeout(limit, read_header(stream));
     let read = tokio::select! {
         biased;
-        () = core.proxy.drained() => return None,
         read = reading => read,
+        () = core.proxy.drained() => return None,
     };
     match read {
         Some(Ok(named)) => return Some(named),

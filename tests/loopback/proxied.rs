@@ -1,5 +1,10 @@
 //! The PROXY protocol on real sockets, both ways. The headers are written here byte by byte, and not by the proxy's own code.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests on real sockets stand outside the seam: they are the world that it looks at"
+)]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
