@@ -4,7 +4,9 @@
 mod caching;
 mod capacity;
 mod failure;
+mod hashing;
 mod limits;
+mod proxied;
 mod rules;
 mod shutdown;
 mod streaming;

@@ -75,6 +75,7 @@ impl Plan {
     /// One sentence for each name in the scenario that the config does not have.
     pub fn new(seed: u64, config: Arc<Config>, scenario: &Scenario) -> Result<Plan, Vec<String>> {
         let mut errors = Vec::new();
+        let config = modelled(config);
         let backends = backends(&config, scenario);
         let known = |name: &str| backends.iter().any(|b| b.name == name);
         let names = || {
@@ -157,6 +158,24 @@ impl Plan {
     pub fn backend(&self, name: &str) -> Option<usize> {
         self.backends.iter().position(|b| b.name == name)
     }
+}
+
+/// The config without what the world does not speak.
+fn modelled(mut config: Arc<Config>) -> Arc<Config> {
+    let proxied = config.listeners.iter().any(|l| l.proxy_protocol.is_some())
+        || config.upstreams.iter().any(|u| u.proxy_protocol.is_some());
+    if proxied {
+        let config = Arc::make_mut(&mut config);
+        config
+            .listeners
+            .iter_mut()
+            .for_each(|l| l.proxy_protocol = None);
+        config
+            .upstreams
+            .iter_mut()
+            .for_each(|u| u.proxy_protocol = None);
+    }
+    config
 }
 
 fn backends(config: &Config, scenario: &Scenario) -> Vec<BackendPlan> {

@@ -381,6 +381,7 @@ fn strategy_name(strategy: Strategy) -> &'static str {
         Strategy::SmoothWeightedRoundRobin => "smooth-weighted-round-robin",
         Strategy::LeastRequest => "least-request",
         Strategy::PowerOfTwo => "power-of-two",
+        Strategy::Hash { .. } => "hash",
     }
 }
 

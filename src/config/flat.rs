@@ -5,19 +5,30 @@ use std::sync::Arc;
 use super::address::{self, Schemes};
 use super::cache;
 use super::compile::{Body, default_route};
+<<<<<<< HEAD
 use super::model::{Listener, Protocol, Redis, Upstream};
 use super::reader::{Entry, Node, Object};
 use super::redis::{self, SERIALIZERS};
 use super::settings::Defaults;
 use super::tls;
 use super::upstream::{AddFault, Group, STRATEGIES, warn_if_below_capacity};
+=======
+use super::hash;
+use super::model::{Listener, Redis, Upstream};
+use super::reader::{Entry, Node, Object};
+use super::redis::{self, SERIALIZERS};
+use super::settings::Defaults;
+use super::upstream::{AddFault, Group, warn_if_below_capacity};
+>>>>>>> hash
 use crate::engine::Strategy;
 
 /// The keys that only the flat form knows.
-pub(crate) const ONLY_FLAT: [&str; 9] = [
+pub(crate) const ONLY_FLAT: [&str; 11] = [
     "port",
     "level",
     "strategy",
+    "hash_by",
+    "hash_load_factor",
     "caching",
     "proto",
     "serializer",
@@ -43,11 +54,16 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
     let port = file
         .require("port", "\"port\": \"8080\"")
         .and_then(|n| port(&n));
+<<<<<<< HEAD
     let protocol = level_and_proto(file);
     let strategy = file
         .get("strategy")
         .and_then(|n| n.word(&STRATEGIES))
         .unwrap_or(Strategy::RoundRobin);
+=======
+    level_and_proto(file);
+    let (strategy, hash_by) = hash::read(file);
+>>>>>>> hash
     let (rules, in_redis) = cache::read_flat(file, caching);
     serializer(file, in_redis);
     let rules = rules.filter(|_| protocol == Protocol::Http);
@@ -68,7 +84,9 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
         .as_ref()
         .and_then(|n| n.count_or_off())
         .flatten();
-    let upstream: Upstream = group.into_upstream(NAME, strategy, max_in_flight, defaults, &mut 0);
+    let mut upstream: Upstream =
+        group.into_upstream(NAME, strategy, max_in_flight, defaults, &mut 0);
+    upstream.hash_by = hash_by;
     if let Some(node) = max_workers {
         warn_if_below_capacity(&node, &upstream.spec);
     }
@@ -79,6 +97,7 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
             protocol,
             routes: Arc::default(),
             trusted_proxies: defaults.trusted_proxies.clone(),
+            proxy_protocol: None,
             timeouts: defaults.client,
             limits: defaults.limits,
             tls: tls.map(Arc::new),
@@ -181,10 +200,10 @@ fn servers(node: &Node<'_>, strategy: Strategy, protocol: Protocol) -> Group {
     if entries.as_ref().is_some_and(Vec::is_empty) {
         node.error("there is no server, for example \"http://localhost:8081\": 3");
     }
-    // Under both weighted round robins the number is the share as well: the first user's file has no other place for one.
+    // Under the strategies that go by weight the number is the share as well: the first user's file has no other place for one.
     let weighted = matches!(
         strategy,
-        Strategy::WeightedRoundRobin | Strategy::SmoothWeightedRoundRobin
+        Strategy::WeightedRoundRobin | Strategy::SmoothWeightedRoundRobin | Strategy::Hash { .. }
     );
     for entry in entries.unwrap_or_default() {
         server(&entry, weighted, &mut group);

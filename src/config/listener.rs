@@ -4,10 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::address;
+<<<<<<< HEAD
 use super::model::{Listener, Protocol};
 use super::reader::{Entry, Node, Object};
 use super::settings::{Defaults, NOT_BUILT};
 use super::tls;
+=======
+use super::model::{Cidr, Listener};
+use super::reader::{Entry, Node, Object};
+use super::settings::{Defaults, NOT_BUILT, network};
+>>>>>>> hash
 
 /// Every listener of the file that could be read.
 pub(crate) fn read_all(file: &Object<'_>, defaults: &Defaults) -> Vec<Listener> {
@@ -36,6 +42,7 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
     for key in NOT_BUILT {
         o.refuse(key, &format!("\"{key}\" is not built yet"));
     }
+<<<<<<< HEAD
     let word = |n: Node<'_>| {
         let all = [Protocol::Http, Protocol::Tcp, Protocol::Udp];
         n.word(&all.map(|p| (p.name(), p)))
@@ -43,7 +50,21 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
     let protocol = o.get("protocol").and_then(word).unwrap_or(Protocol::Http);
     if protocol == Protocol::Udp {
         o.node.error("the protocol \"udp\" is not built yet");
+=======
+    let mut is_udp = false;
+    if let Some(protocol) = o.get("protocol")
+        && let Some(Some(other)) =
+            protocol.word(&[("http", None), ("tcp", Some("tcp")), ("udp", Some("udp"))])
+    {
+        is_udp = other == "udp";
+        protocol.error(format!("the protocol \"{other}\" is not built yet"));
+>>>>>>> hash
     }
+    let proxied = o.get("proxy_protocol");
+    if let (true, Some(node)) = (is_udp, &proxied) {
+        node.error("the PROXY protocol is for TCP, and this listener's is \"udp\"");
+    }
+    let proxy_protocol = proxied.and_then(|n| proxy_protocol(&n));
     let d = defaults.for_listener(o);
     let tls = o.get("tls");
     if let (Protocol::Udp, Some(node)) = (protocol, &tls) {
@@ -71,11 +92,29 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
         protocol,
         routes: Arc::default(),
         trusted_proxies: d.trusted_proxies,
+        proxy_protocol,
         timeouts: d.client,
         limits: d.limits,
         tls: tls.map(Arc::new),
         http2,
     })
+}
+
+/// Who may connect, with a header. There must be somebody, or the listener could be left out.
+fn proxy_protocol(node: &Node<'_>) -> Option<Vec<Cidr>> {
+    let example = "{\"trusted\": [\"10.0.0.0/8\"]}";
+    if !node.is_object() {
+        node.error(format!("expected an object such as {example}"));
+        return None;
+    }
+    let o = node.object()?;
+    let trusted = o.require("trusted", &example[1..example.len() - 1]);
+    o.finish();
+    let items = trusted.as_ref()?.items()?;
+    if let (true, Some(node)) = (items.is_empty(), &trusted) {
+        node.error("nobody is trusted, so every connection would be closed");
+    }
+    Some(items.iter().filter_map(network).collect())
 }
 
 /// An address to bind.

@@ -11,6 +11,7 @@ mod compile;
 mod error;
 mod flat;
 mod footprint;
+mod hash;
 mod headers;
 mod interpolate;
 mod json;

@@ -10,7 +10,12 @@ use crate::cache::rules::Rules;
 use crate::engine::UpstreamSpec;
 use crate::engine::retry::RetrySpec;
 use crate::engine::router::RouteMatch;
+<<<<<<< HEAD
 use crate::tls;
+=======
+use crate::message::affinity::HashBy;
+use crate::message::proxy_protocol;
+>>>>>>> hash
 
 /// A timeout that is switched off: a hundred years, so that adding a few of them to anything cannot overflow.
 pub const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -57,8 +62,10 @@ pub struct Listener {
     pub protocol: Protocol,
     /// First match in this order wins. Those of a listener that is not HTTP only forward.
     pub routes: Arc<Vec<Route>>,
-    /// Peers whose X-Forwarded-* fields are believed and appended to.
+    /// Peers whose X-Forwarded-* fields are believed and appended to. After a PROXY protocol header, whom it names is the peer.
     pub trusted_proxies: Vec<Cidr>,
+    /// Who may connect, each beginning with a PROXY protocol header; `None` is anybody, without one.
+    pub proxy_protocol: Option<Vec<Cidr>>,
     /// Client-side timeouts.
     pub timeouts: ClientTimeouts,
     /// Bounds on what a client may send.
@@ -241,6 +248,10 @@ pub struct Upstream {
     pub timeouts: BackendTimeouts,
     /// When to try another backend.
     pub retry: RetrySpec,
+    /// By what requests belong together, if the strategy is hashing.
+    pub hash_by: HashBy,
+    /// The PROXY protocol header that each connection to a backend begins with. Such a connection serves one request.
+    pub proxy_protocol: Option<proxy_protocol::Version>,
 }
 
 impl Upstream {

@@ -16,9 +16,10 @@ use super::model::{
 };
 use super::raw::{self, Ordered};
 use super::units::{format_duration, format_size};
-use super::upstream::strategy_name;
+use super::upstream::{VERSIONS, strategy_name};
 use crate::engine::router::{PathMatch, RouteMatch};
-use crate::engine::{BackendSpec, Phase};
+use crate::engine::{BackendSpec, Phase, Strategy};
+use crate::message::affinity::HashBy;
 
 /// The file's text, with a line break at its end.
 pub(crate) fn render(plan: &Plan) -> String {
@@ -114,6 +115,9 @@ fn listener(l: &Listener, directory: &Path) -> raw::Listener {
         bind: l.bind.to_string().into(),
         protocol: Some(l.protocol.name().into()),
         trusted_proxies: Some(l.trusted_proxies.iter().map(Cidr::to_string).collect()),
+        proxy_protocol: l.proxy_protocol.as_ref().map(|trusted| raw::ProxyProtocol {
+            trusted: trusted.iter().map(Cidr::to_string).collect(),
+        }),
         timeouts: Some(raw::ListenerTimeouts {
             header: duration(l.timeouts.header),
             idle: duration(l.timeouts.idle),
@@ -253,8 +257,15 @@ fn upstream(u: &Upstream) -> raw::Upstream {
         Phase::Zero => "zero",
     };
     let backends = u.backends.iter().zip(&u.spec.backends);
+    // Where it has no effect it is not written, since it would be warned of.
+    let hashes = match u.spec.strategy {
+        Strategy::Hash { load_percent } => Some(load_percent),
+        _ => None,
+    };
     raw::Upstream {
         strategy: Some(strategy_name(u.spec.strategy).into()),
+        hash_by: hashes.map(|_| hash_by(&u.hash_by)),
+        hash_load_factor: hashes.map(load_factor),
         max_in_flight: count(u.spec.max_in_flight),
         queue: Some(raw::Queue {
             capacity: Some(u.spec.queue.capacity as u64),
@@ -277,7 +288,27 @@ fn upstream(u: &Upstream) -> raw::Upstream {
             max: duration(u.spec.back_off.max),
         }),
         phase: Some(phase.into()),
+        proxy_protocol: u.proxy_protocol.map(|version| {
+            let known = VERSIONS.iter().find(|(_, v)| *v == version);
+            known.map_or("unknown", |(name, _)| name).into()
+        }),
         backends: backends.map(|(b, spec)| backend(b, spec)).collect(),
+    }
+}
+
+fn hash_by(by: &HashBy) -> raw::HashBy {
+    match by {
+        HashBy::Address => raw::HashBy::Word("address".into()),
+        HashBy::Path => raw::HashBy::Word("path".into()),
+        HashBy::Header(name) => raw::HashBy::Said(raw::HashSaid::Header(name.to_string())),
+        HashBy::Cookie(name) => raw::HashBy::Said(raw::HashSaid::Cookie(escape(name))),
+    }
+}
+
+fn load_factor(percent: Option<u32>) -> raw::LoadFactor {
+    match percent {
+        Some(percent) => (f64::from(percent) / 100.0).into(),
+        None => "off".into(),
     }
 }
 

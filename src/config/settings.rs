@@ -197,7 +197,8 @@ fn http2(node: &Node<'_>, before: Option<Http2>) -> Option<Http2> {
     Some(h)
 }
 
-fn network(node: &Node<'_>) -> Option<Cidr> {
+/// A network in CIDR notation.
+pub(crate) fn network(node: &Node<'_>) -> Option<Cidr> {
     match address::parse_cidr(&node.string()?) {
         Ok(cidr) => Some(cidr),
         Err((what, hint)) => {

@@ -1,14 +1,21 @@
 //! `upstreams` of the full form, and what the flat form shares with it.
 
+<<<<<<< HEAD
 use super::address::{self, Schemes};
+=======
+use super::address;
+use super::hash;
+>>>>>>> hash
 use super::listener::check_name;
 use super::model::{Backend, Protocol, Upstream};
 use super::reader::{Node, Object};
 use super::settings::{Defaults, NOT_BUILT};
 use crate::engine::{BackendId, BackendSpec, Strategy, UpstreamSpec};
+use crate::message::affinity::{HashBy, stable_hash};
+use crate::message::proxy_protocol::Version;
 
 /// Every strategy by its name.
-pub(crate) const STRATEGIES: [(&str, Strategy); 5] = [
+pub(crate) const STRATEGIES: [(&str, Strategy); 6] = [
     ("round-robin", Strategy::RoundRobin),
     ("weighted-round-robin", Strategy::WeightedRoundRobin),
     (
@@ -17,11 +24,18 @@ pub(crate) const STRATEGIES: [(&str, Strategy); 5] = [
     ),
     ("least-request", Strategy::LeastRequest),
     ("power-of-two", Strategy::PowerOfTwo),
+    ("hash", Strategy::HASH),
 ];
+
+/// The versions of the PROXY protocol by their names.
+pub(crate) const VERSIONS: [(&str, Version); 2] = [("v1", Version::V1), ("v2", Version::V2)];
 
 /// The name of `strategy` in a config.
 pub fn strategy_name(strategy: Strategy) -> &'static str {
-    let known = STRATEGIES.iter().find(|(_, s)| *s == strategy);
+    let kind = std::mem::discriminant(&strategy);
+    let known = STRATEGIES
+        .iter()
+        .find(|(_, s)| std::mem::discriminant(s) == kind);
     known.map_or("unknown", |(name, _)| name)
 }
 
@@ -69,7 +83,8 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
     for key in NOT_BUILT {
         o.refuse(key, &format!("\"{key}\" is not built yet"));
     }
-    let strategy = o.get("strategy").and_then(|n| n.word(&STRATEGIES));
+    let (strategy, hash_by) = hash::read(o);
+    let version = o.get("proxy_protocol").and_then(|n| n.word(&VERSIONS));
     let max_in_flight = o
         .get("max_in_flight")
         .and_then(|n| n.count_or_off())
@@ -85,13 +100,9 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
             backend(&item, &mut group);
         }
     }
-    let upstream = group.into_upstream(
-        name,
-        strategy.unwrap_or(Strategy::RoundRobin),
-        max_in_flight,
-        &d,
-        next_id,
-    );
+    let mut upstream = group.into_upstream(name, strategy, max_in_flight, &d, next_id);
+    upstream.hash_by = hash_by;
+    upstream.proxy_protocol = version;
     if let Some(node) = o.get("max_in_flight") {
         warn_if_below_capacity(&node, &upstream.spec);
     }
@@ -232,10 +243,11 @@ impl Group {
         d: &Defaults,
         next_id: &mut u32,
     ) -> Upstream {
-        let spec = |(weight, max_in_flight): (u32, Option<u32>)| {
+        let spec = |(backend, (weight, max_in_flight)): (&Backend, (u32, Option<u32>))| {
             let id = BackendId(*next_id);
             *next_id += 1;
             BackendSpec {
+                key: stable_hash(backend.name.as_bytes()),
                 id,
                 weight,
                 max_in_flight,
@@ -247,13 +259,15 @@ impl Group {
                 strategy,
                 max_in_flight,
                 queue: d.queue,
-                backends: self.specs.into_iter().map(spec).collect(),
+                backends: self.backends.iter().zip(self.specs).map(spec).collect(),
                 back_off: d.back_off,
                 phase: d.phase,
             },
             backends: self.backends,
             timeouts: d.backend,
             retry: d.retry,
+            hash_by: HashBy::default(),
+            proxy_protocol: None,
         }
     }
 }

@@ -11,13 +11,14 @@ use super::connect::Backend;
 use super::fetch::{Attempt, Fetch};
 use super::forward::{Failure, exchange};
 use super::gate::Lease;
+use super::proxied::header_for;
 use super::reply::Facts;
-use super::request::{Inbound, Upload};
+use super::request::{Hop, Inbound, Upload};
 use super::sending::Sending;
 use super::server::Conn;
 use crate::config::model::{HeaderRules, Rewrite, Route};
 use crate::engine::retry::{Progress, may_retry};
-use crate::engine::{Meta, Outcome, ShedReason};
+use crate::engine::{Meta, Outcome, ShedReason, Strategy};
 use crate::env::Env;
 use crate::h1::{HeadLimits, ResponseDecoder, ResponseHead};
 use crate::message::cause::{Cause, Side};
@@ -61,6 +62,10 @@ impl<E: Env> Run<'_, E> {
         let (conn, upstream) = (self.conn, self.upstream);
         facts.upstream = Some(upstream.index);
         let mut meta = Meta::first(facts.started);
+        if let Strategy::Hash { .. } = upstream.model.spec.strategy {
+            let (path, headers) = (self.inbound.target.path(), &self.inbound.headers);
+            meta.client = upstream.model.hash_by.key(path, headers, conn.peer);
+        }
         meta.deadline = upstream
             .model
             .timeouts
@@ -162,15 +167,17 @@ impl<E: Env> Run<'_, E> {
                     }
                 },
             };
-            let prefix = &backend.model.path_prefix;
-            self.inbound.encode(
-                &mut link.write,
-                conn,
-                prefix,
-                self.rewrite,
-                &self.route.request_headers,
-                id,
-            );
+            let proxied = self.upstream.model.proxy_protocol;
+            if let Some(version) = proxied {
+                link.write.extend_from_slice(&header_for(conn, version));
+            }
+            let hop = Hop {
+                prefix: &backend.model.path_prefix,
+                rewrite: self.rewrite,
+                rules: &self.route.request_headers,
+                close: proxied.is_some(),
+            };
+            self.inbound.encode(&mut link.write, conn, &hop, id);
             let mut decoder = ResponseDecoder::new(&self.inbound.method, RESPONSE_LIMITS);
             let mut sending = Sending::new(
                 self.inbound.framing,

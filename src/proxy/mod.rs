@@ -13,6 +13,7 @@ mod gate;
 mod http;
 mod multiplex;
 mod parked;
+mod proxied;
 mod quick;
 mod redis;
 mod relay;
@@ -31,6 +32,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 
@@ -95,6 +97,11 @@ fn client_hash(client: IpAddr) -> u64 {
 
 impl<E: Env> Upstream<E> {
     fn new(env: &E, index: usize, model: &model::Upstream) -> Arc<Self> {
+        let mut timeouts = model.timeouts;
+        if model.proxy_protocol.is_some() {
+            // A connection that begins with one client's address is never kept for another's request.
+            timeouts.idle = Duration::ZERO;
+        }
         let backends = model
             .spec
             .backends
@@ -108,7 +115,7 @@ impl<E: Env> Upstream<E> {
                         i,
                         backend.clone(),
                         spec.max_in_flight,
-                        model.timeouts,
+                        timeouts,
                     )),
                 )
             })

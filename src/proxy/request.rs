@@ -41,17 +41,34 @@ pub struct Inbound {
     pub framing: BodyFraming,
 }
 
+/// What changes on a request's way to one backend.
+#[derive(Clone, Copy)]
+pub struct Hop<'a> {
+    /// The backend's, before every path.
+    pub prefix: &'a str,
+    /// The route's change of the path.
+    pub rewrite: &'a Rewrite,
+    /// The route's changes of the fields.
+    pub rules: &'a HeaderRules,
+    /// The connection serves no other request.
+    pub close: bool,
+}
+
 impl Inbound {
-    /// Appends the head as the backend at `prefix` is to see it: hop-by-hop fields gone, forwarding fields true, rules applied.
+    /// Appends the head as the backend behind `hop` is to see it: hop-by-hop fields gone, forwarding fields true, rules applied.
     pub fn encode<E: Env>(
         &self,
         out: &mut BytesMut,
         conn: &Conn<E>,
-        prefix: &str,
-        rewrite: &Rewrite,
-        rules: &HeaderRules,
+        hop: &Hop<'_>,
         id: (u64, u64),
     ) {
+        let Hop {
+            prefix,
+            rewrite,
+            rules,
+            close,
+        } = *hop;
         let [path, mark, query] = self.target.parts();
         // The server as a whole lies below no prefix.
         let prefix = if path == "*" { "" } else { prefix };
@@ -76,9 +93,18 @@ impl Inbound {
                 h1::field(out, name.as_str().as_bytes(), value.as_bytes());
             }
         }
-        if fields::te_trailers(&self.headers) {
+        let te = fields::te_trailers(&self.headers);
+        if te {
             h1::field(out, b"te", b"trailers");
-            h1::field(out, b"connection", b"te");
+        }
+        let options: &[u8] = match (te, close) {
+            (false, false) => b"",
+            (true, false) => b"te",
+            (false, true) => b"close",
+            (true, true) => b"te, close",
+        };
+        if !options.is_empty() {
+            h1::field(out, b"connection", options);
         }
         self.forwarding(out, conn, rules);
         let known = conn.trusted && self.headers.contains_key(&X_REQUEST_ID);

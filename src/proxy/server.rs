@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,6 +10,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+<<<<<<< HEAD
+=======
+use super::client;
+use super::proxied;
+>>>>>>> hash
 use super::redis::Tier;
 use super::secure::Secured;
 use super::watch::{Phase, SWEEP, Watch};
@@ -17,6 +22,7 @@ use super::{Proxy, client, connect::SocketOf, tcp};
 use crate::cache::purge::Purge;
 use crate::config::model::{self, Config, Protocol};
 use crate::env::{Clock, Env, Listener, Net, Task};
+use crate::message::proxy_protocol::Addresses;
 use crate::telemetry::Telemetry;
 use crate::time::Tick;
 
@@ -111,6 +117,8 @@ pub struct Conn<E: Env> {
     pub peer_text: Box<str>,
     /// Does the peer belong to the listener's trusted proxies?
     pub trusted: bool,
+    /// Both ends of the client's connection, where a backend is told of them.
+    pub ends: Option<Addresses>,
     pub watch: Watch,
     pub line: client::Line,
     /// What is known since its TLS handshake.
@@ -171,6 +179,7 @@ pub fn detached<E: Env>(conn: &Conn<E>) -> (Arc<Conn<E>>, Place<E>) {
         peer: conn.peer,
         peer_text: conn.peer_text.clone(),
         trusted: conn.trusted,
+        ends: conn.ends,
         watch: Watch::default(),
         line: client::Line::default(),
         secured: conn.secured.clone(),
@@ -294,7 +303,7 @@ async fn accept<E: Env>(core: Arc<Core<E>>, listener: usize, socket: <E::Net as 
             accepted = next => accepted,
         };
         match accepted {
-            Some((permit, Ok((stream, peer)))) => admit(&core, listener, permit, stream, peer.ip()),
+            Some((permit, Ok((stream, peer)))) => admit(&core, listener, permit, stream, peer),
             Some((_, Err(error))) => rest_after(&core, listener, &error).await,
             None => return,
         }
@@ -318,10 +327,34 @@ fn admit<E: Env>(
     core: &Arc<Core<E>>,
     listener: usize,
     permit: OwnedSemaphorePermit,
+<<<<<<< HEAD
     socket: SocketOf<E>,
     peer: IpAddr,
+=======
+    stream: StreamOf<E>,
+    peer: SocketAddr,
+>>>>>>> hash
 ) {
-    let peer = peer.to_canonical();
+    if core.config().listeners[listener].proxy_protocol.is_some() {
+        return proxied::admit(core, listener, permit, stream, peer);
+    }
+    let ends = proxied::ends(core, &stream, peer);
+    let (conn, entry) = enter(core, listener, permit, peer, ends);
+    core.env.spawn("client", async move {
+        let _entry = entry;
+        client::run(conn, stream).await;
+    });
+}
+
+/// Takes a client's connection into the books, once it is known whose it is.
+pub fn enter<E: Env>(
+    core: &Arc<Core<E>>,
+    listener: usize,
+    permit: OwnedSemaphorePermit,
+    peer: SocketAddr,
+    ends: Option<Addresses>,
+) -> (Arc<Conn<E>>, Entry<E>) {
+    let peer = peer.ip().to_canonical();
     let trusted = core.config().listeners[listener]
         .trusted_proxies
         .iter()
@@ -332,6 +365,7 @@ fn admit<E: Env>(
         peer,
         peer_text: peer.to_string().into(),
         trusted,
+        ends,
         watch: Watch::default(),
         line: client::Line::default(),
         secured: OnceLock::new(),
@@ -343,6 +377,7 @@ fn admit<E: Env>(
         listener,
         _permit: permit,
     };
+<<<<<<< HEAD
     // A task of its own kind each, since a task is as large as the largest of what it may run.
     match core.config().listeners[listener].protocol {
         Protocol::Tcp => core.env.spawn("tcp", async move {
@@ -354,10 +389,13 @@ fn admit<E: Env>(
             client::run(conn, socket).await;
         }),
     };
+=======
+    (conn, entry)
+>>>>>>> hash
 }
 
 /// What a client's connection holds while it lasts.
-struct Entry<E: Env> {
+pub struct Entry<E: Env> {
     place: Place<E>,
     listener: usize,
     _permit: OwnedSemaphorePermit,

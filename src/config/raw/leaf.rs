@@ -118,8 +118,18 @@ leaf! {
     Phase = { "enum": ["random", "zero"] };
     /// How to choose a backend.
     Strategy = { "enum": [
-        "round-robin", "weighted-round-robin", "smooth-weighted-round-robin", "least-request", "power-of-two"
+        "round-robin", "weighted-round-robin", "smooth-weighted-round-robin", "least-request", "power-of-two",
+        "hash"
     ] };
+    /// By what requests belong together.
+    HashWord = { "enum": ["address", "path"] };
+    /// How far a backend may be ahead of its share, or "off".
+    LoadFactor = { "anyOf": [
+        { "type": "number", "minimum": 1, "maximum": 100 },
+        { "enum": ["off", false, null] }
+    ] };
+    /// A version of the PROXY protocol.
+    ProxyVersion = { "enum": ["v1", "v2"] };
 }
 
 /// A string, or an array of them.

@@ -16,6 +16,8 @@ pub struct Listener {
     pub protocol: Option<Protocol>,
     /// Peers, as addresses or networks, whose X-Forwarded fields are believed and appended to. By default none.
     pub trusted_proxies: Option<Vec<String>>,
+    /// Every connection begins with a PROXY protocol header, of version 1 or 2. By default none does.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How long clients may take.
     pub timeouts: Option<ListenerTimeouts>,
     /// What clients may send.
@@ -51,6 +53,15 @@ pub struct Http2 {
     pub stream_window: Option<Size>,
     /// The same for all streams of a connection together. By default "1MiB".
     pub connection_window: Option<Size>,
+}
+
+/// Who may connect, with a PROXY protocol header. The address in it is the client's from there on.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// Addresses or networks; connections from elsewhere are closed.
+    #[schemars(length(min = 1))]
+    pub trusted: Vec<String>,
 }
 
 /// How long clients may take.

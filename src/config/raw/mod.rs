@@ -99,14 +99,18 @@ pub struct FlatFile {
     pub level: Option<Level>,
     /// How to choose a server. By default round-robin.
     pub strategy: Option<Strategy>,
+    /// By what requests go to the same server under "hash". By default "address".
+    pub hash_by: Option<HashBy>,
+    /// How far a server may be ahead of its share under "hash", before its keys give way: 1.25 (the default) is a quarter.
+    pub hash_load_factor: Option<LoadFactor>,
     /// Where responses are stored: nowhere, in memory ("baseline", also "in-memory"), or in Redis as well. By default "none".
     pub caching: Option<Caching>,
     /// The transport: "tcp" (the default), or at L4 "udp".
     pub proto: Option<Proto>,
     /// The form of responses in Redis: "none" (binary), "json" or "lz4".
     pub serializer: Option<String>,
-    /// Each server's URL, with the number of requests that it takes at once. Under the weighted strategies the number is its
-    /// share as well.
+    /// Each server's URL, with the number of requests that it takes at once. Under the weighted strategies and
+    /// under "hash" the number is its share as well.
     pub servers: Ordered<Capacity>,
     /// Serve HTTPS with these certificates.
     pub tls: Option<ServerTls>,

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::leaf::{
-    BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText, Phase, Strategy,
+    BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText, HashWord, LoadFactor,
+    Phase, ProxyVersion, Strategy,
 };
 
 /// A group of backends behind one queue.
@@ -13,7 +14,15 @@ use super::leaf::{
 pub struct Upstream {
     /// How to choose a backend. By default "round-robin".
     pub strategy: Option<Strategy>,
+<<<<<<< HEAD
     /// Requests in flight (connections at tcp, sessions at udp) to all backends together. By default "off", which is unlimited.
+=======
+    /// By what requests go to the same backend under "hash". By default "address".
+    pub hash_by: Option<HashBy>,
+    /// How far a backend may be ahead of its share under "hash", before its keys give way: 1.25 (the default) is a quarter.
+    pub hash_load_factor: Option<LoadFactor>,
+    /// Requests in flight to all backends together. By default "off", which is unlimited.
+>>>>>>> hash
     pub max_in_flight: Option<CountOrOff>,
     /// Where requests wait while every backend is full.
     pub queue: Option<Queue>,
@@ -25,9 +34,32 @@ pub struct Upstream {
     pub back_off: Option<BackOff>,
     /// Where a fresh round robin begins: at a random place (the default), or at its start ("zero").
     pub phase: Option<Phase>,
+    /// Begin each connection with a PROXY protocol header that names the client. By default none. Such a connection serves one
+    /// request.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// URLs, or objects with a URL.
     #[schemars(length(min = 1))]
     pub backends: Vec<BackendEntry>,
+}
+
+/// By what requests go to the same backend.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum HashBy {
+    /// The client's address without its port, or the path without its query.
+    Word(HashWord),
+    /// What the request says.
+    Said(HashSaid),
+}
+
+/// What a request says; one that does not say it goes by its address.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HashSaid {
+    /// The value of this field.
+    Header(String),
+    /// The value of this cookie.
+    Cookie(String),
 }
 
 /// How long backends may take.
