@@ -5,21 +5,13 @@ use std::sync::Arc;
 use super::address::{self, Schemes};
 use super::cache;
 use super::compile::{Body, default_route};
-<<<<<<< HEAD
+use super::hash;
 use super::model::{Listener, Protocol, Redis, Upstream};
 use super::reader::{Entry, Node, Object};
 use super::redis::{self, SERIALIZERS};
 use super::settings::Defaults;
 use super::tls;
-use super::upstream::{AddFault, Group, STRATEGIES, warn_if_below_capacity};
-=======
-use super::hash;
-use super::model::{Listener, Redis, Upstream};
-use super::reader::{Entry, Node, Object};
-use super::redis::{self, SERIALIZERS};
-use super::settings::Defaults;
 use super::upstream::{AddFault, Group, warn_if_below_capacity};
->>>>>>> hash
 use crate::engine::Strategy;
 
 /// The keys that only the flat form knows.
@@ -54,16 +46,8 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
     let port = file
         .require("port", "\"port\": \"8080\"")
         .and_then(|n| port(&n));
-<<<<<<< HEAD
     let protocol = level_and_proto(file);
-    let strategy = file
-        .get("strategy")
-        .and_then(|n| n.word(&STRATEGIES))
-        .unwrap_or(Strategy::RoundRobin);
-=======
-    level_and_proto(file);
     let (strategy, hash_by) = hash::read(file);
->>>>>>> hash
     let (rules, in_redis) = cache::read_flat(file, caching);
     serializer(file, in_redis);
     let rules = rules.filter(|_| protocol == Protocol::Http);

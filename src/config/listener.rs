@@ -4,16 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::address;
-<<<<<<< HEAD
-use super::model::{Listener, Protocol};
-use super::reader::{Entry, Node, Object};
-use super::settings::{Defaults, NOT_BUILT};
-use super::tls;
-=======
-use super::model::{Cidr, Listener};
+use super::model::{Cidr, Listener, Protocol};
 use super::reader::{Entry, Node, Object};
 use super::settings::{Defaults, NOT_BUILT, network};
->>>>>>> hash
+use super::tls;
 
 /// Every listener of the file that could be read.
 pub(crate) fn read_all(file: &Object<'_>, defaults: &Defaults) -> Vec<Listener> {
@@ -42,23 +36,14 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
     for key in NOT_BUILT {
         o.refuse(key, &format!("\"{key}\" is not built yet"));
     }
-<<<<<<< HEAD
     let word = |n: Node<'_>| {
         let all = [Protocol::Http, Protocol::Tcp, Protocol::Udp];
         n.word(&all.map(|p| (p.name(), p)))
     };
     let protocol = o.get("protocol").and_then(word).unwrap_or(Protocol::Http);
-    if protocol == Protocol::Udp {
+    let is_udp = protocol == Protocol::Udp;
+    if is_udp {
         o.node.error("the protocol \"udp\" is not built yet");
-=======
-    let mut is_udp = false;
-    if let Some(protocol) = o.get("protocol")
-        && let Some(Some(other)) =
-            protocol.word(&[("http", None), ("tcp", Some("tcp")), ("udp", Some("udp"))])
-    {
-        is_udp = other == "udp";
-        protocol.error(format!("the protocol \"{other}\" is not built yet"));
->>>>>>> hash
     }
     let proxied = o.get("proxy_protocol");
     if let (true, Some(node)) = (is_udp, &proxied) {

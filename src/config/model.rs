@@ -10,12 +10,9 @@ use crate::cache::rules::Rules;
 use crate::engine::UpstreamSpec;
 use crate::engine::retry::RetrySpec;
 use crate::engine::router::RouteMatch;
-<<<<<<< HEAD
-use crate::tls;
-=======
 use crate::message::affinity::HashBy;
 use crate::message::proxy_protocol;
->>>>>>> hash
+use crate::tls;
 
 /// A timeout that is switched off: a hundred years, so that adding a few of them to anything cannot overflow.
 pub const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);

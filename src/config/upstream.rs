@@ -1,11 +1,7 @@
 //! `upstreams` of the full form, and what the flat form shares with it.
 
-<<<<<<< HEAD
 use super::address::{self, Schemes};
-=======
-use super::address;
 use super::hash;
->>>>>>> hash
 use super::listener::check_name;
 use super::model::{Backend, Protocol, Upstream};
 use super::reader::{Node, Object};

@@ -85,16 +85,6 @@ struct Upstream<E: Env> {
     backends: BTreeMap<BackendId, Arc<Backend<E>>>,
 }
 
-/// Stands for a client in the engine: the same for the same address, on every replica and after a restart (FNV-1a).
-fn client_hash(client: IpAddr) -> u64 {
-    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    let bytes = match client {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    };
-    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, fold)
-}
-
 impl<E: Env> Upstream<E> {
     fn new(env: &E, index: usize, model: &model::Upstream) -> Arc<Self> {
         let mut timeouts = model.timeouts;

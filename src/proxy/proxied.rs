@@ -9,10 +9,10 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::client;
-use super::connect::StreamOf;
+use super::connect::SocketOf;
 use super::server::{Conn, Core, enter};
-use crate::config::model;
+use super::{client, tcp};
+use crate::config::model::{self, Protocol};
 use crate::env::{Clock, Env, Stream};
 use crate::message::cause::Cause;
 use crate::message::proxy_protocol::{self, Addresses, Progress, Version};
@@ -45,7 +45,7 @@ pub fn admit<E: Env>(
     core: &Arc<Core<E>>,
     listener: usize,
     permit: OwnedSemaphorePermit,
-    mut stream: StreamOf<E>,
+    mut stream: SocketOf<E>,
     peer: SocketAddr,
 ) {
     if !is_trusted(core, listener, peer) {
@@ -64,7 +64,10 @@ pub fn admit<E: Env>(
             // It was not in the books when all connections were told.
             conn.watch.close();
         }
-        client::run(conn, stream).await;
+        match conn.model().protocol {
+            Protocol::Tcp => tcp::run(conn, stream).await,
+            _ => client::run(conn, stream).await,
+        }
     });
 }
 
@@ -79,7 +82,7 @@ fn is_trusted<E: Env>(core: &Core<E>, listener: usize, peer: SocketAddr) -> bool
 async fn named<E: Env>(
     core: &Core<E>,
     listener: usize,
-    stream: &mut StreamOf<E>,
+    stream: &mut SocketOf<E>,
     peer: SocketAddr,
 ) -> Option<Option<Addresses>> {
     let limit = core.config().listeners[listener].timeouts.header;
@@ -114,7 +117,7 @@ fn refused<E: Env>(core: &Core<E>, listener: usize, peer: SocketAddr, cause: Cau
 }
 
 /// The ends of a client's connection that named no others, if any upstream is told of them: asking the system costs a call.
-pub fn ends<E: Env>(core: &Core<E>, stream: &StreamOf<E>, peer: SocketAddr) -> Option<Addresses> {
+pub fn ends<E: Env>(core: &Core<E>, stream: &SocketOf<E>, peer: SocketAddr) -> Option<Addresses> {
     let told = |u: &model::Upstream| u.proxy_protocol.is_some();
     if !core.config().upstreams.iter().any(told) {
         return None;

@@ -10,11 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-<<<<<<< HEAD
-=======
-use super::client;
 use super::proxied;
->>>>>>> hash
 use super::redis::Tier;
 use super::secure::Secured;
 use super::watch::{Phase, SWEEP, Watch};
@@ -327,23 +323,25 @@ fn admit<E: Env>(
     core: &Arc<Core<E>>,
     listener: usize,
     permit: OwnedSemaphorePermit,
-<<<<<<< HEAD
     socket: SocketOf<E>,
-    peer: IpAddr,
-=======
-    stream: StreamOf<E>,
     peer: SocketAddr,
->>>>>>> hash
 ) {
     if core.config().listeners[listener].proxy_protocol.is_some() {
-        return proxied::admit(core, listener, permit, stream, peer);
+        return proxied::admit(core, listener, permit, socket, peer);
     }
-    let ends = proxied::ends(core, &stream, peer);
+    let ends = proxied::ends(core, &socket, peer);
     let (conn, entry) = enter(core, listener, permit, peer, ends);
-    core.env.spawn("client", async move {
-        let _entry = entry;
-        client::run(conn, stream).await;
-    });
+    // A task of its own kind each, since a task is as large as the largest of what it may run.
+    match core.config().listeners[listener].protocol {
+        Protocol::Tcp => core.env.spawn("tcp", async move {
+            let _entry = entry;
+            tcp::run(conn, socket).await;
+        }),
+        _ => core.env.spawn("client", async move {
+            let _entry = entry;
+            client::run(conn, socket).await;
+        }),
+    };
 }
 
 /// Takes a client's connection into the books, once it is known whose it is.
@@ -377,21 +375,7 @@ pub fn enter<E: Env>(
         listener,
         _permit: permit,
     };
-<<<<<<< HEAD
-    // A task of its own kind each, since a task is as large as the largest of what it may run.
-    match core.config().listeners[listener].protocol {
-        Protocol::Tcp => core.env.spawn("tcp", async move {
-            let _entry = entry;
-            tcp::run(conn, socket).await;
-        }),
-        _ => core.env.spawn("client", async move {
-            let _entry = entry;
-            client::run(conn, socket).await;
-        }),
-    };
-=======
     (conn, entry)
->>>>>>> hash
 }
 
 /// What a client's connection holds while it lasts.

@@ -18,9 +18,10 @@ use super::gate::Lease;
 use super::relay::{End, Relay, Side, linger};
 use super::server::Conn;
 use super::watch::Phase;
-use super::{Upstream, client_hash, secure};
+use super::{Upstream, secure};
 use crate::engine::{Meta, Outcome, ShedReason};
 use crate::env::{Clock, Env, Stream};
+use crate::message::affinity::address_key;
 use crate::message::cause::{Cause, Side as Blame};
 use crate::telemetry::Session;
 use crate::time::Tick;
@@ -63,7 +64,7 @@ async fn connect<E: Env>(
 ) -> Result<(Lease<E>, Link<E>), Cause> {
     let mut meta = Meta::first(record.started);
     // The same for every connection of a client, whatever its port.
-    meta.client = client_hash(conn.peer);
+    meta.client = address_key(conn.peer);
     let mut failed = None;
     loop {
         let lease = match admit(conn, upstream, &meta, stream, early, record).await {

@@ -14,15 +14,11 @@ use super::leaf::{
 pub struct Upstream {
     /// How to choose a backend. By default "round-robin".
     pub strategy: Option<Strategy>,
-<<<<<<< HEAD
-    /// Requests in flight (connections at tcp, sessions at udp) to all backends together. By default "off", which is unlimited.
-=======
     /// By what requests go to the same backend under "hash". By default "address".
     pub hash_by: Option<HashBy>,
     /// How far a backend may be ahead of its share under "hash", before its keys give way: 1.25 (the default) is a quarter.
     pub hash_load_factor: Option<LoadFactor>,
-    /// Requests in flight to all backends together. By default "off", which is unlimited.
->>>>>>> hash
+    /// Requests in flight (connections at tcp, sessions at udp) to all backends together. By default "off", which is unlimited.
     pub max_in_flight: Option<CountOrOff>,
     /// Where requests wait while every backend is full.
     pub queue: Option<Queue>,
