@@ -4,6 +4,7 @@
 mod caching;
 mod capacity;
 mod failure;
+mod https;
 mod limits;
 mod rules;
 mod shutdown;

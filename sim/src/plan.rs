@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weirkeeper::config::model::{Action, Config, RedisServers, Route};
+use weirkeeper::config::model::{Action, Config, RedisServers, Route, Scheme};
 use weirkeeper::engine::router::PathMatch;
 
 use crate::model::content::Site;
@@ -74,6 +74,7 @@ impl Plan {
     /// # Errors
     /// One sentence for each name in the scenario that the config does not have.
     pub fn new(seed: u64, config: Arc<Config>, scenario: &Scenario) -> Result<Plan, Vec<String>> {
+        let config = in_the_clear(config);
         let mut errors = Vec::new();
         let backends = backends(&config, scenario);
         let known = |name: &str| backends.iter().any(|b| b.name == name);
@@ -157,6 +158,19 @@ impl Plan {
     pub fn backend(&self, name: &str) -> Option<usize> {
         self.backends.iter().position(|b| b.name == name)
     }
+}
+
+/// The config with every backend in the clear: what is modelled of one is when it answers, and how; a handshake takes no time.
+fn in_the_clear(mut config: Arc<Config>) -> Arc<Config> {
+    if config.upstreams.iter().any(|u| u.tls.is_some()) {
+        for upstream in &mut Arc::make_mut(&mut config).upstreams {
+            upstream.tls = None;
+            for backend in &mut upstream.backends {
+                backend.scheme = Scheme::Http;
+            }
+        }
+    }
+    config
 }
 
 fn backends(config: &Config, scenario: &Scenario) -> Vec<BackendPlan> {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::model::{Backend, Cidr};
+use super::model::{Backend, Cidr, Scheme};
 
 /// What is wrong with an address, and what was probably meant.
 pub(crate) type Fault = (String, Option<String>);
@@ -42,7 +42,7 @@ pub(crate) fn parse_port(text: &str) -> Result<u16, Fault> {
     }
 }
 
-/// `http://host[:port][/prefix]`: a backend that is named `host:port`.
+/// `http://host[:port][/prefix]`, or the same with `https`: a backend that is named `host:port`.
 pub(crate) fn parse_url(text: &str) -> Result<Backend, Fault> {
     let bad = |why: &str| {
         Err((
@@ -54,16 +54,11 @@ pub(crate) fn parse_url(text: &str) -> Result<Backend, Fault> {
         let what = format!("\"{text}\" is not the URL of a backend: it has no scheme");
         return Err((what, Some(format!("http://{text}"))));
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" => {}
-        "https" => {
-            return Err((
-                format!("\"{text}\": TLS to backends is not built yet"),
-                None,
-            ));
-        }
-        _ => return bad("the scheme must be http"),
-    }
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        _ => return bad("the scheme must be http or https"),
+    };
     let (authority, path) = match rest.find(['/', '?', '#']) {
         Some(at) => rest.split_at(at),
         None => (rest, ""),
@@ -94,7 +89,7 @@ pub(crate) fn parse_url(text: &str) -> Result<Backend, Fault> {
         return bad("its host is not a name or an address");
     }
     let port = match port {
-        None => 80,
+        None => scheme.port(),
         Some(text) => match parse_port(text)? {
             0 => return bad("port 0 cannot be dialled"),
             port => port,
@@ -106,6 +101,7 @@ pub(crate) fn parse_url(text: &str) -> Result<Backend, Fault> {
     }
     let mut backend = Backend {
         name: String::new(),
+        scheme,
         host: host.to_ascii_lowercase(),
         port,
         path_prefix: path_prefix.to_owned(),
@@ -235,9 +231,11 @@ mod tests {
             (url.name.as_str(), url.path_prefix.as_str()),
             ("[::1]:80", "")
         );
+        let url = parse_url("HTTPS://a.example").unwrap();
+        assert_eq!(url.url(), "https://a.example:443");
         for text in [
             "localhost:8081",
-            "https://a",
+            "https://",
             "ftp://a",
             "http://",
             "http://a:0",

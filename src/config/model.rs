@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::cache::rules::Rules;
 use crate::engine::UpstreamSpec;
 use crate::engine::retry::RetrySpec;
 use crate::engine::router::RouteMatch;
+use crate::tls;
 
 /// A timeout that is switched off: a hundred years, so that adding a few of them to anything cannot overflow.
 pub const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -166,6 +168,50 @@ pub struct Upstream {
     pub timeouts: BackendTimeouts,
     /// When to try another backend.
     pub retry: RetrySpec,
+    /// How backends with `https` URLs are met; `Some` if there is one.
+    pub tls: Option<Arc<UpstreamTls>>,
+}
+
+/// TLS towards the backends of an upstream, with files as the config names them.
+#[derive(Clone, Debug)]
+pub struct UpstreamTls {
+    /// The authorities to trust, in PEM; `None` is the system's.
+    pub ca: Option<PathBuf>,
+    /// The name to ask for and to find in the certificate; `None` is the backend's host.
+    pub sni: Option<String>,
+    /// Are certificates verified?
+    pub verify: bool,
+    /// Our certificate and its key, for backends that want to know who we are.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// All of it, loaded.
+    pub client: tls::Client,
+}
+
+/// How a backend is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As a URL begins.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+
+    /// Where it is spoken unless a port is given.
+    pub fn port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
 }
 
 /// One configured entry of an upstream.
@@ -173,6 +219,8 @@ pub struct Upstream {
 pub struct Backend {
     /// Its name in logs and metrics: `host:port` as written, unless named.
     pub name: String,
+    /// How it is reached.
+    pub scheme: Scheme,
     /// A name or an IP literal (without brackets).
     pub host: String,
     /// Its port.
@@ -193,7 +241,13 @@ impl Backend {
 
     /// `http://host:port/prefix`.
     pub fn url(&self) -> String {
-        format!("http://{}{}", self.authority(), self.path_prefix)
+        let scheme = self.scheme.as_str();
+        format!("{scheme}://{}{}", self.authority(), self.path_prefix)
+    }
+
+    /// Is it reached over TLS?
+    pub fn is_tls(&self) -> bool {
+        self.scheme == Scheme::Https
     }
 }
 

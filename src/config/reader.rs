@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{ConfigError, Errors, Pos, nearest, one_line};
@@ -191,6 +192,18 @@ impl<'a> Node<'a> {
             },
             _ => self.wrong_type("a string"),
         }
+    }
+
+    /// A file's path, as it is written and as it is found: from the folder of the config.
+    pub(crate) fn file(&self) -> Option<(PathBuf, PathBuf)> {
+        let text = self.string()?;
+        if text.is_empty() || text.contains('\0') {
+            self.error("expected the path of a file");
+            return None;
+        }
+        let folder = Path::new(self.run.file).parent();
+        let found = folder.unwrap_or(Path::new("")).join(&text);
+        Some((text.into(), found))
     }
 
     /// `true` or `false`.

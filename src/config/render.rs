@@ -2,6 +2,7 @@
 
 mod cache;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,7 +11,7 @@ use super::compile::{Plan, PlannedRoute};
 use super::interpolate::escape;
 use super::model::{
     Action, Backend, Cidr, Config, HeaderRules, Limits, Listener, LogFormat, NEVER, Rewrite,
-    Upstream,
+    Upstream, UpstreamTls,
 };
 use super::raw::{self, Ordered};
 use super::units::{format_duration, format_size};
@@ -256,7 +257,20 @@ fn upstream(u: &Upstream) -> raw::Upstream {
             max: duration(u.spec.back_off.max),
         }),
         phase: Some(phase.into()),
+        tls: u.tls.as_deref().map(upstream_tls),
         backends: backends.map(|(b, spec)| backend(b, spec)).collect(),
+    }
+}
+
+fn upstream_tls(tls: &UpstreamTls) -> raw::UpstreamTls {
+    let file = |path: &PathBuf| escape(&path.display().to_string());
+    let identity = tls.identity.as_ref();
+    raw::UpstreamTls {
+        ca: tls.ca.as_ref().map(file),
+        sni: tls.sni.as_deref().map(escape),
+        verify: Some(tls.verify),
+        certificate: identity.map(|(certificate, _)| file(certificate)),
+        key: identity.map(|(_, key)| file(key)),
     }
 }
 

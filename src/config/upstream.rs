@@ -1,10 +1,13 @@
 //! `upstreams` of the full form, and what the flat form shares with it.
 
+use std::sync::Arc;
+
 use super::address;
+use super::backend_tls;
 use super::listener::check_name;
-use super::model::{Backend, Upstream};
+use super::model::{Backend, Upstream, UpstreamTls};
 use super::reader::{Node, Object};
-use super::settings::{Defaults, NOT_BUILT};
+use super::settings::Defaults;
 use crate::engine::{BackendId, BackendSpec, Strategy, UpstreamSpec};
 
 /// Every strategy by its name.
@@ -59,9 +62,7 @@ pub(crate) fn read_all<'a>(file: &Object<'a>, defaults: &Defaults) -> Vec<Named<
 }
 
 fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> Upstream {
-    for key in NOT_BUILT {
-        o.refuse(key, &format!("\"{key}\" is not built yet"));
-    }
+    o.refuse("health", "\"health\" is not built yet");
     let strategy = o.get("strategy").and_then(|n| n.word(&STRATEGIES));
     let max_in_flight = o
         .get("max_in_flight")
@@ -69,7 +70,8 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
         .flatten();
     let d = defaults.for_upstream(o);
     let mut group = Group::default();
-    if let Some(node) = o.require("backends", "\"backends\": [\"http://127.0.0.1:8081\"]") {
+    let place = o.require("backends", "\"backends\": [\"http://127.0.0.1:8081\"]");
+    if let Some(node) = &place {
         let items = node.items();
         if items.as_ref().is_some_and(Vec::is_empty) {
             node.error("there is no backend, for example \"http://127.0.0.1:8081\"");
@@ -78,10 +80,12 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
             backend(&item, &mut group);
         }
     }
+    let tls = group.tls(o.get("tls").as_ref(), place.as_ref().unwrap_or(&o.node));
     let upstream = group.into_upstream(
         name,
         strategy.unwrap_or(Strategy::RoundRobin),
         max_in_flight,
+        tls,
         &d,
         next_id,
     );
@@ -196,12 +200,22 @@ impl Group {
         Ok(())
     }
 
+    /// How the backends so far are met over TLS, by the section at `node`; they stand at `place`.
+    pub(crate) fn tls(
+        &self,
+        node: Option<&Node<'_>>,
+        place: &Node<'_>,
+    ) -> Option<Arc<UpstreamTls>> {
+        backend_tls::read(node, &self.backends, place)
+    }
+
     /// The finished upstream.
     pub(crate) fn into_upstream(
         self,
         name: &str,
         strategy: Strategy,
         max_in_flight: Option<u32>,
+        tls: Option<Arc<UpstreamTls>>,
         d: &Defaults,
         next_id: &mut u32,
     ) -> Upstream {
@@ -227,6 +241,7 @@ impl Group {
             backends: self.backends,
             timeouts: d.backend,
             retry: d.retry,
+            tls,
         }
     }
 }

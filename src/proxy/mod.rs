@@ -7,6 +7,7 @@ mod attempt;
 mod caching;
 mod client;
 mod connect;
+mod dial;
 mod fetch;
 mod forward;
 mod gate;
@@ -82,19 +83,8 @@ impl<E: Env> Upstream<E> {
             .spec
             .backends
             .iter()
-            .zip(&model.backends)
             .enumerate()
-            .map(|(i, (spec, backend))| {
-                (
-                    spec.id,
-                    Arc::new(Backend::new(
-                        i,
-                        backend.clone(),
-                        spec.max_in_flight,
-                        model.timeouts,
-                    )),
-                )
-            })
+            .map(|(i, spec)| (spec.id, Arc::new(Backend::new(env, i, model))))
             .collect();
         let gate = Gate::new(env, &model.name, model.spec.clone(), model.retry);
         Arc::new(Upstream {

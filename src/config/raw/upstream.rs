@@ -25,9 +25,27 @@ pub struct Upstream {
     pub back_off: Option<BackOff>,
     /// Where a fresh round robin begins: at a random place (the default), or at its start ("zero").
     pub phase: Option<Phase>,
+    /// How backends whose URLs begin with https:// are met. By default they are verified against the system's authorities.
+    pub tls: Option<UpstreamTls>,
     /// URLs, or objects with a URL.
     #[schemars(length(min = 1))]
     pub backends: Vec<BackendEntry>,
+}
+
+/// TLS towards backends. Files are named from the folder of this one.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// A file with the authorities to trust, in PEM. By default the system's.
+    pub ca: Option<String>,
+    /// The name to ask for, which the certificate must be for. By default the host of the backend's URL.
+    pub sni: Option<String>,
+    /// Whether certificates are verified. By default true.
+    pub verify: Option<bool>,
+    /// A file with our own certificate and those that lead to its authority, in PEM, for backends that ask for one.
+    pub certificate: Option<String>,
+    /// A file with its private key, in PEM.
+    pub key: Option<String>,
 }
 
 /// How long backends may take.
@@ -86,7 +104,7 @@ pub struct BackOff {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum BackendEntry {
-    /// "http://host:port/prefix".
+    /// "http://host:port/prefix", or https://.
     Url(BackendUrl),
     /// With more to say.
     Object(Backend),
@@ -96,7 +114,7 @@ pub enum BackendEntry {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Backend {
-    /// "http://host:port/prefix"; the prefix is put before every path.
+    /// "http://host:port/prefix", or https://; the prefix is put before every path.
     pub url: BackendUrl,
     /// Its name in logs and metrics. By default host:port.
     pub name: Option<String>,
