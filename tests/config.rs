@@ -6,6 +6,7 @@ mod caching;
 mod fuzz;
 mod good;
 mod schema;
+mod upstream_tls;
 
 use std::path::{Path, PathBuf};
 

@@ -5,6 +5,7 @@ mod caching;
 mod capacity;
 mod failure;
 mod hashing;
+mod https;
 mod limits;
 mod proxied;
 mod rules;

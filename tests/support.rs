@@ -12,6 +12,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod secure;
 pub(crate) mod weir;
 pub(crate) mod wire;
 

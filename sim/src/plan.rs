@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weirkeeper::config::model::{Action, Config, RedisServers, Route};
+use weirkeeper::config::model::{Action, Config, RedisServers, Route, Scheme};
 use weirkeeper::engine::router::PathMatch;
 
 use crate::model::content::Site;
@@ -160,7 +160,8 @@ impl Plan {
     }
 }
 
-/// The config without what the world does not speak.
+/// The config without what the world does not speak. A handshake takes no time: what is modelled of a backend is when it
+/// answers, and how.
 fn modelled(mut config: Arc<Config>) -> Arc<Config> {
     let proxied = config.listeners.iter().any(|l| l.proxy_protocol.is_some())
         || config.upstreams.iter().any(|u| u.proxy_protocol.is_some());
@@ -174,6 +175,14 @@ fn modelled(mut config: Arc<Config>) -> Arc<Config> {
             .upstreams
             .iter_mut()
             .for_each(|u| u.proxy_protocol = None);
+    }
+    if config.upstreams.iter().any(|u| u.tls.is_some()) {
+        for upstream in &mut Arc::make_mut(&mut config).upstreams {
+            upstream.tls = None;
+            for backend in &mut upstream.backends {
+                backend.scheme = backend.scheme.in_the_clear();
+            }
+        }
     }
     config
 }

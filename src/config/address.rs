@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::model::{Backend, Cidr, Protocol};
+use super::model::{Backend, Cidr, Protocol, Scheme};
 
 /// What is wrong with an address, and what was probably meant.
 pub(crate) type Fault = (String, Option<String>);
@@ -55,19 +55,21 @@ pub(crate) enum Schemes {
 }
 
 impl Schemes {
-    /// The protocol of a backend with this scheme, or what is wrong.
-    fn protocol(self, scheme: &str) -> Result<Protocol, &'static str> {
+    /// What a URL with this scheme means, or what is wrong.
+    fn scheme(self, scheme: &str) -> Result<Scheme, &'static str> {
         let said = match scheme.to_ascii_lowercase().as_str() {
-            "http" => Protocol::Http,
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            "https" => return Err("TLS to backends is not built yet"),
-            _ => return Err("the scheme must be http, tcp or udp"),
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            "tcp" => Scheme::Tcp,
+            "tls" => Scheme::Tls,
+            "udp" => Scheme::Udp,
+            _ => return Err("the scheme must be http, https, tcp, tls or udp"),
         };
         match self {
             Schemes::Any => Ok(said),
-            Schemes::Dropped(protocol) => Ok(protocol),
-            Schemes::Http if said == Protocol::Http => Ok(said),
+            Schemes::Dropped(Protocol::Udp) => Ok(Scheme::Udp),
+            Schemes::Dropped(_) => Ok(Scheme::Tcp),
+            Schemes::Http if said.protocol() == Protocol::Http => Ok(said),
             Schemes::Http => Err("level L7 is HTTP, so the scheme must be http; or set level L4"),
         }
     }
@@ -93,8 +95,8 @@ pub(crate) fn parse_url(text: &str, schemes: Schemes) -> Result<Backend, Fault> 
         let what = format!("\"{text}\" is not the URL of a backend: it has no scheme");
         return Err((what, Some(format!("{}://{text}", schemes.missing()))));
     };
-    let protocol = match schemes.protocol(scheme) {
-        Ok(protocol) => protocol,
+    let scheme = match schemes.scheme(scheme) {
+        Ok(scheme) => scheme,
         Err(why) => return Err((format!("\"{text}\": {why}"), None)),
     };
     let (authority, path) = match rest.find(['/', '?', '#']) {
@@ -127,15 +129,17 @@ pub(crate) fn parse_url(text: &str, schemes: Schemes) -> Result<Backend, Fault> 
         return bad("its host is not a name or an address");
     }
     let port = match port {
-        None if !scheme.eq_ignore_ascii_case("http") => return bad("it has no port"),
-        None => 80,
+        None => match scheme.port() {
+            Some(port) => port,
+            None => return bad("it has no port"),
+        },
         Some(text) => match parse_port(text)? {
             0 => return bad("port 0 cannot be dialled"),
             port => port,
         },
     };
     let path_prefix = path.trim_end_matches('/');
-    if protocol != Protocol::Http && !path_prefix.is_empty() {
+    if scheme.protocol() != Protocol::Http && !path_prefix.is_empty() {
         return bad("a path is of HTTP, and has no meaning at L4");
     }
     if let Err(why) = check_path(path_prefix) {
@@ -143,10 +147,10 @@ pub(crate) fn parse_url(text: &str, schemes: Schemes) -> Result<Backend, Fault> 
     }
     let mut backend = Backend {
         name: String::new(),
+        scheme,
         host: host.to_ascii_lowercase(),
         port,
         path_prefix: path_prefix.to_owned(),
-        protocol,
     };
     backend.name = backend.authority();
     Ok(backend)
@@ -274,9 +278,11 @@ mod tests {
             (url.name.as_str(), url.path_prefix.as_str()),
             ("[::1]:80", "")
         );
+        let url = parse_url("HTTPS://a.example").unwrap();
+        assert_eq!(url.url(), "https://a.example:443");
         for text in [
             "localhost:8081",
-            "https://a",
+            "https://",
             "ftp://a",
             "tcp://a",
             "tcp://a:1/b",

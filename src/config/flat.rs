@@ -59,8 +59,10 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
     }
     let servers = file.require("servers", "\"servers\": {\"http://localhost:8081\": 3}");
     let group = servers
-        .map(|n| self::servers(&n, strategy, protocol))
+        .as_ref()
+        .map(|n| self::servers(n, strategy, protocol))
         .unwrap_or_default();
+    let towards_backends = servers.and_then(|n| group.tls(None, &n));
     let tls = file.get("tls");
     let tls = tls.and_then(|n| tls::read(&n, defaults.http2.is_some()));
     let max_workers = file.get("maxWorkers");
@@ -68,8 +70,14 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
         .as_ref()
         .and_then(|n| n.count_or_off())
         .flatten();
-    let mut upstream: Upstream =
-        group.into_upstream(NAME, strategy, max_in_flight, defaults, &mut 0);
+    let mut upstream: Upstream = group.into_upstream(
+        NAME,
+        strategy,
+        max_in_flight,
+        towards_backends,
+        defaults,
+        &mut 0,
+    );
     upstream.hash_by = hash_by;
     if let Some(node) = max_workers {
         warn_if_below_capacity(&node, &upstream.spec);

@@ -6,6 +6,7 @@
 //! readers and the mirror in step. Absent: watching the file, and the difference between two configs.
 
 mod address;
+mod backend_tls;
 mod cache;
 mod compile;
 mod error;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -249,12 +250,86 @@ pub struct Upstream {
     pub hash_by: HashBy,
     /// The PROXY protocol header that each connection to a backend begins with. Such a connection serves one request.
     pub proxy_protocol: Option<proxy_protocol::Version>,
+    /// How backends that are reached over TLS are met; `Some` if there is one.
+    pub tls: Option<Arc<UpstreamTls>>,
 }
 
 impl Upstream {
     /// What its backends are spoken to in.
     pub fn protocol(&self) -> Protocol {
-        self.backends.first().map_or(Protocol::Http, |b| b.protocol)
+        self.backends
+            .first()
+            .map_or(Protocol::Http, |b| b.scheme.protocol())
+    }
+}
+
+/// TLS towards the backends of an upstream, with files as the config names them.
+#[derive(Clone, Debug)]
+pub struct UpstreamTls {
+    /// The authorities to trust, in PEM; `None` is the system's.
+    pub ca: Option<PathBuf>,
+    /// The name to ask for and to find in the certificate; `None` is the backend's host.
+    pub sni: Option<String>,
+    /// Are certificates verified?
+    pub verify: bool,
+    /// Our certificate and its key, for backends that want to know who we are.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// All of it, loaded.
+    pub client: tls::Client,
+}
+
+/// How a backend is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// HTTP in the clear.
+    Http,
+    /// HTTP over TLS.
+    Https,
+    /// Bytes in the clear.
+    Tcp,
+    /// Bytes over TLS.
+    Tls,
+    /// Datagrams.
+    Udp,
+}
+
+impl Scheme {
+    /// As a URL begins.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+            Scheme::Tcp => "tcp",
+            Scheme::Tls => "tls",
+            Scheme::Udp => "udp",
+        }
+    }
+
+    /// Where it is spoken unless a port is given.
+    pub fn port(self) -> Option<u16> {
+        match self {
+            Scheme::Http => Some(80),
+            Scheme::Https => Some(443),
+            Scheme::Tcp | Scheme::Tls | Scheme::Udp => None,
+        }
+    }
+
+    /// The listeners that lead to it.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Scheme::Http | Scheme::Https => Protocol::Http,
+            Scheme::Tcp | Scheme::Tls => Protocol::Tcp,
+            Scheme::Udp => Protocol::Udp,
+        }
+    }
+
+    /// The same without TLS.
+    pub fn in_the_clear(self) -> Self {
+        match self {
+            Scheme::Https => Scheme::Http,
+            Scheme::Tls => Scheme::Tcp,
+            other => other,
+        }
     }
 }
 
@@ -263,14 +338,14 @@ impl Upstream {
 pub struct Backend {
     /// Its name in logs and metrics: `host:port` as written, unless named.
     pub name: String,
+    /// How it is reached; the protocol is the same for all backends of an upstream.
+    pub scheme: Scheme,
     /// A name or an IP literal (without brackets).
     pub host: String,
     /// Its port.
     pub port: u16,
     /// Put before every path; empty, or begins with `/` and does not end with one.
     pub path_prefix: String,
-    /// What it is spoken to in; the same for all backends of an upstream.
-    pub protocol: Protocol,
 }
 
 impl Backend {
@@ -285,8 +360,13 @@ impl Backend {
 
     /// `http://host:port/prefix`.
     pub fn url(&self) -> String {
-        let scheme = self.protocol.name();
+        let scheme = self.scheme.as_str();
         format!("{scheme}://{}{}", self.authority(), self.path_prefix)
+    }
+
+    /// Is it reached over TLS?
+    pub fn is_tls(&self) -> bool {
+        matches!(self.scheme, Scheme::Https | Scheme::Tls)
     }
 }
 

@@ -194,15 +194,16 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The path of a file; a relative one begins at the config file's directory.
-    pub(crate) fn file(&self) -> Option<PathBuf> {
-        let path = self.string()?;
-        if path.is_empty() || path.contains('\0') {
-            self.error("an empty path");
+    /// A file's path, as it is written and as it is found: from the folder of the config.
+    pub(crate) fn file(&self) -> Option<(PathBuf, PathBuf)> {
+        let text = self.string()?;
+        if text.is_empty() || text.contains('\0') {
+            self.error("expected the path of a file");
             return None;
         }
-        let directory = Path::new(self.run.file).parent();
-        Some(directory.map_or_else(|| (&path).into(), |d| d.join(&path)))
+        let folder = Path::new(self.run.file).parent();
+        let found = folder.unwrap_or(Path::new("")).join(&text);
+        Some((text.into(), found))
     }
 
     /// `true` or `false`.

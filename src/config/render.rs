@@ -3,7 +3,7 @@
 mod cache;
 mod tls;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,7 +12,7 @@ use super::compile::{Plan, PlannedRoute};
 use super::interpolate::escape;
 use super::model::{
     Action, Backend, Cidr, Config, HeaderRules, Http2, Limits, Listener, LogFormat, NEVER, Rewrite,
-    Upstream,
+    Upstream, UpstreamTls,
 };
 use super::raw::{self, Ordered};
 use super::units::{format_duration, format_size};
@@ -292,7 +292,20 @@ fn upstream(u: &Upstream) -> raw::Upstream {
             let known = VERSIONS.iter().find(|(_, v)| *v == version);
             known.map_or("unknown", |(name, _)| name).into()
         }),
+        tls: u.tls.as_deref().map(upstream_tls),
         backends: backends.map(|(b, spec)| backend(b, spec)).collect(),
+    }
+}
+
+fn upstream_tls(tls: &UpstreamTls) -> raw::UpstreamTls {
+    let file = |path: &PathBuf| escape(&path.display().to_string());
+    let identity = tls.identity.as_ref();
+    raw::UpstreamTls {
+        ca: tls.ca.as_ref().map(file),
+        sni: tls.sni.as_deref().map(escape),
+        verify: Some(tls.verify),
+        certificate: identity.map(|(certificate, _)| file(certificate)),
+        key: identity.map(|(_, key)| file(key)),
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn pair(o: &Object<'_>, example: &str) -> Option<Identity> {
     let certificate = o.require("certificate", example);
     let key = o.require("key", example);
     let (certificate, key) = (certificate?, key?);
-    let (chain_path, key_path) = (certificate.file()?, key.file()?);
+    let (chain_path, key_path) = (certificate.file()?.1, key.file()?.1);
     match Identity::load(&chain_path, &key_path) {
         Ok(identity) => Some(identity),
         Err(fault) if fault.path == key_path && key_path != chain_path => {
@@ -80,7 +80,7 @@ fn client_auth(node: &Node<'_>) -> Option<ClientAuth> {
     let required = o.get("mode").and_then(|n| n.word(&words)).unwrap_or(true);
     o.finish();
     let ca = ca?;
-    let path = ca.file()?;
+    let path = ca.file()?.1;
     let roots = authorities(&ca, &path)?;
     Some(ClientAuth {
         ca: path,

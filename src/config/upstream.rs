@@ -1,11 +1,14 @@
 //! `upstreams` of the full form, and what the flat form shares with it.
 
+use std::sync::Arc;
+
 use super::address::{self, Schemes};
+use super::backend_tls;
 use super::hash;
 use super::listener::check_name;
-use super::model::{Backend, Protocol, Upstream};
+use super::model::{Backend, Protocol, Upstream, UpstreamTls};
 use super::reader::{Node, Object};
-use super::settings::{Defaults, NOT_BUILT};
+use super::settings::Defaults;
 use crate::engine::{BackendId, BackendSpec, Strategy, UpstreamSpec};
 use crate::message::affinity::{HashBy, stable_hash};
 use crate::message::proxy_protocol::Version;
@@ -76,9 +79,7 @@ pub(crate) fn read_all<'a>(file: &Object<'a>, defaults: &Defaults) -> Vec<Named<
 }
 
 fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> Upstream {
-    for key in NOT_BUILT {
-        o.refuse(key, &format!("\"{key}\" is not built yet"));
-    }
+    o.refuse("health", "\"health\" is not built yet");
     let (strategy, hash_by) = hash::read(o);
     let version = o.get("proxy_protocol").and_then(|n| n.word(&VERSIONS));
     let max_in_flight = o
@@ -87,7 +88,8 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
         .flatten();
     let d = defaults.for_upstream(o);
     let mut group = Group::default();
-    if let Some(node) = o.require("backends", "\"backends\": [\"http://127.0.0.1:8081\"]") {
+    let place = o.require("backends", "\"backends\": [\"http://127.0.0.1:8081\"]");
+    if let Some(node) = &place {
         let items = node.items();
         if items.as_ref().is_some_and(Vec::is_empty) {
             node.error("there is no backend, for example \"http://127.0.0.1:8081\"");
@@ -96,7 +98,8 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
             backend(&item, &mut group);
         }
     }
-    let mut upstream = group.into_upstream(name, strategy, max_in_flight, &d, next_id);
+    let tls = group.tls(o.get("tls").as_ref(), place.as_ref().unwrap_or(&o.node));
+    let mut upstream = group.into_upstream(name, strategy, max_in_flight, tls, &d, next_id);
     upstream.hash_by = hash_by;
     upstream.proxy_protocol = version;
     if let Some(node) = o.get("max_in_flight") {
@@ -198,13 +201,13 @@ impl Group {
             return Err(AddFault::Url((what, None)));
         }
         if let Some(first) = self.backends.first()
-            && first.protocol != backend.protocol
+            && first.scheme.protocol() != backend.scheme.protocol()
         {
             let what = format!(
                 "\"{text}\" is {}, and \"{}\" before it is {}; an upstream has one protocol",
-                backend.protocol.name(),
+                backend.scheme.protocol().name(),
                 first.name,
-                first.protocol.name()
+                first.scheme.protocol().name()
             );
             return Err(AddFault::Url((what, None)));
         }
@@ -230,12 +233,22 @@ impl Group {
         Ok(())
     }
 
+    /// How the backends so far are met over TLS, by the section at `node`; they stand at `place`.
+    pub(crate) fn tls(
+        &self,
+        node: Option<&Node<'_>>,
+        place: &Node<'_>,
+    ) -> Option<Arc<UpstreamTls>> {
+        backend_tls::read(node, &self.backends, place)
+    }
+
     /// The finished upstream.
     pub(crate) fn into_upstream(
         self,
         name: &str,
         strategy: Strategy,
         max_in_flight: Option<u32>,
+        tls: Option<Arc<UpstreamTls>>,
         d: &Defaults,
         next_id: &mut u32,
     ) -> Upstream {
@@ -264,6 +277,7 @@ impl Group {
             retry: d.retry,
             hash_by: HashBy::default(),
             proxy_protocol: None,
+            tls,
         }
     }
 }

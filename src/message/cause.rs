@@ -56,6 +56,12 @@ pub enum Cause {
     ConnectTimeout,
     /// The connection to the backend failed otherwise (unreachable, reset, out of descriptors).
     ConnectFailed,
+    /// The backend's certificate does not verify.
+    TlsCertificate,
+    /// The backend refused the handshake by an alert, as it does where it wants a certificate of ours.
+    TlsAlert,
+    /// The backend speaks no TLS that we speak.
+    TlsProtocol,
     /// The backend closed the connection before its response began.
     BackendClosed,
     /// The backend sent no response in time.
@@ -85,9 +91,9 @@ impl Cause {
             | ClientTimeout | ClientTls | NotTls | Misdirected | ClientGone | MethodNotAllowed => {
                 Side::Client
             }
-            Dns | ConnectRefused | ConnectTimeout | ConnectFailed | BackendClosed
-            | FirstByteTimeout | BadResponse | ResponseHeadTooLarge | ResponseIncomplete
-            | BodyTimeout => Side::Backend,
+            Dns | ConnectRefused | ConnectTimeout | ConnectFailed | TlsCertificate | TlsAlert
+            | TlsProtocol | BackendClosed | FirstByteTimeout | BadResponse
+            | ResponseHeadTooLarge | ResponseIncomplete | BodyTimeout => Side::Backend,
             NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline | TunnelIdle | Panic
             | ShuttingDown => Side::Internal,
         }
@@ -117,6 +123,9 @@ impl Cause {
             ConnectRefused => "connect_refused",
             ConnectTimeout => "connect_timeout",
             ConnectFailed => "connect_failed",
+            TlsCertificate => "tls_certificate",
+            TlsAlert => "tls_alert",
+            TlsProtocol => "tls_protocol",
             BackendClosed => "backend_closed",
             FirstByteTimeout => "first_byte_timeout",
             BadResponse => "bad_response",

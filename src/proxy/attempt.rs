@@ -151,11 +151,14 @@ impl<E: Env> Run<'_, E> {
         id: (u64, u64),
     ) -> Result<(Attempt<E>, ResponseHead), Failure> {
         let conn = self.conn;
+        let proxied = self.upstream.model.proxy_protocol;
+        let first = proxied.map(|version| header_for(conn, version));
+        let first = first.as_deref().unwrap_or_default();
         let mut reusable = backend.reuse(&conn.core.env, conn.coarse_now());
         loop {
             let mut link = match reusable.take() {
                 Some(link) => link,
-                None => match backend.dial(&conn.core.env).await {
+                None => match backend.dial(&conn.core.env, first).await {
                     Ok(link) => link,
                     Err(undialled) => {
                         lease.finish(undialled.outcome);
@@ -167,10 +170,6 @@ impl<E: Env> Run<'_, E> {
                     }
                 },
             };
-            let proxied = self.upstream.model.proxy_protocol;
-            if let Some(version) = proxied {
-                link.write.extend_from_slice(&header_for(conn, version));
-            }
             let hop = Hop {
                 prefix: &backend.model.path_prefix,
                 rewrite: self.rewrite,

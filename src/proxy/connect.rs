@@ -1,11 +1,10 @@
-//! Connections to one backend: resolve, dial, keep idle ones, and never hold more open than its max_in_flight.
+//! Connections to one backend: make them, keep idle ones, and never hold more open than its max_in_flight.
 //!
 //! Busy and idle connections of all cores count together, because a backend of three blocking workers must not be filled by
-//! idle keep-alive connections. Absent: which backend to use (the engine), and what is said on a connection (forward).
+//! idle keep-alive connections. Absent: which backend to use (the engine), how it is reached (dial),
+//! and what is said on a connection (forward).
 
 use std::collections::VecDeque;
-use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -14,18 +13,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::dial::{Dialler, Undialled};
 use super::wire::Wire;
 use crate::config::model;
-use crate::engine::Outcome;
-use crate::env::{Clock, Env, Net};
-use crate::message::cause::Cause;
+use crate::env::{Env, Net};
 use crate::time::Tick;
 
 /// What one read may bring: a head and a body of 16 KiB. Smaller buffers cost a second read for such answers.
 pub const READ_BUFFER: usize = 20 * 1024;
-
-/// How long the addresses of a name are believed.
-const RESOLVED_FOR: Duration = Duration::from_secs(5);
 
 /// A socket of the environment `E`.
 pub type SocketOf<E> = <<E as Env>::Net as Net>::Stream;
@@ -42,7 +37,7 @@ pub struct Backend<E: Env> {
     max_in_flight: Option<u32>,
     timeouts: model::BackendTimeouts,
     pool: Mutex<Pool<StreamOf<E>>>,
-    resolved: Mutex<Option<(Tick, Arc<[SocketAddr]>)>>,
+    dialler: Dialler,
 }
 
 struct Pool<S> {
@@ -73,45 +68,6 @@ pub struct Link<E: Env> {
     permit: Permit<E>,
 }
 
-/// Why there is no connection, and whether the backend is to blame.
-#[derive(Clone, Copy, Debug)]
-pub struct Undialled {
-    /// For the client.
-    pub cause: Cause,
-    /// For the engine.
-    pub outcome: Outcome,
-}
-
-impl Undialled {
-    /// The backend's doing.
-    fn of(cause: Cause) -> Self {
-        Undialled {
-            cause,
-            outcome: Outcome::Refused,
-        }
-    }
-
-    /// Running out of descriptors, ports or memory here is no reason to pass over a healthy backend.
-    fn by(error: &io::Error) -> Self {
-        let ours = [
-            io::ErrorKind::AddrNotAvailable,
-            io::ErrorKind::AddrInUse,
-            io::ErrorKind::OutOfMemory,
-        ];
-        // Too many open files has no kind of its own.
-        let local = ours.contains(&error.kind()) || matches!(error.raw_os_error(), Some(23 | 24));
-        let outcome = if local {
-            Outcome::Cancelled
-        } else {
-            Outcome::Refused
-        };
-        Undialled {
-            cause: Cause::ConnectFailed,
-            outcome,
-        }
-    }
-}
-
 /// The right to hold one connection open; its drop gives the place back.
 struct Permit<E: Env>(Option<Arc<Backend<E>>>);
 
@@ -125,23 +81,24 @@ impl<E: Env> Drop for Permit<E> {
 
 impl<E: Env> Backend<E> {
     /// No connection yet.
-    pub fn new(
-        index: usize,
-        model: model::Backend,
-        max_in_flight: Option<u32>,
-        timeouts: model::BackendTimeouts,
-    ) -> Self {
+    pub fn new(env: &E, index: usize, upstream: &model::Upstream) -> Self {
+        let model = upstream.backends[index].clone();
+        let mut timeouts = upstream.timeouts;
+        if upstream.proxy_protocol.is_some() {
+            // A connection that begins with one client's address is never kept for another's request.
+            timeouts.idle = Duration::ZERO;
+        }
         let pool = Mutex::new(Pool {
             open: 0,
             idle: VecDeque::new(),
         });
         Backend {
             index,
-            model,
-            max_in_flight,
+            max_in_flight: upstream.spec.backends[index].max_in_flight,
             timeouts,
             pool,
-            resolved: Mutex::new(None),
+            dialler: Dialler::new(env, upstream, &model),
+            model,
         }
     }
 
@@ -201,20 +158,16 @@ impl<E: Env> Backend<E> {
     ///
     /// # Errors
     /// Why no address of the backend could be reached in time.
-    pub async fn dial(self: &Arc<Self>, env: &E) -> Result<Link<E>, Undialled> {
+    pub async fn dial(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Link<E>, Undialled> {
         let permit = self.permit();
-        let dialling = self.dial_any(env);
-        match env.clock().timeout(self.timeouts.connect, dialling).await {
-            Some(Ok(stream)) => Ok(Link {
-                stream,
-                read: BytesMut::new(),
-                write: BytesMut::with_capacity(1024),
-                reused: false,
-                permit,
-            }),
-            Some(Err(undialled)) => Err(undialled),
-            None => Err(Undialled::of(Cause::ConnectTimeout)),
-        }
+        let stream = self.dialler.dial(env, &self.model, first).await?;
+        Ok(Link {
+            stream,
+            read: BytesMut::new(),
+            write: BytesMut::with_capacity(1024),
+            reused: false,
+            permit,
+        })
     }
 
     /// Keeps a connection for the next request. `keep_alive` is what the backend said of its own patience.
@@ -301,55 +254,6 @@ impl<E: Env> Backend<E> {
 
     fn is_full(&self, pool: &Pool<StreamOf<E>>) -> bool {
         self.max_in_flight.is_some_and(|max| pool.open >= max)
-    }
-
-    async fn dial_any(&self, env: &E) -> Result<StreamOf<E>, Undialled> {
-        let addresses = self.addresses(env).await.map_err(Undialled::of)?;
-        let started = env.clock().now();
-        let mut last = Undialled::of(Cause::Dns);
-        for (i, addr) in addresses.iter().enumerate() {
-            // A silent address may not use up the time of those behind it.
-            let left = self
-                .timeouts
-                .connect
-                .saturating_sub(env.clock().now().since(started));
-            let share = left / u32::try_from(addresses.len() - i).unwrap_or(1).max(1);
-            last = match env.clock().timeout(share, env.net().connect(*addr)).await {
-                Some(Ok(socket)) => return Ok(Wire::Plain(socket)),
-                Some(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => {
-                    Undialled::of(Cause::ConnectRefused)
-                }
-                Some(Err(e)) => {
-                    tracing::debug!(backend = %self.model.name, %addr, error = %e, "connect failed");
-                    Undialled::by(&e)
-                }
-                None => Undialled::of(Cause::ConnectTimeout),
-            };
-        }
-        // The name may have moved.
-        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Err(last)
-    }
-
-    async fn addresses(&self, env: &E) -> Result<Arc<[SocketAddr]>, Cause> {
-        let now = env.clock().now();
-        if let Some((until, addresses)) =
-            &*self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
-            && *until > now
-        {
-            return Ok(Arc::clone(addresses));
-        }
-        let found: Arc<[SocketAddr]> =
-            match env.net().resolve(&self.model.host, self.model.port).await {
-                Ok(found) => found.into(),
-                Err(error) => {
-                    tracing::debug!(backend = %self.model.name, %error, "the name did not resolve");
-                    return Err(Cause::Dns);
-                }
-            };
-        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((now + RESOLVED_FOR, Arc::clone(&found)));
-        Ok(found)
     }
 
     fn lock(&self) -> MutexGuard<'_, Pool<StreamOf<E>>> {

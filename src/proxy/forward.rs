@@ -12,6 +12,7 @@ use http_body::Body;
 use tokio::io::AsyncReadExt;
 
 use super::connect::{Link, READ_BUFFER};
+use super::dial::tls_cause;
 use super::sending::Sending;
 use super::server::Conn;
 use super::watch::Phase;
@@ -78,11 +79,14 @@ where
             match poll_fill(link, cx) {
                 Poll::Ready(Ok(n)) if n > 0 => answered = true,
                 Poll::Ready(ended) => {
+                    let waited = conn.coarse_now().since(began);
+                    let mut failure = closed(link, sending, answered, waited);
                     if let Err(error) = &ended {
                         tracing::debug!(%error, "reading a response failed");
+                        // In TLS 1.3 a backend tells only here what it thinks of our certificate.
+                        failure.cause = tls_cause(error).unwrap_or(failure.cause);
                     }
-                    let waited = conn.coarse_now().since(began);
-                    return Poll::Ready(Err(closed(link, sending, answered, waited)));
+                    return Poll::Ready(Err(failure));
                 }
                 Poll::Pending => break,
             }

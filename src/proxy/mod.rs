@@ -7,6 +7,7 @@ mod attempt;
 mod caching;
 mod client;
 mod connect;
+mod dial;
 mod fetch;
 mod forward;
 mod gate;
@@ -29,10 +30,9 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 
@@ -87,28 +87,12 @@ struct Upstream<E: Env> {
 
 impl<E: Env> Upstream<E> {
     fn new(env: &E, index: usize, model: &model::Upstream) -> Arc<Self> {
-        let mut timeouts = model.timeouts;
-        if model.proxy_protocol.is_some() {
-            // A connection that begins with one client's address is never kept for another's request.
-            timeouts.idle = Duration::ZERO;
-        }
         let backends = model
             .spec
             .backends
             .iter()
-            .zip(&model.backends)
             .enumerate()
-            .map(|(i, (spec, backend))| {
-                (
-                    spec.id,
-                    Arc::new(Backend::new(
-                        i,
-                        backend.clone(),
-                        spec.max_in_flight,
-                        timeouts,
-                    )),
-                )
-            })
+            .map(|(i, spec)| (spec.id, Arc::new(Backend::new(env, i, model))))
             .collect();
         let gate = Gate::new(env, &model.name, model.spec.clone(), model.retry);
         Arc::new(Upstream {

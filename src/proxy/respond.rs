@@ -133,6 +133,21 @@ fn table(cause: Cause) -> Row {
             "destination_ip_unroutable",
             "the backend cannot be reached",
         ),
+        TlsCertificate => row(
+            S::BAD_GATEWAY,
+            "tls_certificate_error",
+            "the backend's certificate is not to be trusted",
+        ),
+        TlsAlert => row(
+            S::BAD_GATEWAY,
+            "tls_alert_received",
+            "the backend refused the TLS handshake",
+        ),
+        TlsProtocol => row(
+            S::BAD_GATEWAY,
+            "tls_protocol_error",
+            "the TLS handshake with the backend failed",
+        ),
         BackendClosed => row(
             S::BAD_GATEWAY,
             "connection_terminated",

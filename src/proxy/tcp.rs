@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::attempt::shed;
 use super::connect::{Link, SocketOf, StreamOf};
 use super::gate::Lease;
+use super::proxied::header_for;
 use super::relay::{End, Relay, Side, linger};
 use super::server::Conn;
 use super::watch::Phase;
@@ -65,6 +66,9 @@ async fn connect<E: Env>(
     let mut meta = Meta::first(record.started);
     // The same for every connection of a client, whatever its port.
     meta.client = address_key(conn.peer);
+    let proxied = upstream.model.proxy_protocol;
+    let first = proxied.map(|version| header_for(conn, version));
+    let first = first.as_deref().unwrap_or_default();
     let mut failed = None;
     loop {
         let lease = match admit(conn, upstream, &meta, stream, early, record).await {
@@ -80,7 +84,7 @@ async fn connect<E: Env>(
             return Err(Cause::NoBackend);
         };
         record.backend = Some(backend.index);
-        let undialled = match backend.dial(&conn.core.env).await {
+        let undialled = match backend.dial(&conn.core.env, first).await {
             Ok(mut link) => {
                 // The relay has no use for the buffer that a request's head is written to.
                 link.write = BytesMut::new();

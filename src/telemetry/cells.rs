@@ -16,7 +16,7 @@ const FIRST_BOUND_NANOS: u64 = 100_000;
 /// The buckets and, behind them, the sum in nanoseconds.
 pub(super) const HISTOGRAM: usize = BOUNDS + 2;
 /// Every cause, at its discriminant.
-pub(super) const CAUSES: [Cause; 29] = [
+pub(super) const CAUSES: [Cause; 32] = [
     Cause::BadRequest,
     Cause::BadRequestBody,
     Cause::UriTooLong,
@@ -37,6 +37,9 @@ pub(super) const CAUSES: [Cause; 29] = [
     Cause::ConnectRefused,
     Cause::ConnectTimeout,
     Cause::ConnectFailed,
+    Cause::TlsCertificate,
+    Cause::TlsAlert,
+    Cause::TlsProtocol,
     Cause::BackendClosed,
     Cause::FirstByteTimeout,
     Cause::BadResponse,

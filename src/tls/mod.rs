@@ -3,10 +3,12 @@
 //! Absent: handshakes and sockets (proxy), keys of the config file (config), the clock (whoever builds a rustls config hands
 //! one over).
 
+pub mod client;
 pub mod identity;
 pub mod pem;
 pub mod server;
 
+pub use client::Client;
 pub use identity::Identity;
 pub use pem::Fault;
 

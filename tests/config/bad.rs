@@ -60,11 +60,6 @@ fn flat_values_that_cannot_be_are_refused() {
             r#"{"http://a": 1, "http://A:80/": 1}"#,
             "same backend",
         ),
-        (
-            "servers",
-            r#"{"https://a": 1}"#,
-            "TLS to backends is not built yet",
-        ),
         ("servers", r#"{"a:80": 1}"#, "did you mean \"http://a:80\""),
         ("servers", "{}", "there is no server"),
         ("port", "70000", "whole number"),

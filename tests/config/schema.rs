@@ -68,6 +68,7 @@ fn the_schema_and_the_reader_know_the_same_keys() {
         "/upstreams/web/timeouts",
         "/upstreams/web/retry",
         "/upstreams/web/back_off",
+        "/upstreams/web/tls",
         "/upstreams/web/backends/1",
         "/upstreams/api/hash_by",
     ] {

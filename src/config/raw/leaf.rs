@@ -87,7 +87,7 @@ leaf! {
     /// An address to bind.
     Bind = { "type": "string", "pattern": r"^(\[[0-9A-Fa-f:.%]+\]|[0-9.]*):[0-9]{1,5}$|\$\{" };
     /// A backend's URL.
-    BackendUrl = { "type": "string", "pattern": r"^([hH][tT][tT][pP]://[^/?#@]+(/[^?#]*)?|(tcp|udp)://[^/?#@]+/?)$|\$\{" };
+    BackendUrl = { "type": "string", "pattern": r"^([hH][tT][tT][pP][sS]?://[^/?#@]+(/[^?#]*)?|(tcp|tls|udp)://[^/?#@]+/?)$|\$\{" };
     /// A path that begins with a slash.
     PathText = { "type": "string", "pattern": r"^/[^?#]*$|\$\{" };
     /// Letters, digits, `-` and `_`.

@@ -33,6 +33,8 @@ pub struct Upstream {
     /// Begin each connection with a PROXY protocol header that names the client. By default none. Such a connection serves one
     /// request.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// How backends whose URLs begin with https:// are met. By default they are verified against the system's authorities.
+    pub tls: Option<UpstreamTls>,
     /// URLs, or objects with a URL.
     #[schemars(length(min = 1))]
     pub backends: Vec<BackendEntry>,
@@ -56,6 +58,22 @@ pub enum HashSaid {
     Header(String),
     /// The value of this cookie.
     Cookie(String),
+}
+
+/// TLS towards backends. Files are named from the folder of this one.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// A file with the authorities to trust, in PEM. By default the system's.
+    pub ca: Option<String>,
+    /// The name to ask for, which the certificate must be for. By default the host of the backend's URL.
+    pub sni: Option<String>,
+    /// Whether certificates are verified. By default true.
+    pub verify: Option<bool>,
+    /// A file with our own certificate and those that lead to its authority, in PEM, for backends that ask for one.
+    pub certificate: Option<String>,
+    /// A file with its private key, in PEM.
+    pub key: Option<String>,
 }
 
 /// How long backends may take.
@@ -114,7 +132,7 @@ pub struct BackOff {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum BackendEntry {
-    /// "http://host:port/prefix", "tcp://host:port" or "udp://host:port".
+    /// "http://host:port/prefix", https://, "tcp://host:port", tls:// or udp://.
     Url(BackendUrl),
     /// With more to say.
     Object(Backend),
@@ -124,7 +142,7 @@ pub enum BackendEntry {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Backend {
-    /// "http://host:port/prefix", whose prefix is put before every path; "tcp://host:port" or "udp://host:port" for
+    /// "http://host:port/prefix", or https://, whose prefix is put before every path; "tcp://host:port", tls:// or udp:// for
     /// listeners of that protocol.
     pub url: BackendUrl,
     /// Its name in logs and metrics. By default host:port.

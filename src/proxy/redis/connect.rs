@@ -3,7 +3,6 @@
 //!
 //! Absent: when to try, and what to do without (mod).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::{ConnectionLike as _, MultiplexedConnection};
@@ -14,14 +13,13 @@ use ::redis::{
     RedisConnectionInfo, RedisError, RedisResult, Value,
 };
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 use super::stream::Wire;
 use crate::config::model::{self, RedisServers, RedisTls};
 use crate::env::{Clock, Env, Net, Task};
 use crate::proxy::connect::SocketOf;
+use crate::tls::client::{Client, Trust, explain, system_authorities};
+use crate::tls::pem;
 
 /// Why there is no connection. No text here holds a password.
 #[derive(Debug, thiserror::Error)]
@@ -173,7 +171,7 @@ async fn one<E: Env>(
     let limit = model.max_value * 2 + (64 << 10);
     let wire = match &model.tls {
         None => Wire::plain(stream, limit),
-        Some(tls) => Wire::tls(secure(stream, tls, host).await?, limit),
+        Some(tls) => Wire::tls(secure(env, stream, tls, host).await?, limit),
     };
     // No noise in the greeting, and RESP2, so that servers of every age understand it.
     let mut info = RedisConnectionInfo::default()
@@ -216,47 +214,27 @@ async fn dial<E: Env>(env: &E, host: &str, port: u16) -> std::io::Result<SocketO
 }
 
 /// The certificates that a server's is held against, read anew for each connection: a renewed file needs no restart.
-async fn secure<S>(
-    stream: S,
+async fn secure<E: Env>(
+    env: &E,
+    stream: SocketOf<E>,
     tls: &RedisTls,
     host: &str,
-) -> Result<tokio_rustls::client::TlsStream<S>, Failure>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
-    let wrong = |what: &dyn std::fmt::Display| Failure::Tls(what.to_string());
-    let mut roots = RootCertStore::empty();
-    match &tls.ca {
-        Some(path) => {
-            let named =
-                |e: &dyn std::fmt::Display| Failure::Tls(format!("{}: {e}", path.display()));
-            for cert in CertificateDer::pem_file_iter(path).map_err(|e| named(&e))? {
-                let cert = cert.map_err(|e| named(&e))?;
-                roots.add(cert).map_err(|e| named(&e))?;
-            }
-            if roots.is_empty() {
-                return Err(named(&"no certificate in it"));
-            }
-        }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-            if roots.is_empty() {
-                return Err(wrong(&"this system has no certificate authorities"));
-            }
-        }
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| wrong(&e))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned()).map_err(|e| wrong(&e))?;
-    TlsConnector::from(Arc::new(config))
+) -> Result<tokio_rustls::client::TlsStream<SocketOf<E>>, Failure> {
+    let roots = match &tls.ca {
+        Some(path) => pem::authorities(path).map_err(|fault| Failure::Tls(fault.to_string()))?,
+        None => system_authorities().map_err(Failure::Tls)?,
+    };
+    let client = Client::new(Trust::These(roots), None, None);
+    let client = client.map_err(|e| Failure::Tls(e.to_string()))?;
+    let name = client
+        .name_of(host)
+        .ok_or_else(|| Failure::Tls(format!("no certificate can be for {host:?}")))?;
+    let env = env.clone();
+    let config = client.for_server(&[], move || env.clock().wall());
+    TlsConnector::from(config)
         .connect(name, stream)
         .await
-        .map_err(|e| wrong(&e))
+        .map_err(|e| Failure::Tls(explain(&e)))
 }
 
 /// Asks the sentinels in turn where the master is. They are asked without a password, which is the servers'.

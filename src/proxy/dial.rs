@@ -1,0 +1,213 @@
+//! Reaching a backend: resolve its name, try its addresses, shake hands. Absent: what is done with the connection (connect).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt;
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use super::connect::{SocketOf, StreamOf};
+use super::wire::Wire;
+use crate::config::model;
+use crate::engine::Outcome;
+use crate::env::{Clock, Env, Net};
+use crate::message::cause::Cause;
+use crate::time::Tick;
+use crate::tls::client::{Trouble, explain, trouble};
+
+/// How long the addresses of a name are believed.
+const RESOLVED_FOR: Duration = Duration::from_secs(5);
+
+/// Where a backend is, and what is said before the first request.
+pub struct Dialler {
+    patience: Duration,
+    tls: Option<Tls>,
+    resolved: Mutex<Option<(Tick, Arc<[SocketAddr]>)>>,
+}
+
+/// TLS with one backend.
+struct Tls {
+    config: Arc<ClientConfig>,
+    /// The config lets no other pass; without one no certificate could be right.
+    name: Option<ServerName<'static>>,
+}
+
+/// Why there is no connection, and whether the backend is to blame.
+#[derive(Clone, Copy, Debug)]
+pub struct Undialled {
+    /// For the client.
+    pub cause: Cause,
+    /// For the engine.
+    pub outcome: Outcome,
+}
+
+impl Undialled {
+    /// The backend's doing.
+    pub fn of(cause: Cause) -> Self {
+        Undialled {
+            cause,
+            outcome: Outcome::Refused,
+        }
+    }
+
+    /// Running out of descriptors, ports or memory here is no reason to pass over a healthy backend.
+    fn by(error: &io::Error) -> Self {
+        let ours = [
+            io::ErrorKind::AddrNotAvailable,
+            io::ErrorKind::AddrInUse,
+            io::ErrorKind::OutOfMemory,
+        ];
+        // Too many open files has no kind of its own.
+        let local = ours.contains(&error.kind()) || matches!(error.raw_os_error(), Some(23 | 24));
+        let outcome = if local {
+            Outcome::Cancelled
+        } else {
+            Outcome::Refused
+        };
+        Undialled {
+            cause: Cause::ConnectFailed,
+            outcome,
+        }
+    }
+}
+
+/// The cause of a failure that is TLS's own.
+pub fn tls_cause(error: &io::Error) -> Option<Cause> {
+    trouble(error).map(|trouble| match trouble {
+        Trouble::Certificate => Cause::TlsCertificate,
+        Trouble::Alert => Cause::TlsAlert,
+        Trouble::Protocol => Cause::TlsProtocol,
+    })
+}
+
+impl Dialler {
+    /// For one backend of an upstream.
+    pub fn new<E: Env>(env: &E, upstream: &model::Upstream, backend: &model::Backend) -> Self {
+        let tls = upstream.tls.as_deref().filter(|_| backend.is_tls());
+        let tls = tls.map(|tls| {
+            let env = env.clone();
+            Tls {
+                config: tls
+                    .client
+                    .for_server(&[b"http/1.1"], move || env.clock().wall()),
+                name: tls.client.name_of(&backend.host),
+            }
+        });
+        Dialler {
+            patience: upstream.timeouts.connect,
+            tls,
+            resolved: Mutex::new(None),
+        }
+    }
+
+    /// A connection to one of the backend's addresses, tried in turn. `first` goes out before anything else, a handshake included.
+    ///
+    /// # Errors
+    /// Why none of them could be reached in time.
+    pub async fn dial<E: Env>(
+        &self,
+        env: &E,
+        backend: &model::Backend,
+        first: &[u8],
+    ) -> Result<StreamOf<E>, Undialled> {
+        let dialling = self.dial_any(env, backend, first);
+        let dialled = env.clock().timeout(self.patience, dialling).await;
+        dialled.unwrap_or(Err(Undialled::of(Cause::ConnectTimeout)))
+    }
+
+    async fn dial_any<E: Env>(
+        &self,
+        env: &E,
+        backend: &model::Backend,
+        first: &[u8],
+    ) -> Result<StreamOf<E>, Undialled> {
+        let addresses = self.addresses(env, backend).await.map_err(Undialled::of)?;
+        let started = env.clock().now();
+        let mut last = Undialled::of(Cause::Dns);
+        for (i, addr) in addresses.iter().enumerate() {
+            // A silent address may not use up the time of those behind it.
+            let left = self
+                .patience
+                .saturating_sub(env.clock().now().since(started));
+            let share = left / u32::try_from(addresses.len() - i).unwrap_or(1).max(1);
+            let reaching = async {
+                let mut socket = env.net().connect(*addr).await;
+                if let (Ok(open), false) = (&mut socket, first.is_empty())
+                    && let Err(e) = open.write_all(first).await
+                {
+                    socket = Err(e);
+                }
+                match (socket, &self.tls) {
+                    (Ok(socket), None) => Ok(Wire::Plain(socket)),
+                    (Ok(socket), Some(tls)) => tls.shake::<E>(socket, backend).await,
+                    (Err(e), _) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                        Err(Undialled::of(Cause::ConnectRefused))
+                    }
+                    (Err(e), _) => {
+                        tracing::debug!(backend = %backend.name, %addr, error = %e, "connect failed");
+                        Err(Undialled::by(&e))
+                    }
+                }
+            };
+            last = match env.clock().timeout(share, reaching).await {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(undialled)) => undialled,
+                None => Undialled::of(Cause::ConnectTimeout),
+            };
+        }
+        // The name may have moved.
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Err(last)
+    }
+
+    async fn addresses<E: Env>(
+        &self,
+        env: &E,
+        backend: &model::Backend,
+    ) -> Result<Arc<[SocketAddr]>, Cause> {
+        let now = env.clock().now();
+        if let Some((until, addresses)) =
+            &*self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
+            && *until > now
+        {
+            return Ok(Arc::clone(addresses));
+        }
+        let found: Arc<[SocketAddr]> = match env.net().resolve(&backend.host, backend.port).await {
+            Ok(found) => found.into(),
+            Err(error) => {
+                tracing::debug!(backend = %backend.name, %error, "the name did not resolve");
+                return Err(Cause::Dns);
+            }
+        };
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((now + RESOLVED_FOR, Arc::clone(&found)));
+        Ok(found)
+    }
+}
+
+impl Tls {
+    async fn shake<E: Env>(
+        &self,
+        socket: SocketOf<E>,
+        backend: &model::Backend,
+    ) -> Result<StreamOf<E>, Undialled> {
+        let Some(name) = self.name.clone() else {
+            return Err(Undialled::of(Cause::TlsCertificate));
+        };
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        match connector.connect(name, socket).await {
+            Ok(stream) => Ok(Wire::Tls(Box::new(TlsStream::Client(stream)))),
+            Err(error) => {
+                let why = explain(&error);
+                // Nobody but the one who runs this can mend it.
+                tracing::warn!(backend = %backend.name, "TLS failed: {why}");
+                let cause = tls_cause(&error).unwrap_or(Cause::TlsProtocol);
+                Err(Undialled::of(cause))
+            }
+        }
+    }
+}
