@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weirkeeper::config::model::{Action, Config, RedisServers, Route, Scheme};
+use weirkeeper::config::model::{Action, Config, RedisServers, Route};
 use weirkeeper::engine::router::PathMatch;
 
 use crate::model::content::Site;
