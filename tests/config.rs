@@ -4,6 +4,7 @@ mod bad;
 mod caching;
 mod fuzz;
 mod good;
+mod l4;
 mod schema;
 
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@ mod fresh;
 mod model;
 mod reload;
 mod semantics;
+mod sessions;
 mod strategies;
 mod table;
 

@@ -9,3 +9,4 @@ mod rules;
 mod shutdown;
 mod streaming;
 mod tcp;
+mod udp;

@@ -40,9 +40,6 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
         n.word(&all.map(|p| (p.name(), p)))
     };
     let protocol = o.get("protocol").and_then(word).unwrap_or(Protocol::Http);
-    if protocol == Protocol::Udp {
-        o.node.error("the protocol \"udp\" is not built yet");
-    }
     let d = defaults.for_listener(o);
     let node = o.require("bind", "\"bind\": \":8080\"");
     let bind = node.as_ref().and_then(bind);

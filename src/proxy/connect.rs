@@ -29,6 +29,9 @@ const RESOLVED_FOR: Duration = Duration::from_secs(5);
 /// A stream of the environment `E`.
 pub type StreamOf<E> = <<E as Env>::Net as Net>::Stream;
 
+/// A datagram socket of the environment `E`.
+pub type DatagramOf<E> = <<E as Env>::Net as Net>::Datagram;
+
 /// One backend as it is reached: its addresses and its connections, shared by all cores.
 pub struct Backend<E: Env> {
     /// Its place in the config's upstream.
@@ -67,6 +70,16 @@ pub struct Link<E: Env> {
     /// It has served a request before, so its peer may have closed it meanwhile.
     pub reused: bool,
     permit: Permit<E>,
+}
+
+/// A datagram socket that speaks to the backend alone, counted as a connection to it.
+pub struct Association<E: Env> {
+    /// The socket.
+    pub socket: DatagramOf<E>,
+    /// Its peer.
+    pub addr: SocketAddr,
+    /// Its place among the backend's connections: to be given back once the socket is of no use any more.
+    pub permit: Permit<E>,
 }
 
 /// Why there is no connection, and whether the backend is to blame.
@@ -109,7 +122,7 @@ impl Undialled {
 }
 
 /// The right to hold one connection open; its drop gives the place back.
-struct Permit<E: Env>(Option<Arc<Backend<E>>>);
+pub struct Permit<E: Env>(Option<Arc<Backend<E>>>);
 
 impl<E: Env> Drop for Permit<E> {
     fn drop(&mut self) {
@@ -210,6 +223,26 @@ impl<E: Env> Backend<E> {
             Some(Err(undialled)) => Err(undialled),
             None => Err(Undialled::of(Cause::ConnectTimeout)),
         }
+    }
+
+    /// Opens a datagram socket to the backend's first address. Whether anybody is there only a datagram can tell.
+    ///
+    /// # Errors
+    /// Why there is no address, or no socket.
+    pub async fn associate(self: &Arc<Self>, env: &E) -> Result<Association<E>, Undialled> {
+        let permit = self.permit();
+        let resolving = self.addresses(env);
+        let addresses = match env.clock().timeout(self.timeouts.connect, resolving).await {
+            Some(resolved) => resolved.map_err(Undialled::of)?,
+            None => return Err(Undialled::of(Cause::ConnectTimeout)),
+        };
+        let addr = *addresses.first().ok_or_else(|| Undialled::of(Cause::Dns))?;
+        let socket = env.net().associate(addr).map_err(|e| Undialled::by(&e))?;
+        Ok(Association {
+            socket,
+            addr,
+            permit,
+        })
     }
 
     /// Keeps a connection for the next request. `keep_alive` is what the backend said of its own patience.

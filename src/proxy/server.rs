@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
@@ -12,10 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::redis::Tier;
 use super::watch::{Phase, SWEEP, Watch};
-use super::{Proxy, client, connect::StreamOf, tcp};
+use super::{Proxy, client, connect::StreamOf, tcp, udp};
 use crate::cache::purge::Purge;
 use crate::config::model::{self, Config, Protocol};
-use crate::env::{Clock, Env, Listener, Net, Task};
+use crate::env::{Clock, Datagram, Env, Listener, Net, Task};
 use crate::telemetry::Telemetry;
 use crate::time::Tick;
 
@@ -31,7 +31,33 @@ const REAP_EVERY: u64 = 10;
 /// The listeners of one core.
 pub struct Bound<E: Env> {
     /// In config order.
-    pub listeners: Vec<<E::Net as Net>::Listener>,
+    pub listeners: Vec<Socket<E>>,
+}
+
+/// What a listener is bound as.
+pub enum Socket<E: Env> {
+    /// For connections.
+    Stream(<E::Net as Net>::Listener),
+    /// For datagrams.
+    Datagram(<E::Net as Net>::Datagram),
+}
+
+impl<E: Env> Socket<E> {
+    /// Binds `addr` as `protocol` needs it.
+    pub fn bind(env: &E, protocol: Protocol, addr: SocketAddr) -> io::Result<Self> {
+        Ok(match protocol {
+            Protocol::Udp => Socket::Datagram(env.net().datagram(addr)?),
+            Protocol::Http | Protocol::Tcp => Socket::Stream(env.net().listen(addr)?),
+        })
+    }
+
+    /// The bound address, with the real port.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Socket::Stream(listener) => listener.local_addr(),
+            Socket::Datagram(socket) => socket.local_addr(),
+        }
+    }
 }
 
 /// How a core ended.
@@ -205,12 +231,15 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
             tasks.push(env.spawn("gate", Arc::clone(&upstream.gate).keep_time()));
         }
     }
-    let accepting: Vec<Task> = bound
-        .listeners
-        .into_iter()
-        .enumerate()
-        .map(|(i, listener)| env.spawn("accept", accept(Arc::clone(&core), i, listener)))
-        .collect();
+    let mut accepting = Vec::new();
+    for (i, socket) in bound.listeners.into_iter().enumerate() {
+        let core = Arc::clone(&core);
+        match socket {
+            Socket::Stream(s) => accepting.push(env.spawn("accept", accept(core, i, s))),
+            // It goes on for its sessions while the core drains.
+            Socket::Datagram(s) => tasks.push(env.spawn("udp", udp::serve(core, i, s))),
+        }
+    }
     proxy.serving.fetch_add(1, Ordering::AcqRel);
     proxy
         .ready
@@ -304,6 +333,27 @@ fn admit<E: Env>(
     stream: StreamOf<E>,
     peer: IpAddr,
 ) {
+    let (conn, entry) = enter(core, listener, Some(permit), peer);
+    // A task of its own kind each, since a task is as large as the largest of what it may run.
+    match core.config().listeners[listener].protocol {
+        Protocol::Tcp => core.env.spawn("tcp", async move {
+            let _entry = entry;
+            tcp::run(conn, stream).await;
+        }),
+        _ => core.env.spawn("client", async move {
+            let _entry = entry;
+            client::run(conn, stream).await;
+        }),
+    };
+}
+
+/// Registers a client's connection, or its session, and counts it.
+pub fn enter<E: Env>(
+    core: &Arc<Core<E>>,
+    listener: usize,
+    permit: Option<OwnedSemaphorePermit>,
+    peer: IpAddr,
+) -> (Arc<Conn<E>>, Entry<E>) {
     let peer = peer.to_canonical();
     let trusted = core.config().listeners[listener]
         .trusted_proxies
@@ -325,24 +375,14 @@ fn admit<E: Env>(
         listener,
         _permit: permit,
     };
-    // A task of its own kind each, since a task is as large as the largest of what it may run.
-    match core.config().listeners[listener].protocol {
-        Protocol::Tcp => core.env.spawn("tcp", async move {
-            let _entry = entry;
-            tcp::run(conn, stream).await;
-        }),
-        _ => core.env.spawn("client", async move {
-            let _entry = entry;
-            client::run(conn, stream).await;
-        }),
-    };
+    (conn, entry)
 }
 
 /// What a client's connection holds while it lasts.
-struct Entry<E: Env> {
+pub struct Entry<E: Env> {
     place: Place<E>,
     listener: usize,
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl<E: Env> Drop for Entry<E> {
