@@ -207,7 +207,8 @@ pub async fn run<E: Env>(
     let connected = tokio::select! {
         biased;
         () = flow.ended.notified() => Err(flow.over().and_then(cause)),
-        connected = running.connect() => connected.map_err(Some),
+        // On the heap, or its frame would stay with the session for its whole life.
+        connected = Box::pin(running.connect()) => connected.map_err(Some),
     };
     let lease = match connected {
         Ok(lease) => lease,
