@@ -5,6 +5,7 @@
 //! and what is said on a connection (forward).
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -27,6 +28,9 @@ pub type SocketOf<E> = <<E as Env>::Net as Net>::Stream;
 
 /// A connection over such a socket, in the clear or over TLS.
 pub type StreamOf<E> = Wire<SocketOf<E>>;
+
+/// A datagram socket of the environment `E`.
+pub type DatagramOf<E> = <<E as Env>::Net as Net>::Datagram;
 
 /// One backend as it is reached: its addresses and its connections, shared by all cores.
 pub struct Backend<E: Env> {
@@ -68,8 +72,18 @@ pub struct Link<E: Env> {
     permit: Permit<E>,
 }
 
+/// A datagram socket that speaks to the backend alone, counted as a connection to it.
+pub struct Association<E: Env> {
+    /// The socket.
+    pub socket: DatagramOf<E>,
+    /// Its peer.
+    pub addr: SocketAddr,
+    /// Its place among the backend's connections: to be given back once the socket is of no use any more.
+    pub permit: Permit<E>,
+}
+
 /// The right to hold one connection open; its drop gives the place back.
-struct Permit<E: Env>(Option<Arc<Backend<E>>>);
+pub struct Permit<E: Env>(Option<Arc<Backend<E>>>);
 
 impl<E: Env> Drop for Permit<E> {
     fn drop(&mut self) {
@@ -166,6 +180,21 @@ impl<E: Env> Backend<E> {
             read: BytesMut::new(),
             write: BytesMut::with_capacity(1024),
             reused: false,
+            permit,
+        })
+    }
+
+    /// Opens a datagram socket to the backend's first address. Whether anybody is there only a datagram can tell.
+    ///
+    /// # Errors
+    /// Why there is no address, or no socket.
+    pub async fn associate(self: &Arc<Self>, env: &E) -> Result<Association<E>, Undialled> {
+        let permit = self.permit();
+        let addr = self.dialler.resolve(env, &self.model).await?;
+        let socket = env.net().associate(addr).map_err(|e| Undialled::by(&e))?;
+        Ok(Association {
+            socket,
+            addr,
             permit,
         })
     }

@@ -55,7 +55,7 @@ impl Undialled {
     }
 
     /// Running out of descriptors, ports or memory here is no reason to pass over a healthy backend.
-    fn by(error: &io::Error) -> Self {
+    pub fn by(error: &io::Error) -> Self {
         let ours = [
             io::ErrorKind::AddrNotAvailable,
             io::ErrorKind::AddrInUse,
@@ -117,6 +117,26 @@ impl Dialler {
         let dialling = self.dial_any(env, backend, first);
         let dialled = env.clock().timeout(self.patience, dialling).await;
         dialled.unwrap_or(Err(Undialled::of(Cause::ConnectTimeout)))
+    }
+
+    /// The backend's first address.
+    ///
+    /// # Errors
+    /// Why there is none in time.
+    pub async fn resolve<E: Env>(
+        &self,
+        env: &E,
+        backend: &model::Backend,
+    ) -> Result<SocketAddr, Undialled> {
+        let resolving = self.addresses(env, backend);
+        let addresses = match env.clock().timeout(self.patience, resolving).await {
+            Some(resolved) => resolved.map_err(Undialled::of)?,
+            None => return Err(Undialled::of(Cause::ConnectTimeout)),
+        };
+        addresses
+            .first()
+            .copied()
+            .ok_or_else(|| Undialled::of(Cause::Dns))
     }
 
     async fn dial_any<E: Env>(
