@@ -1,0 +1,290 @@
+//! HTTP/2 towards clients, in the clear by prior knowledge: streams, trailers, limits, and what a backend of HTTP/1.1 sees.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Version};
+
+use crate::support::backend::{Backend, reply};
+use crate::support::eventually;
+use crate::support::tls::h2;
+use crate::support::weir::{Extra, Weir, config};
+
+fn request(method: Method, path: &str) -> http::request::Builder {
+    Request::builder()
+        .method(method)
+        .version(Version::HTTP_2)
+        .uri(format!("http://a.example{path}"))
+}
+
+async fn whole(mut body: h2::RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
+    let mut data = Vec::new();
+    while let Some(piece) = body.data().await {
+        let piece = piece?;
+        body.flow_control().release_capacity(piece.len())?;
+        data.extend_from_slice(&piece);
+    }
+    Ok((data, body.trailers().await?))
+}
+
+#[test]
+fn a_backend_of_http_1_1_sees_one_honest_request() {
+    let backend = Backend::ok();
+    let weir = Weir::start(&config(&[backend.port], Extra::default()));
+    h2(weir.port, async |mut client| {
+        let get = request(Method::GET, "/a?b=c")
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
+            .header("te", "trailers")
+            .body(())
+            .expect("a request");
+        let (response, _) = client.send_request(get, true).expect("it is sent");
+        let response = response.await.expect("it is answered");
+        assert_eq!(response.status(), 200);
+        assert!(!response.headers().contains_key("connection"));
+        let (body, _) = whole(response.into_body()).await.expect("a body");
+        assert_eq!(body, b"ok");
+    });
+    let log = backend.log();
+    let seen = &log.requests[0];
+    assert_eq!(seen.start, "GET /a?b=c HTTP/1.1");
+    assert_eq!(seen.all("host"), ["a.example"]);
+    // RFC 9113 section 8.2.3.
+    assert_eq!(seen.all("cookie"), ["a=1; b=2"]);
+    assert_eq!(seen.all("te"), ["trailers"]);
+    assert_eq!(seen.all("via"), ["2 weir"]);
+}
+
+#[test]
+fn a_host_that_contradicts_the_authority_is_malformed() {
+    let backend = Backend::ok();
+    let weir = Weir::start(&config(&[backend.port], Extra::default()));
+    h2(weir.port, async |mut client| {
+        for (host, status) in [("b.example", 400), ("A.example", 200)] {
+            let get = request(Method::GET, "/").header("host", host).body(());
+            let (response, _) = client
+                .send_request(get.expect("a request"), true)
+                .expect("sent");
+            assert_eq!(
+                response.await.expect("an answer").status(),
+                status,
+                "{host}"
+            );
+        }
+    });
+    assert_eq!(backend.log().requests.len(), 1);
+}
+
+#[test]
+fn streams_run_beside_one_another() {
+    let gate = std::sync::Arc::new(std::sync::Barrier::new(20));
+    let backend = Backend::start(move |conn| {
+        while conn.request().is_some() {
+            // Nobody is answered before all have asked.
+            gate.wait();
+            conn.reply(reply(200, "", "ok"));
+        }
+    });
+    let weir = Weir::start(&config(&[backend.port], Extra::default()));
+    h2(weir.port, async |mut client| {
+        let mut responses = Vec::new();
+        for _ in 0..20 {
+            client = client.ready().await.expect("there is room");
+            let get = request(Method::GET, "/").body(()).expect("a request");
+            responses.push(client.send_request(get, true).expect("it is sent").0);
+        }
+        for response in responses {
+            assert_eq!(response.await.expect("it is answered").status(), 200);
+        }
+    });
+}
+
+#[test]
+fn bodies_and_trailers_pass_both_ways() {
+    let backend = Backend::start(|conn| {
+        while let Some(message) = conn.request() {
+            let body = message.text();
+            conn.reply(format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: grpc-status\r\n\r\n{:x}\r\n{body}\r\n0\r\ngrpc-status: 0\r\n\r\n",
+                body.len()
+            ));
+        }
+    });
+    let weir = Weir::start(&config(&[backend.port], Extra::default()));
+    h2(weir.port, async |mut client| {
+        let post = request(Method::POST, "/").body(()).expect("a request");
+        let (response, mut body) = client.send_request(post, false).expect("it is sent");
+        body.send_data(Bytes::from_static(b"hello "), false)
+            .expect("data");
+        body.send_data(Bytes::from_static(b"there"), false)
+            .expect("data");
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", "11".parse().expect("a value"));
+        body.send_trailers(trailers).expect("trailers");
+        let response = response.await.expect("it is answered");
+        let (data, trailers) = whole(response.into_body()).await.expect("a body");
+        assert_eq!(data, b"hello there");
+        assert_eq!(trailers.expect("trailers")["grpc-status"], "0");
+    });
+    let raw = backend.log().received.concat();
+    let raw = String::from_utf8_lossy(&raw).to_ascii_lowercase();
+    assert!(raw.contains("0\r\nx-sum: 11\r\n\r\n"), "{raw}");
+}
+
+#[test]
+fn a_client_that_resets_a_stream_frees_its_backend_alone() {
+    let backend = Backend::start(|conn| {
+        while let Some(message) = conn.request() {
+            if message.start.contains("/held") {
+                conn.wait_for_close();
+                return;
+            }
+            conn.reply(reply(200, "", "ok"));
+        }
+    });
+    let weir = Weir::start(&config(&[backend.port], Extra::default()));
+    h2(weir.port, async |mut client| {
+        let held = request(Method::GET, "/held").body(()).expect("a request");
+        let (response, mut stream) = client.send_request(held, true).expect("it is sent");
+        eventually("the backend has it", || {
+            backend.log().running == 1 || backend.log().open == 1
+        });
+        stream.send_reset(h2::Reason::CANCEL);
+        drop(response);
+        client = client.ready().await.expect("the connection stands");
+        let get = request(Method::GET, "/").body(()).expect("a request");
+        let (response, _) = client.send_request(get, true).expect("it is sent");
+        assert_eq!(response.await.expect("it is answered").status(), 200);
+    });
+    eventually("nothing is held any more", || backend.log().open <= 1);
+}
+
+#[test]
+fn what_a_client_does_not_take_is_not_taken_from_the_backend() {
+    let backend = Backend::start(|conn| {
+        if conn.request().is_some() {
+            let piece = vec![b'x'; 64 << 10];
+            conn.reply("HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n");
+            for _ in 0..1024 {
+                if !conn.send(&piece) {
+                    return;
+                }
+            }
+        }
+    });
+    let extra = Extra {
+        top: r#""timeouts": {"body": "1s"},"#,
+        ..Extra::default()
+    };
+    let weir = Weir::start(&config(&[backend.port], extra));
+    let before = weir.resident();
+    h2(weir.port, async |mut client| {
+        let get = request(Method::GET, "/").body(()).expect("a request");
+        let (response, _) = client.send_request(get, true).expect("it is sent");
+        let mut body = response.await.expect("it is answered").into_body();
+        // It takes nothing: after its time the stream is reset, and nothing was held for it meanwhile but windows.
+        let mut taken = 0;
+        let end = loop {
+            match body.data().await {
+                Some(Ok(piece)) => taken += piece.len(),
+                Some(Err(error)) => break error,
+                None => panic!("it cannot be whole"),
+            }
+        };
+        assert!(end.is_reset(), "{end}");
+        assert!(taken <= 1 << 20, "{taken}");
+    });
+    assert!(weir.resident() < before + (16 << 20));
+    eventually("the backend is let go", || backend.log().open == 0);
+}
+
+#[test]
+fn heads_beyond_the_limits_are_431() {
+    let backend = Backend::ok();
+    let weir = Weir::start(&config(&[backend.port], Extra::default()));
+    h2(weir.port, async |mut client| {
+        let mut many = request(Method::GET, "/");
+        for i in 0..120 {
+            many = many.header(format!("x-{i}"), "v");
+        }
+        let (response, _) = client
+            .send_request(many.body(()).expect("a request"), true)
+            .expect("it is sent");
+        assert_eq!(response.await.expect("it is answered").status(), 431);
+    });
+    assert!(backend.log().requests.is_empty());
+}
+
+#[test]
+fn a_flood_of_resets_ends_the_connection() {
+    let backend = Backend::start(|conn| {
+        while conn.request().is_some() {
+            conn.wait_for_close();
+        }
+    });
+    let weir = Weir::start(&config(&[backend.port], Extra::default()));
+    // CVE-2023-44487: the connection ends, or the resets are taken one by one; the proxy serves on in either case.
+    h2(weir.port, async |mut client| {
+        for _ in 0..5000 {
+            let Ok(ready) = client.ready().await else {
+                break;
+            };
+            client = ready;
+            let get = request(Method::GET, "/").body(()).expect("a request");
+            let Ok((_, mut stream)) = client.send_request(get, true) else {
+                break;
+            };
+            stream.send_reset(h2::Reason::CANCEL);
+        }
+    });
+    eventually("nothing of it is left", || backend.log().open == 0);
+    let mut weir = weir;
+    assert!(weir.lives());
+}
+
+#[test]
+fn off_means_that_the_preface_is_no_request() {
+    let backend = Backend::ok();
+    let extra = Extra {
+        listener: r#""http2": {"cleartext": false}"#,
+        ..Extra::default()
+    };
+    let weir = Weir::start(&config(&[backend.port], extra));
+    let response = weir.once("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    assert!(matches!(response.status, 400 | 505), "{response:?}");
+}
+
+#[test]
+fn a_preface_in_pieces_is_one() {
+    use std::io::{Read, Write};
+    let backend = Backend::ok();
+    let weir = Weir::start(&config(&[backend.port], Extra::default()));
+    let mut client = std::net::TcpStream::connect(("127.0.0.1", weir.port)).expect("it listens");
+    client.set_nodelay(true).expect("a socket");
+    for byte in b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" {
+        client.write_all(&[*byte]).expect("it takes it");
+    }
+    client
+        .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+        .expect("SETTINGS");
+    let mut head = [0; 9];
+    client.read_exact(&mut head).expect("its SETTINGS come");
+    assert_eq!(head[3], 4, "{head:?}");
+}
+
+#[test]
+fn a_stopping_proxy_finishes_its_streams_and_says_goodbye() {
+    let backend = Backend::start(|conn| {
+        while conn.request().is_some() {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            conn.reply(reply(200, "", "ok"));
+        }
+    });
+    let mut weir = Weir::start(&config(&[backend.port], Extra::default()));
+    h2(weir.port, async |mut client| {
+        let get = request(Method::GET, "/").body(()).expect("a request");
+        let (response, _) = client.send_request(get, true).expect("it is sent");
+        eventually("the backend has it", || backend.log().requests.len() == 1);
+        weir.signal("TERM");
+        assert_eq!(response.await.expect("it is answered").status(), 200);
+    });
+    assert!(weir.wait().success());
+}
