@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weirkeeper::config::model::{Action, Config, RedisServers, Route, Scheme};
+use weirkeeper::config::model::{Action, Config, Protocol, RedisServers, Route, Scheme, Upstream};
 use weirkeeper::engine::router::PathMatch;
 
 use crate::model::content::Site;
@@ -160,11 +160,14 @@ impl Plan {
     }
 }
 
-/// The config with every backend in the clear: what is modelled of one is when it answers, and how; a handshake takes no time.
+/// The config with every backend in the clear, and HTTP/1.1: what is modelled of one is when it answers, and how; a handshake
+/// takes no time.
 fn in_the_clear(mut config: Arc<Config>) -> Arc<Config> {
-    if config.upstreams.iter().any(|u| u.tls.is_some()) {
+    let plain = |u: &Upstream| u.tls.is_none() && u.protocol == Protocol::Http1;
+    if !config.upstreams.iter().all(plain) {
         for upstream in &mut Arc::make_mut(&mut config).upstreams {
             upstream.tls = None;
+            upstream.protocol = Protocol::Http1;
             for backend in &mut upstream.backends {
                 backend.scheme = Scheme::Http;
             }

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::config::model::{Action, Config, Listener, NEVER, Rewrite, Route, Upstream};
+use crate::config::model::{Action, Config, Listener, NEVER, Protocol, Rewrite, Route, Upstream};
 use crate::config::{self, Footprint, format_duration, format_size};
 use crate::engine::Strategy;
 use crate::engine::router::{PathMatch, RouteMatch};
@@ -210,6 +210,9 @@ fn upstream(u: &Upstream, out: &mut impl Write) -> io::Result<()> {
         format_duration(t.body_gap),
         format_duration(t.request.unwrap_or(NEVER)),
     )?;
+    if let Some(spoken) = spoken(u) {
+        writeln!(out, "    {spoken}")?;
+    }
     for (backend, spec) in u.backends.iter().zip(&u.spec.backends) {
         let max = spec
             .max_in_flight
@@ -226,6 +229,28 @@ fn upstream(u: &Upstream, out: &mut impl Write) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// What is spoken with the backends, unless it is HTTP/1.1 in the clear.
+fn spoken(u: &Upstream) -> Option<String> {
+    let protocol = match u.protocol {
+        Protocol::Http1 if u.tls.is_none() => return None,
+        Protocol::Http1 => "HTTP/1.1",
+        Protocol::Http2 => "HTTP/2",
+        Protocol::Auto => "HTTP/2, or HTTP/1.1 where a backend has no other",
+    };
+    let tls = u.tls.as_ref().map_or(String::new(), |tls| {
+        let believed = match &tls.ca {
+            _ if !tls.verify => "without verifying certificates".into(),
+            None => "verified by the system's authorities".into(),
+            Some(ca) => format!("verified by {}", ca.display()),
+        };
+        let ours = tls.identity.as_ref().map_or(String::new(), |(file, _)| {
+            format!(", with our certificate in {}", file.display())
+        });
+        format!("; https over TLS, {believed}{ours}")
+    });
+    Some(format!("{protocol}{tls}"))
 }
 
 fn bounds(footprint: &Footprint, limit: Option<u64>, out: &mut impl Write) -> io::Result<()> {

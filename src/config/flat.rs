@@ -50,18 +50,17 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
     let (rules, in_redis) = cache::read_flat(file, caching);
     serializer(file, in_redis);
     let servers = file.require("servers", "\"servers\": {\"http://localhost:8081\": 3}");
-    let group = servers
+    let mut group = servers
         .as_ref()
         .map(|n| self::servers(n, strategy))
         .unwrap_or_default();
-    let tls = servers.and_then(|n| group.tls(None, &n));
+    group.tls = servers.and_then(|n| group.tls(None, &n));
     let max_workers = file.get("maxWorkers");
     let max_in_flight = max_workers
         .as_ref()
         .and_then(|n| n.count_or_off())
         .flatten();
-    let upstream: Upstream =
-        group.into_upstream(NAME, strategy, max_in_flight, tls, defaults, &mut 0);
+    let upstream: Upstream = group.into_upstream(NAME, strategy, max_in_flight, defaults, &mut 0);
     if let Some(node) = max_workers {
         warn_if_below_capacity(&node, &upstream.spec);
     }

@@ -168,6 +168,8 @@ pub struct Upstream {
     pub timeouts: BackendTimeouts,
     /// When to try another backend.
     pub retry: RetrySpec,
+    /// What is spoken with the backends.
+    pub protocol: Protocol,
     /// How backends with `https` URLs are met; `Some` if there is one.
     pub tls: Option<Arc<UpstreamTls>>,
 }
@@ -185,6 +187,17 @@ pub struct UpstreamTls {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// All of it, loaded.
     pub client: tls::Client,
+}
+
+/// What is spoken with backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1: one exchange at a time on a connection.
+    Http1,
+    /// HTTP/2: many exchanges on a connection. In the clear it begins without being asked for (RFC 9113 section 3.3).
+    Http2,
+    /// Over TLS alone: HTTP/2 where the backend speaks it, else HTTP/1.1.
+    Auto,
 }
 
 /// How a backend is reached.

@@ -15,7 +15,7 @@ use super::model::{
 };
 use super::raw::{self, Ordered};
 use super::units::{format_duration, format_size};
-use super::upstream::strategy_name;
+use super::upstream::{protocol_name, strategy_name};
 use crate::engine::router::{PathMatch, RouteMatch};
 use crate::engine::{BackendSpec, Phase};
 
@@ -257,6 +257,7 @@ fn upstream(u: &Upstream) -> raw::Upstream {
             max: duration(u.spec.back_off.max),
         }),
         phase: Some(phase.into()),
+        protocol: Some(protocol_name(u.protocol).into()),
         tls: u.tls.as_deref().map(upstream_tls),
         backends: backends.map(|(b, spec)| backend(b, spec)).collect(),
     }

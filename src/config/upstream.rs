@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::address;
 use super::backend_tls;
 use super::listener::check_name;
-use super::model::{Backend, Upstream, UpstreamTls};
+use super::model::{Backend, Protocol, Upstream, UpstreamTls};
 use super::reader::{Node, Object};
 use super::settings::Defaults;
 use crate::engine::{BackendId, BackendSpec, Strategy, UpstreamSpec};
@@ -21,6 +21,19 @@ pub(crate) const STRATEGIES: [(&str, Strategy); 5] = [
     ("least-request", Strategy::LeastRequest),
     ("power-of-two", Strategy::PowerOfTwo),
 ];
+
+/// What is spoken with backends, by its name.
+pub(crate) const PROTOCOLS: [(&str, Protocol); 3] = [
+    ("http1", Protocol::Http1),
+    ("http2", Protocol::Http2),
+    ("auto", Protocol::Auto),
+];
+
+/// The name of `protocol` in a config.
+pub fn protocol_name(protocol: Protocol) -> &'static str {
+    let known = PROTOCOLS.iter().find(|(_, p)| *p == protocol);
+    known.map_or("unknown", |(name, _)| name)
+}
 
 /// The name of `strategy` in a config.
 pub fn strategy_name(strategy: Strategy) -> &'static str {
@@ -63,6 +76,7 @@ pub(crate) fn read_all<'a>(file: &Object<'a>, defaults: &Defaults) -> Vec<Named<
 
 fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> Upstream {
     o.refuse("health", "\"health\" is not built yet");
+    o.refuse("http2", "HTTP/2 to backends is \"protocol\": \"http2\"");
     let strategy = o.get("strategy").and_then(|n| n.word(&STRATEGIES));
     let max_in_flight = o
         .get("max_in_flight")
@@ -80,12 +94,14 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
             backend(&item, &mut group);
         }
     }
-    let tls = group.tls(o.get("tls").as_ref(), place.as_ref().unwrap_or(&o.node));
+    group.tls = group.tls(o.get("tls").as_ref(), place.as_ref().unwrap_or(&o.node));
+    if let Some(node) = o.get("protocol") {
+        group.protocol(&node);
+    }
     let upstream = group.into_upstream(
         name,
         strategy.unwrap_or(Strategy::RoundRobin),
         max_in_flight,
-        tls,
         &d,
         next_id,
     );
@@ -132,6 +148,9 @@ fn backend(node: &Node<'_>, group: &mut Group) {
 pub(crate) struct Group {
     backends: Vec<Backend>,
     specs: Vec<(u32, Option<u32>)>,
+    protocol: Option<Protocol>,
+    /// How the backends are met over TLS.
+    pub(crate) tls: Option<Arc<UpstreamTls>>,
 }
 
 impl Group {
@@ -209,13 +228,24 @@ impl Group {
         backend_tls::read(node, &self.backends, place)
     }
 
+    /// What is spoken with the backends so far.
+    fn protocol(&mut self, node: &Node<'_>) {
+        self.protocol = node.word(&PROTOCOLS);
+        let in_the_clear = self.backends.iter().find(|b| !b.is_tls());
+        if let (Some(Protocol::Auto), Some(backend)) = (self.protocol, in_the_clear) {
+            node.error(format!(
+                "\"auto\" asks over TLS which protocol it is, and {} has none; say \"http1\" or \"http2\"",
+                backend.url()
+            ));
+        }
+    }
+
     /// The finished upstream.
     pub(crate) fn into_upstream(
         self,
         name: &str,
         strategy: Strategy,
         max_in_flight: Option<u32>,
-        tls: Option<Arc<UpstreamTls>>,
         d: &Defaults,
         next_id: &mut u32,
     ) -> Upstream {
@@ -241,7 +271,8 @@ impl Group {
             backends: self.backends,
             timeouts: d.backend,
             retry: d.retry,
-            tls,
+            protocol: self.protocol.unwrap_or(Protocol::Http1),
+            tls: self.tls,
         }
     }
 }

@@ -82,8 +82,8 @@ impl Cause {
             BadRequest | BadRequestBody | UriTooLong | HeadTooLarge | BodyTooLarge
             | ClientTimeout | ClientGone | MethodNotAllowed => Side::Client,
             Dns | ConnectRefused | ConnectTimeout | ConnectFailed | TlsCertificate | TlsAlert
-            | TlsProtocol | BackendClosed | FirstByteTimeout | BadResponse | ResponseHeadTooLarge | ResponseIncomplete
-            | BodyTimeout => Side::Backend,
+            | TlsProtocol | BackendClosed | FirstByteTimeout | BadResponse
+            | ResponseHeadTooLarge | ResponseIncomplete | BodyTimeout => Side::Backend,
             NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline | Panic | ShuttingDown => {
                 Side::Internal
             }

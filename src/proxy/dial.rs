@@ -1,5 +1,6 @@
 //! Reaching a backend: resolve its name, try its addresses, shake hands. Absent: what is done with the connection (connect).
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::connect::{SocketOf, StreamOf};
 use super::wire::Wire;
-use crate::config::model;
+use crate::config::model::{self, Protocol};
 use crate::engine::Outcome;
 use crate::env::{Clock, Env, Net};
 use crate::message::cause::Cause;
@@ -21,9 +22,14 @@ use crate::tls::client::{Trouble, explain, trouble};
 /// How long the addresses of a name are believed.
 const RESOLVED_FOR: Duration = Duration::from_secs(5);
 
+/// Names of protocols in ALPN (RFC 7301).
+const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";
+
 /// Where a backend is, and what is said before the first request.
 pub struct Dialler {
     patience: Duration,
+    protocol: Protocol,
     tls: Option<Tls>,
     resolved: Mutex<Option<(Tick, Arc<[SocketAddr]>)>>,
 }
@@ -87,45 +93,70 @@ impl Dialler {
     /// For one backend of an upstream.
     pub fn new<E: Env>(env: &E, upstream: &model::Upstream, backend: &model::Backend) -> Self {
         let tls = upstream.tls.as_deref().filter(|_| backend.is_tls());
+        let alpn: &[&[u8]] = match upstream.protocol {
+            Protocol::Http1 => &[HTTP1],
+            Protocol::Http2 => &[HTTP2],
+            Protocol::Auto => &[HTTP2, HTTP1],
+        };
         let tls = tls.map(|tls| {
             let env = env.clone();
             Tls {
-                config: tls
-                    .client
-                    .for_server(&[b"http/1.1"], move || env.clock().wall()),
+                config: tls.client.for_server(alpn, move || env.clock().wall()),
                 name: tls.client.name_of(&backend.host),
             }
         });
         Dialler {
             patience: upstream.timeouts.connect,
+            protocol: upstream.protocol,
             tls,
             resolved: Mutex::new(None),
         }
     }
 
-    /// A connection to one of the backend's addresses, tried in turn.
+    /// Bounds what comes before the first request.
     ///
     /// # Errors
-    /// Why none of them could be reached in time.
+    /// It took too long, or what `dialling` says.
+    pub async fn in_time<E: Env, T: Send>(
+        &self,
+        env: &E,
+        dialling: impl Future<Output = Result<T, Undialled>> + Send,
+    ) -> Result<T, Undialled> {
+        let dialled = env.clock().timeout(self.patience, dialling).await;
+        dialled.unwrap_or(Err(Undialled::of(Cause::ConnectTimeout)))
+    }
+
+    /// Is HTTP/2 spoken on this connection?
+    ///
+    /// # Errors
+    /// It is asked for, and the backend chose something else, or nothing.
+    pub fn is_http2<E: Env>(
+        &self,
+        stream: &StreamOf<E>,
+        backend: &model::Backend,
+    ) -> Result<bool, Undialled> {
+        let chosen = match (self.protocol, stream) {
+            (Protocol::Http1, _) => return Ok(false),
+            (_, Wire::Plain(_)) => return Ok(true),
+            (_, Wire::Tls(stream)) => stream.get_ref().1.alpn_protocol(),
+        };
+        if chosen != Some(HTTP2) && self.protocol == Protocol::Http2 {
+            tracing::warn!(backend = %backend.name, "it chose no HTTP/2 by ALPN; \"protocol\": \"auto\" takes HTTP/1.1 as well");
+            return Err(Undialled::of(Cause::TlsProtocol));
+        }
+        Ok(chosen == Some(HTTP2))
+    }
+
+    /// A connection to one of the backend's addresses, tried in turn. The caller bounds the time.
+    ///
+    /// # Errors
+    /// Why none of them could be reached.
     pub async fn dial<E: Env>(
         &self,
         env: &E,
         backend: &model::Backend,
     ) -> Result<StreamOf<E>, Undialled> {
-        let dialling = self.dial_any(env, backend);
-        let dialled = env.clock().timeout(self.patience, dialling).await;
-        dialled.unwrap_or(Err(Undialled::of(Cause::ConnectTimeout)))
-    }
-
-    async fn dial_any<E: Env>(
-        &self,
-        env: &E,
-        backend: &model::Backend,
-    ) -> Result<StreamOf<E>, Undialled> {
-        let addresses = self
-            .addresses(env, backend)
-            .await
-            .map_err(Undialled::of)?;
+        let addresses = self.addresses(env, backend).await.map_err(Undialled::of)?;
         let started = env.clock().now();
         let mut last = Undialled::of(Cause::Dns);
         for (i, addr) in addresses.iter().enumerate() {

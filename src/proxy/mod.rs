@@ -20,6 +20,7 @@ mod request;
 mod respond;
 mod sending;
 mod server;
+mod streams;
 mod watch;
 mod wire;
 

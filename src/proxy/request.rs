@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderName};
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -37,8 +37,36 @@ pub struct Inbound {
     pub framing: BodyFraming,
 }
 
+/// Where the fields of a request go, in the form of a codec.
+pub trait FieldSink {
+    /// A field that was received, or that the config says.
+    fn pass(&mut self, name: &HeaderName, value: &HeaderValue);
+    /// A field of ours.
+    fn put(&mut self, name: &HeaderName, value: &[u8]);
+    /// The client takes trailers.
+    fn takes_trailers(&mut self);
+}
+
+/// HTTP/1.1.
+struct Lines<'a>(&'a mut BytesMut);
+
+impl FieldSink for Lines<'_> {
+    fn pass(&mut self, name: &HeaderName, value: &HeaderValue) {
+        h1::field(self.0, name.as_str().as_bytes(), value.as_bytes());
+    }
+
+    fn put(&mut self, name: &HeaderName, value: &[u8]) {
+        h1::field(self.0, name.as_str().as_bytes(), value);
+    }
+
+    fn takes_trailers(&mut self) {
+        h1::field(self.0, b"te", b"trailers");
+        h1::field(self.0, b"connection", b"te");
+    }
+}
+
 impl Inbound {
-    /// Appends the head as the backend at `prefix` is to see it: hop-by-hop fields gone, forwarding fields true, rules applied.
+    /// Appends the head as the backend at `prefix` is to see it in HTTP/1.1.
     pub fn encode<E: Env>(
         &self,
         out: &mut BytesMut,
@@ -48,75 +76,88 @@ impl Inbound {
         rules: &HeaderRules,
         id: (u64, u64),
     ) {
-        let [path, mark, query] = self.target.parts();
-        // The server as a whole lies below no prefix.
-        let prefix = if path == "*" { "" } else { prefix };
-        match rewritten(rewrite, path) {
-            Some([head, slash, tail]) => {
-                h1::request_line(out, &self.method, &[prefix, head, slash, tail, mark, query]);
-            }
-            None => h1::request_line(out, &self.method, &[prefix, path, mark, query]),
-        }
-        let tokens = ConnectionTokens::of(&self.headers);
-        let ruled = |name: &HeaderName| rules_say(rules, name);
+        h1::request_line(out, &self.method, &self.target_parts(prefix, rewrite));
         // HTTP/1.1 asks for a Host even where an HTTP/1.0 client had none to give (RFC 9112 section 3.2).
-        if !ruled(&header::HOST) {
+        if !rules_say(rules, &header::HOST) {
             h1::field(
                 out,
                 b"host",
                 self.target.authority().map_or(b"", |v| v.as_bytes()),
             );
         }
+        self.fields(&mut Lines(out), conn, rules, id);
+        h1::framing(out, self.framing);
+        h1::end_of_head(out);
+    }
+
+    /// The target below a backend's `prefix`, as the route has it, in parts to put together.
+    pub fn target_parts<'a>(&'a self, prefix: &'a str, rewrite: &'a Rewrite) -> [&'a str; 6] {
+        let [path, mark, query] = self.target.parts();
+        // The server as a whole lies below no prefix.
+        let prefix = if path == "*" { "" } else { prefix };
+        match rewritten(rewrite, path) {
+            Some([head, slash, tail]) => [prefix, head, slash, tail, mark, query],
+            None => [prefix, path, "", "", mark, query],
+        }
+    }
+
+    /// Every field but Host, unless the rules say one, and those of the body's framing: hop-by-hop fields gone, forwarding
+    /// fields true, rules applied.
+    pub fn fields<E: Env>(
+        &self,
+        sink: &mut impl FieldSink,
+        conn: &Conn<E>,
+        rules: &HeaderRules,
+        id: (u64, u64),
+    ) {
+        let tokens = ConnectionTokens::of(&self.headers);
+        let ruled = |name: &HeaderName| rules_say(rules, name);
         for (name, value) in &self.headers {
             if passes(name, conn.trusted) && !tokens.nominates(name) && !ruled(name) {
-                h1::field(out, name.as_str().as_bytes(), value.as_bytes());
+                sink.pass(name, value);
             }
         }
         if fields::te_trailers(&self.headers) {
-            h1::field(out, b"te", b"trailers");
-            h1::field(out, b"connection", b"te");
+            sink.takes_trailers();
         }
-        self.forwarding(out, conn, rules);
+        self.forwarding(sink, conn, rules);
         let known = conn.trusted && self.headers.contains_key(&X_REQUEST_ID);
         if !known && !ruled(&X_REQUEST_ID) {
-            h1::field(out, X_REQUEST_ID.as_str().as_bytes(), &hex_id(id));
+            sink.put(&X_REQUEST_ID, &hex_id(id));
         }
         let via: &[u8] = if self.version == Version::HTTP_10 {
             b"1.0 weir"
         } else {
             b"1.1 weir"
         };
-        h1::field(out, b"via", via);
+        sink.put(&header::VIA, via);
         for (name, value) in rules.set.iter().chain(&rules.add) {
-            h1::field(out, name.as_str().as_bytes(), value.as_bytes());
+            sink.pass(name, value);
         }
-        h1::framing(out, self.framing);
-        h1::end_of_head(out);
     }
 
     /// X-Forwarded-For, -Proto and -Host: the peer's own word only where the peer is trusted.
-    fn forwarding<E: Env>(&self, out: &mut BytesMut, conn: &Conn<E>, rules: &HeaderRules) {
+    fn forwarding<E: Env>(&self, sink: &mut impl FieldSink, conn: &Conn<E>, rules: &HeaderRules) {
         let said = |name: &HeaderName| rules_say(rules, name);
         if !said(&X_FORWARDED_FOR) {
-            let name = X_FORWARDED_FOR.as_str().as_bytes();
             if conn.trusted {
                 let mut chain = BytesMut::new();
                 let said = self.headers.get_all(&X_FORWARDED_FOR);
                 fields::forwarded_for(&mut chain, said, conn.peer, true);
-                h1::field(out, name, &chain);
+                sink.put(&X_FORWARDED_FOR, &chain);
             } else {
-                h1::field(out, name, conn.peer_text.as_bytes());
+                sink.put(&X_FORWARDED_FOR, conn.peer_text.as_bytes());
             }
         }
         let kept =
             |name: &HeaderName| said(name) || (conn.trusted && self.headers.contains_key(name));
         if !kept(&X_FORWARDED_PROTO) {
-            h1::field(out, X_FORWARDED_PROTO.as_str().as_bytes(), b"http");
+            sink.put(&X_FORWARDED_PROTO, b"http");
         }
         if !kept(&X_FORWARDED_HOST)
             && let Some(host) = self.target.authority()
         {
-            h1::field(out, X_FORWARDED_HOST.as_str().as_bytes(), host.as_bytes());
+            sink.pass(&X_FORWARDED_HOST, host);
         }
     }
 }

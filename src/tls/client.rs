@@ -190,9 +190,7 @@ pub fn explain(error: &io::Error) -> String {
     match inner(error) {
         Some(Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        )) => {
-            "the authority of its certificate is not among the trusted ones".into()
-        }
+        )) => "the authority of its certificate is not among the trusted ones".into(),
         Some(Error::InvalidCertificate(why)) => why.to_string(),
         Some(Error::AlertReceived(alert)) => {
             format!("the peer gave up with the alert {alert:?}")

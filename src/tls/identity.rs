@@ -36,7 +36,10 @@ impl Identity {
         let private = pem::key(key)?;
         let leaf = chain[0].clone();
         let (_, parsed) = X509Certificate::from_der(&leaf).map_err(|e| {
-            Fault::new(certificate, format!("its first certificate cannot be read: {e}"))
+            Fault::new(
+                certificate,
+                format!("its first certificate cannot be read: {e}"),
+            )
         })?;
         let names = names(&parsed);
         let expires = parsed.validity().not_after.timestamp();
@@ -46,7 +49,10 @@ impl Identity {
         let certified = certified.map_err(|e| match e {
             Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Fault::new(
                 key,
-                format!("is not the key of the certificate in {}", certificate.display()),
+                format!(
+                    "is not the key of the certificate in {}",
+                    certificate.display()
+                ),
             ),
             other => Fault::new(key, format!("cannot be used: {other}")),
         })?;

@@ -36,7 +36,9 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> 
     if found.is_empty() {
         let what = match section(&text) {
             Some(label) => format!("holds no certificate but a {label}"),
-            None => "holds no certificate: a PEM file has \"-----BEGIN CERTIFICATE-----\" in it".into(),
+            None => {
+                "holds no certificate: a PEM file has \"-----BEGIN CERTIFICATE-----\" in it".into()
+            }
         };
         return Err(Fault::new(path, what));
     }
@@ -69,9 +71,12 @@ pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
 pub fn authorities(path: &Path) -> Result<RootCertStore, Fault> {
     let mut roots = RootCertStore::empty();
     for cert in certificates(path)? {
-        roots
-            .add(cert)
-            .map_err(|e| Fault::new(path, format!("holds a certificate that cannot be read: {e}")))?;
+        roots.add(cert).map_err(|e| {
+            Fault::new(
+                path,
+                format!("holds a certificate that cannot be read: {e}"),
+            )
+        })?;
     }
     Ok(roots)
 }

@@ -26,7 +26,11 @@ fn a_section_is_read_loaded_and_printed_as_it_was_written() {
     let text = file(&section, r#""https://a.example", "http://b.example:1""#);
     let config = good(&text);
     let upstream = &config.upstreams[0];
-    let schemes: Vec<_> = upstream.backends.iter().map(|b| (b.scheme, b.port)).collect();
+    let schemes: Vec<_> = upstream
+        .backends
+        .iter()
+        .map(|b| (b.scheme, b.port))
+        .collect();
     assert_eq!(schemes, [(Scheme::Https, 443), (Scheme::Http, 1)]);
     let tls = upstream.tls.as_ref().expect("one of them needs it");
     assert!(tls.verify && tls.identity.is_some());
@@ -71,10 +75,26 @@ fn what_is_wrong_is_said_at_its_place() {
     for (member, place, said) in [
         (ca("missing.pem"), "/tls/ca)", "missing.pem: cannot be read"),
         (ca(&none), "/tls/ca)", "holds no certificate"),
-        (ca(&key), "/tls/ca)", "holds no certificate but a PRIVATE KEY"),
-        (pair(&certificate, &wrong), "/tls/key)", "is not the key of the certificate"),
-        (pair(&certificate, &certificate), "/tls/key)", "holds no private key but a CERTIFICATE"),
-        (pair(&none, &key), "/tls/certificate)", "holds no certificate"),
+        (
+            ca(&key),
+            "/tls/ca)",
+            "holds no certificate but a PRIVATE KEY",
+        ),
+        (
+            pair(&certificate, &wrong),
+            "/tls/key)",
+            "is not the key of the certificate",
+        ),
+        (
+            pair(&certificate, &certificate),
+            "/tls/key)",
+            "holds no private key but a CERTIFICATE",
+        ),
+        (
+            pair(&none, &key),
+            "/tls/certificate)",
+            "holds no certificate",
+        ),
         (
             format!(r#""tls": {{"verify": false, "certificate": "{certificate}"}},"#),
             "/tls/certificate)",
@@ -98,7 +118,10 @@ fn what_is_wrong_is_said_at_its_place() {
         (r#""tls": true,"#.into(), "/tls)", "expected an object"),
     ] {
         let all = errors(&file(&member, r#""https://a""#));
-        assert!(all.contains(said) && all.contains(place), "{member}:\n{all}");
+        assert!(
+            all.contains(said) && all.contains(place),
+            "{member}:\n{all}"
+        );
         assert_eq!(all.lines().count(), 1, "{member}:\n{all}");
     }
 }

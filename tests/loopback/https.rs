@@ -9,7 +9,7 @@ use crate::support::weir::Weir;
 use crate::support::wire::Broken;
 
 /// A config with these backends and members of the upstream.
-fn config(backends: &[String], upstream: &str) -> String {
+pub(super) fn config(backends: &[String], upstream: &str) -> String {
     let backends = backends.join("\", \"");
     format!(
         r#"{{"admin": {{"bind": "127.0.0.1:0"}}, "workers": 1, "listeners": {{"web": {{"bind": "127.0.0.1:0"}}}},
@@ -17,7 +17,7 @@ fn config(backends: &[String], upstream: &str) -> String {
     )
 }
 
-fn url(host: &str, port: u16) -> String {
+pub(super) fn url(host: &str, port: u16) -> String {
     format!("https://{host}:{port}")
 }
 
@@ -62,7 +62,11 @@ fn files_are_found_from_the_folder_of_the_config() {
     let issued = authority.issue(&["127.0.0.1"]);
     let backend = Secure::answering(server(&issued, &[], None), "ok", true);
     // The kit writes its configs into the temporary folder.
-    let folder = folder.0.file_name().and_then(|n| n.to_str()).expect("ASCII");
+    let folder = folder
+        .0
+        .file_name()
+        .and_then(|n| n.to_str())
+        .expect("ASCII");
     assert!(ca.contains(folder));
     let near = trusting(&format!("{folder}/ca.pem"));
     let weir = Weir::start(&config(&[url("127.0.0.1", backend.port())], &near));
@@ -74,7 +78,11 @@ fn a_certificate_that_does_not_verify_is_refused_and_another_backend_tried() {
     let (ours, theirs, folder) = (Authority::new(), Authority::new(), Folder::new());
     let ca = folder.write("ca.pem", &ours.pem);
     let unknown = Secure::answering(server(&theirs.issue(&["127.0.0.1"]), &[], None), "no", true);
-    let wrong = Secure::answering(server(&ours.issue(&["other.example"]), &[], None), "no", true);
+    let wrong = Secure::answering(
+        server(&ours.issue(&["other.example"]), &[], None),
+        "no",
+        true,
+    );
     let right = Secure::answering(server(&ours.issue(&["127.0.0.1"]), &[], None), "yes", true);
     for (backend, said) in [(&unknown, "authority"), (&wrong, "other.example")] {
         let bad = url("127.0.0.1", backend.port());

@@ -112,6 +112,8 @@ leaf! {
     LogFormat = { "enum": ["combined", "json"] };
     /// Where a round robin begins.
     Phase = { "enum": ["random", "zero"] };
+    /// What is spoken with backends.
+    BackendProtocol = { "enum": ["http1", "http2", "auto"] };
     /// How to choose a backend.
     Strategy = { "enum": [
         "round-robin", "weighted-round-robin", "smooth-weighted-round-robin", "least-request", "power-of-two"

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::leaf::{
-    BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText, Phase, Strategy,
+    BackendProtocol, BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText, Phase,
+    Strategy,
 };
 
 /// A group of backends behind one queue.
@@ -25,6 +26,9 @@ pub struct Upstream {
     pub back_off: Option<BackOff>,
     /// Where a fresh round robin begins: at a random place (the default), or at its start ("zero").
     pub phase: Option<Phase>,
+    /// What is spoken with the backends: "http1" (the default), "http2" (which gRPC needs), or over TLS "auto", which is HTTP/2
+    /// where the backend speaks it.
+    pub protocol: Option<BackendProtocol>,
     /// How backends whose URLs begin with https:// are met. By default they are verified against the system's authorities.
     pub tls: Option<UpstreamTls>,
     /// URLs, or objects with a URL.
