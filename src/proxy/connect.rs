@@ -60,10 +60,6 @@ struct Pool<S> {
 }
 
 /// What an exchange is carried by.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is moved once, and a box would cost each request an allocation"
-)]
 pub enum Carrier<E: Env> {
     /// A connection of its own, for HTTP/1.1.
     Link(Link<E>),
