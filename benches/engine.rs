@@ -15,7 +15,7 @@ use weirkeeper::engine::{
 use weirkeeper::rng::Rng;
 use weirkeeper::time::Tick;
 
-const STRATEGIES: [(&str, Strategy); 5] = [
+const STRATEGIES: [(&str, Strategy); 6] = [
     ("round-robin", Strategy::RoundRobin),
     ("weighted-round-robin", Strategy::WeightedRoundRobin),
     (
@@ -24,6 +24,7 @@ const STRATEGIES: [(&str, Strategy); 5] = [
     ),
     ("least-request", Strategy::LeastRequest),
     ("power-of-two", Strategy::PowerOfTwo),
+    ("hash", Strategy::HASH),
 ];
 
 const NOW: Tick = Tick::from_millis(1);
@@ -43,6 +44,7 @@ fn upstream(strategy: Strategy, backends: u32, max_in_flight: Option<u32>) -> Up
                 id: BackendId(id),
                 weight: 1 + rng.below(100) as u32,
                 max_in_flight,
+                key: u64::from(id),
             })
             .collect(),
         back_off: BackOffSpec {

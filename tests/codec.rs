@@ -4,6 +4,7 @@ mod decode;
 mod encode;
 mod fields;
 mod framing;
+mod hello;
 mod properties;
 mod target;
 

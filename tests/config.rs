@@ -1,6 +1,7 @@
 //! Config files as users write them: what good ones mean, and what bad ones are told.
 
 mod bad;
+mod balancing;
 mod caching;
 mod fuzz;
 mod good;

@@ -2,6 +2,7 @@
 
 mod fairness;
 mod fresh;
+mod hash;
 mod model;
 mod reload;
 mod semantics;
@@ -34,6 +35,7 @@ fn spec(strategy: Strategy, backends: &[(u32, Option<u32>)]) -> UpstreamSpec {
                 id: BackendId(id),
                 weight,
                 max_in_flight,
+                key: u64::from(id),
             })
             .collect(),
         back_off: BackOffSpec {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weirkeeper::config::model::{Action, Config, Protocol, RedisServers, Route, Scheme, Upstream};
+use weirkeeper::config::model::{Action, BackendProtocol, Config, RedisServers, Route, Upstream};
 use weirkeeper::engine::router::PathMatch;
 
 use crate::model::content::Site;
@@ -74,8 +74,8 @@ impl Plan {
     /// # Errors
     /// One sentence for each name in the scenario that the config does not have.
     pub fn new(seed: u64, config: Arc<Config>, scenario: &Scenario) -> Result<Plan, Vec<String>> {
-        let config = in_the_clear(config);
         let mut errors = Vec::new();
+        let config = modelled(config);
         let backends = backends(&config, scenario);
         let known = |name: &str| backends.iter().any(|b| b.name == name);
         let names = || {
@@ -160,16 +160,29 @@ impl Plan {
     }
 }
 
-/// The config with every backend in the clear, and HTTP/1.1: what is modelled of one is when it answers, and how; a handshake
-/// takes no time.
-fn in_the_clear(mut config: Arc<Config>) -> Arc<Config> {
-    let plain = |u: &Upstream| u.tls.is_none() && u.protocol == Protocol::Http1;
+/// The config without what the world does not speak. A handshake takes no time: what is modelled of a backend is when it
+/// answers, and how.
+fn modelled(mut config: Arc<Config>) -> Arc<Config> {
+    let proxied = config.listeners.iter().any(|l| l.proxy_protocol.is_some())
+        || config.upstreams.iter().any(|u| u.proxy_protocol.is_some());
+    if proxied {
+        let config = Arc::make_mut(&mut config);
+        config
+            .listeners
+            .iter_mut()
+            .for_each(|l| l.proxy_protocol = None);
+        config
+            .upstreams
+            .iter_mut()
+            .for_each(|u| u.proxy_protocol = None);
+    }
+    let plain = |u: &Upstream| u.tls.is_none() && u.protocol == BackendProtocol::Http1;
     if !config.upstreams.iter().all(plain) {
         for upstream in &mut Arc::make_mut(&mut config).upstreams {
             upstream.tls = None;
-            upstream.protocol = Protocol::Http1;
+            upstream.protocol = BackendProtocol::Http1;
             for backend in &mut upstream.backends {
-                backend.scheme = Scheme::Http;
+                backend.scheme = backend.scheme.in_the_clear();
             }
         }
     }

@@ -78,7 +78,7 @@ fn start(env: &SimEnv, plan: &Plan, followed: Option<&Ledger>) -> io::Result<Sta
             .collect(),
     };
     let telemetry = Arc::new(Telemetry::new(layout, plan.cores, None));
-    let proxy = Proxy::new(env, config, telemetry);
+    let proxy = Proxy::new(env, config, telemetry).expect("TLS of a checked config can be set up");
     if let Some(ledger) = followed.cloned() {
         proxy.observe(move |upstream, at, event| ledger.book().engine(upstream, at, event));
     }

@@ -4,7 +4,9 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::config::model::{Action, Config, Listener, NEVER, Protocol, Rewrite, Route, Upstream};
+use crate::config::model::{
+    Action, BackendProtocol, Config, Listener, NEVER, Rewrite, Route, Upstream,
+};
 use crate::config::{self, Footprint, format_duration, format_size};
 use crate::engine::Strategy;
 use crate::engine::router::{PathMatch, RouteMatch};
@@ -234,10 +236,10 @@ fn upstream(u: &Upstream, out: &mut impl Write) -> io::Result<()> {
 /// What is spoken with the backends, unless it is HTTP/1.1 in the clear.
 fn spoken(u: &Upstream) -> Option<String> {
     let protocol = match u.protocol {
-        Protocol::Http1 if u.tls.is_none() => return None,
-        Protocol::Http1 => "HTTP/1.1",
-        Protocol::Http2 => "HTTP/2",
-        Protocol::Auto => "HTTP/2, or HTTP/1.1 where a backend has no other",
+        BackendProtocol::Http1 if u.tls.is_none() => return None,
+        BackendProtocol::Http1 => "HTTP/1.1",
+        BackendProtocol::Http2 => "HTTP/2",
+        BackendProtocol::Auto => "HTTP/2, or HTTP/1.1 where a backend has no other",
     };
     let tls = u.tls.as_ref().map_or(String::new(), |tls| {
         let believed = match &tls.ca {

@@ -15,7 +15,7 @@ use super::{FAILURE, FINE, runtime};
 use crate::admin;
 use crate::cache::purge::Purge;
 use crate::config::format_duration;
-use crate::config::model::{Action, Config, Listener, LogFormat, NEVER};
+use crate::config::model::{Action, Config, Listener, LogFormat, NEVER, Protocol};
 use crate::engine::Strategy;
 use crate::env::tokio::TokioEnv;
 use crate::env::{Clock, Env};
@@ -32,6 +32,8 @@ pub(super) struct Server {
     ended: UnboundedReceiver<Ended>,
     running: usize,
     admin: Option<SocketAddr>,
+    /// What the latest look at the certificates has found.
+    said_of_certificates: Vec<Result<String, String>>,
 }
 
 /// How a core's thread ended.
@@ -76,6 +78,8 @@ impl admin::Source for View {
 
 /// How long the last lines of the access log may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
+/// How often the files of certificates are read, so that a renewed one is served without a signal.
+const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(10);
 /// What cores may take beyond the grace, to cut what is left.
 const SLACK: Duration = Duration::from_secs(5);
 
@@ -99,7 +103,7 @@ impl Server {
             None => None,
         };
         let telemetry = Arc::new(Telemetry::new(layout(&config), cores, log));
-        let proxy = Proxy::new(&env, Arc::clone(&config), Arc::clone(&telemetry));
+        let proxy = Proxy::new(&env, Arc::clone(&config), Arc::clone(&telemetry))?;
         let (report, ended) = unbounded_channel();
         let mut gates = Vec::new();
         for core in 0..cores {
@@ -129,6 +133,7 @@ impl Server {
             ended,
             running: cores,
             admin,
+            said_of_certificates: Vec::new(),
         })
     }
 
@@ -144,7 +149,12 @@ impl Server {
             .map(|(listener, bound)| {
                 let addr = bound.unwrap_or(listener.bind);
                 let targets = targets(&self.config, listener);
-                format!("listening on http://{addr} -> {targets}")
+                let scheme = match (listener.protocol, &listener.tls) {
+                    (Protocol::Http, Some(_)) => "https",
+                    (Protocol::Tcp, Some(_)) => "tls",
+                    (protocol, _) => protocol.name(),
+                };
+                format!("listening on {scheme}://{addr} -> {targets}")
             })
             .collect()
     }
@@ -153,14 +163,17 @@ impl Server {
     pub(super) async fn wait(mut self, signals: &mut Signals) -> u8 {
         let mut code = FINE;
         let mut deadline = Tick::MAX;
+        let has_certificates = self.config.listeners.iter().any(|l| l.tls.is_some());
+        let mut look = self.clock.now() + LOOK_AT_CERTIFICATES;
         while self.running > 0 {
             let sleep = self.clock.sleep_until(deadline);
+            let look_again =
+                self.clock
+                    .sleep_until(if has_certificates { look } else { Tick::MAX });
             tokio::select! {
                 biased;
                 request = signals.next() => match request {
-                    Request::HangUp => eprintln!(
-                        "SIGHUP: a reload of the config is not built yet; going on with what was loaded"
-                    ),
+                    Request::HangUp => self.reload_certificates(true),
                     Request::Reopen => self.telemetry.reopen_log(),
                     Request::Interrupt if deadline < Tick::MAX => {
                         eprintln!("stopped at once");
@@ -184,6 +197,10 @@ impl Server {
                         }
                     }
                 }
+                () = look_again => {
+                    self.reload_certificates(false);
+                    look = self.clock.now() + LOOK_AT_CERTIFICATES;
+                }
                 () = sleep => {
                     eprintln!("error: {} cores did not stop in time", self.running);
                     code = FAILURE;
@@ -195,6 +212,27 @@ impl Server {
             eprintln!("warning: the last lines of the access log may be missing");
         }
         code
+    }
+
+    /// Reads the certificates anew. `asked`: somebody waits for an answer, even if nothing has changed.
+    fn reload_certificates(&mut self, asked: bool) {
+        let said = self.proxy.reload_certificates();
+        // Half of a pair may be there before the other: nobody is told twice of what stays wrong.
+        if !asked && said == self.said_of_certificates {
+            return;
+        }
+        self.said_of_certificates.clone_from(&said);
+        if asked && said.is_empty() {
+            eprintln!(
+                "SIGHUP: the certificates are as before; a reload of the config is not built yet"
+            );
+        }
+        for line in said {
+            match line {
+                Ok(news) => eprintln!("{news}"),
+                Err(fault) => eprintln!("warning: {fault}"),
+            }
+        }
     }
 
     /// Begins to drain, once.
@@ -320,7 +358,11 @@ fn targets(config: &Config, listener: &Listener) -> String {
         })
         .collect();
     if upstreams.is_empty() {
-        return "answers by itself".into();
+        return match listener.protocol {
+            Protocol::Http => "answers by itself",
+            _ => "nowhere",
+        }
+        .into();
     }
     let names = upstreams.iter().map(|&i| {
         let upstream = &config.upstreams[i];
@@ -339,6 +381,7 @@ fn strategy_name(strategy: Strategy) -> &'static str {
         Strategy::SmoothWeightedRoundRobin => "smooth-weighted-round-robin",
         Strategy::LeastRequest => "least-request",
         Strategy::PowerOfTwo => "power-of-two",
+        Strategy::Hash { .. } => "hash",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::model::{Backend, Cidr, Scheme};
+use super::model::{Backend, Cidr, Protocol, Scheme};
 
 /// What is wrong with an address, and what was probably meant.
 pub(crate) type Fault = (String, Option<String>);
@@ -42,8 +42,49 @@ pub(crate) fn parse_port(text: &str) -> Result<u16, Fault> {
     }
 }
 
-/// `http://host[:port][/prefix]`, or the same with `https`: a backend that is named `host:port`.
-pub(crate) fn parse_url(text: &str) -> Result<Backend, Fault> {
+/// What the scheme of a backend's URL means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Schemes {
+    /// What it says: the full form.
+    #[default]
+    Any,
+    /// Nothing but http: the flat form at L7.
+    Http,
+    /// Nothing, since the level and the transport say it: the flat form at L4.
+    Dropped(Protocol),
+}
+
+impl Schemes {
+    /// What a URL with this scheme means, or what is wrong.
+    fn scheme(self, scheme: &str) -> Result<Scheme, &'static str> {
+        let said = match scheme.to_ascii_lowercase().as_str() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            "tcp" => Scheme::Tcp,
+            "tls" => Scheme::Tls,
+            "udp" => Scheme::Udp,
+            _ => return Err("the scheme must be http, https, tcp, tls or udp"),
+        };
+        match self {
+            Schemes::Any => Ok(said),
+            Schemes::Dropped(Protocol::Udp) => Ok(Scheme::Udp),
+            Schemes::Dropped(_) => Ok(Scheme::Tcp),
+            Schemes::Http if said.protocol() == Protocol::Http => Ok(said),
+            Schemes::Http => Err("level L7 is HTTP, so the scheme must be http; or set level L4"),
+        }
+    }
+
+    /// The scheme that was meant where there is none.
+    fn missing(self) -> &'static str {
+        match self {
+            Schemes::Any | Schemes::Http => "http",
+            Schemes::Dropped(protocol) => protocol.name(),
+        }
+    }
+}
+
+/// `http://host[:port][/prefix]`, `tcp://host:port` or `udp://host:port`: a backend that is named `host:port`.
+pub(crate) fn parse_url(text: &str, schemes: Schemes) -> Result<Backend, Fault> {
     let bad = |why: &str| {
         Err((
             format!("\"{text}\" is not the URL of a backend: {why}"),
@@ -52,12 +93,11 @@ pub(crate) fn parse_url(text: &str) -> Result<Backend, Fault> {
     };
     let Some((scheme, rest)) = text.split_once("://") else {
         let what = format!("\"{text}\" is not the URL of a backend: it has no scheme");
-        return Err((what, Some(format!("http://{text}"))));
+        return Err((what, Some(format!("{}://{text}", schemes.missing()))));
     };
-    let scheme = match scheme.to_ascii_lowercase().as_str() {
-        "http" => Scheme::Http,
-        "https" => Scheme::Https,
-        _ => return bad("the scheme must be http or https"),
+    let scheme = match schemes.scheme(scheme) {
+        Ok(scheme) => scheme,
+        Err(why) => return Err((format!("\"{text}\": {why}"), None)),
     };
     let (authority, path) = match rest.find(['/', '?', '#']) {
         Some(at) => rest.split_at(at),
@@ -89,13 +129,19 @@ pub(crate) fn parse_url(text: &str) -> Result<Backend, Fault> {
         return bad("its host is not a name or an address");
     }
     let port = match port {
-        None => scheme.port(),
+        None => match scheme.port() {
+            Some(port) => port,
+            None => return bad("it has no port"),
+        },
         Some(text) => match parse_port(text)? {
             0 => return bad("port 0 cannot be dialled"),
             port => port,
         },
     };
     let path_prefix = path.trim_end_matches('/');
+    if scheme.protocol() != Protocol::Http && !path_prefix.is_empty() {
+        return bad("a path is of HTTP, and has no meaning at L4");
+    }
     if let Err(why) = check_path(path_prefix) {
         return bad(&why);
     }
@@ -221,6 +267,7 @@ mod tests {
 
     #[test]
     fn urls() {
+        let parse_url = |text| parse_url(text, Schemes::Any);
         let url = parse_url("http://LocalHost:8081/api/").unwrap();
         assert_eq!(
             (url.host.as_str(), url.port, url.path_prefix.as_str()),
@@ -237,6 +284,8 @@ mod tests {
             "localhost:8081",
             "https://",
             "ftp://a",
+            "tcp://a",
+            "tcp://a:1/b",
             "http://",
             "http://a:0",
             "http://a:x",
@@ -253,6 +302,23 @@ mod tests {
         ] {
             assert!(parse_url(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn schemes() {
+        let url = |text, schemes| parse_url(text, schemes).map(|b| b.url());
+        assert_eq!(
+            url("udp://[::1]:53/", Schemes::Any).as_deref(),
+            Ok("udp://[::1]:53")
+        );
+        let dropped = Schemes::Dropped(Protocol::Tcp);
+        for text in ["http://a:1", "tcp://a:1", "udp://a:1"] {
+            assert_eq!(url(text, dropped).as_deref(), Ok("tcp://a:1"), "{text}");
+        }
+        assert!(url("http://a:1/b", dropped).is_err() && url("ftp://a:1", dropped).is_err());
+        assert!(url("tcp://a:1", Schemes::Http).is_err());
+        let hint = url("a:1", dropped).unwrap_err().1;
+        assert_eq!(hint.as_deref(), Some("tcp://a:1"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From a text to a [`Plan`]: what stands at the top of a file, in the flat form and in the full form.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cache;
@@ -9,7 +10,7 @@ use super::json;
 use super::lint;
 use super::listener;
 use super::model::{
-    AccessLog, Action, Admin, Config, Listener, LogFormat, Rewrite, Route, Upstream,
+    AccessLog, Action, Admin, Config, Listener, LogFormat, Protocol, Rewrite, Route, Upstream,
 };
 use super::reader::{Node, Object, Run};
 use super::redis;
@@ -21,6 +22,8 @@ use crate::cache::rules::Rules;
 /// A compiled config, and what the model no longer shows: which routes, in file order, belong to which listeners.
 pub(crate) struct Plan {
     pub(crate) config: Config,
+    /// The config file's directory, where relative paths begin.
+    pub(crate) directory: PathBuf,
     pub(crate) routes: Vec<PlannedRoute>,
 }
 
@@ -49,6 +52,7 @@ pub(crate) fn compile(
     let warnings = run.finish()?;
     let mut plan = plan.expect("a text that is not an object has given an error");
     plan.config.warnings = warnings;
+    plan.directory = Path::new(file).parent().unwrap_or(Path::new("")).to_owned();
     Ok(plan)
 }
 
@@ -81,7 +85,7 @@ fn top(file: Object<'_>, env: &dyn Fn(&str) -> Option<String>) -> Plan {
         && let Some(l) = body
             .listeners
             .iter()
-            .find(|l| l.bind == admin.bind && l.bind.port() != 0)
+            .find(|l| l.collides(admin.bind, Protocol::Http))
         && admin.explicit
     {
         node.error(format!(
@@ -120,10 +124,18 @@ fn assemble(body: Body, mut config: Config) -> Plan {
     }
     config.listeners = listeners;
     config.upstreams = upstreams;
-    Plan { config, routes }
+    Plan {
+        config,
+        directory: PathBuf::new(),
+        routes,
+    }
 }
 
 fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Body {
+    file.refuse(
+        "tls",
+        "in the full form \"tls\" stands inside a listener, or inside an upstream for its backends",
+    );
     for key in flat::ONLY_FLAT {
         file.refuse(
             key,
@@ -132,11 +144,14 @@ fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Bo
     }
     let listeners = listener::read_all(file, defaults);
     let upstreams = upstream::read_all(file, defaults);
-    let listener_names: Vec<&str> = listeners.iter().map(|l| l.name.as_str()).collect();
-    let upstream_names: Vec<&str> = upstreams.iter().map(|u| u.upstream.name.as_str()).collect();
+    let served: Vec<_> = listeners
+        .iter()
+        .map(|l| (l.name.as_str(), l.protocol))
+        .collect();
+    let spoken: Vec<_> = upstreams.iter().map(upstream::Named::spoken).collect();
     let routes = match file.get("routes") {
         Some(node) => {
-            let routes = route::read_all(&node, &listener_names, &upstream_names, caching);
+            let routes = route::read_all(&node, &served, &spoken, caching);
             lint::routes(&routes);
             lint::unused(file, &upstreams, &routes, &listeners);
             routes.into_iter().map(|(_, route)| route).collect()
@@ -146,7 +161,11 @@ fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Bo
                 file.node.error("\"routes\" is missing: with several upstreams it says which request goes where");
             }
             let all = (0..listeners.len()).collect();
-            let rules = caching.given.then(|| Arc::new(caching.rules.clone()));
+            let http = spoken.first().is_some_and(|u| u.1 == Protocol::Http);
+            let rules = (caching.given && http).then(|| Arc::new(caching.rules.clone()));
+            if let [only] = spoken[..] {
+                lint::unfit(file, &served, only);
+            }
             upstreams
                 .first()
                 .map(|_| default_route(all, rules))

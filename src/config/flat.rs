@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 
-use super::address;
+use super::address::{self, Schemes};
 use super::cache;
 use super::compile::{Body, default_route};
-use super::model::{Listener, Redis, Upstream};
+use super::hash;
+use super::model::{Listener, Protocol, Redis, Upstream};
 use super::reader::{Entry, Node, Object};
 use super::redis::{self, SERIALIZERS};
 use super::settings::Defaults;
-use super::upstream::{AddFault, Group, STRATEGIES, warn_if_below_capacity};
+use super::tls;
+use super::upstream::{AddFault, Group, warn_if_below_capacity};
 use crate::engine::Strategy;
 
 /// The keys that only the flat form knows.
-pub(crate) const ONLY_FLAT: [&str; 9] = [
+pub(crate) const ONLY_FLAT: [&str; 11] = [
     "port",
     "level",
     "strategy",
+    "hash_by",
+    "hash_load_factor",
     "caching",
     "proto",
     "serializer",
@@ -42,25 +46,33 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
     let port = file
         .require("port", "\"port\": \"8080\"")
         .and_then(|n| port(&n));
-    level_and_proto(file);
-    let strategy = file
-        .get("strategy")
-        .and_then(|n| n.word(&STRATEGIES))
-        .unwrap_or(Strategy::RoundRobin);
+    let protocol = level_and_proto(file);
+    let (strategy, hash_by) = hash::read(file);
     let (rules, in_redis) = cache::read_flat(file, caching);
     serializer(file, in_redis);
+    let rules = rules.filter(|_| protocol == Protocol::Http);
+    if let (true, Some(node)) = (protocol != Protocol::Http, file.get("caching"))
+        && node.is_string()
+        && node.string().as_deref() != Some("none")
+    {
+        node.warn("level L4 sees no responses, so it ignores \"caching\"");
+    }
     let servers = file.require("servers", "\"servers\": {\"http://localhost:8081\": 3}");
     let mut group = servers
         .as_ref()
-        .map(|n| self::servers(n, strategy))
+        .map(|n| self::servers(n, strategy, protocol))
         .unwrap_or_default();
     group.tls = servers.and_then(|n| group.tls(None, &n));
+    let tls = file.get("tls");
+    let tls = tls.and_then(|n| tls::read(&n, defaults.http2.is_some()));
     let max_workers = file.get("maxWorkers");
     let max_in_flight = max_workers
         .as_ref()
         .and_then(|n| n.count_or_off())
         .flatten();
-    let upstream: Upstream = group.into_upstream(NAME, strategy, max_in_flight, defaults, &mut 0);
+    let mut upstream: Upstream =
+        group.into_upstream(NAME, strategy, max_in_flight, defaults, &mut 0);
+    upstream.hash_by = hash_by;
     if let Some(node) = max_workers {
         warn_if_below_capacity(&node, &upstream.spec);
     }
@@ -68,10 +80,14 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
         listeners: vec![Listener {
             name: NAME.into(),
             bind: address::all_interfaces(port.unwrap_or(0)),
+            protocol,
             routes: Arc::default(),
             trusted_proxies: defaults.trusted_proxies.clone(),
+            proxy_protocol: None,
             timeouts: defaults.client,
             limits: defaults.limits,
+            tls: tls.map(Arc::new),
+            http2: defaults.http2,
         }],
         upstreams: vec![upstream],
         routes: vec![default_route(vec![0], rules)],
@@ -91,15 +107,11 @@ fn port(node: &Node<'_>) -> Option<u16> {
     }
 }
 
-fn level_and_proto(file: &Object<'_>) {
-    let level = file.get("level");
-    let l4 = level
-        .as_ref()
+fn level_and_proto(file: &Object<'_>) -> Protocol {
+    let l4 = file
+        .get("level")
         .and_then(|n| n.word(&[("L7", false), ("L4", true)]))
         .unwrap_or(false);
-    if let (true, Some(node)) = (l4, &level) {
-        node.error("level L4 is not built yet");
-    }
     let proto = file.get("proto");
     let udp = proto
         .as_ref()
@@ -109,6 +121,11 @@ fn level_and_proto(file: &Object<'_>) {
         node.error(
             "level L7 is HTTP, which has no form over \"udp\" here; set \"tcp\", or level L4",
         );
+    }
+    match (l4, udp) {
+        (false, _) => Protocol::Http,
+        (true, false) => Protocol::Tcp,
+        (true, true) => Protocol::Udp,
     }
 }
 
@@ -133,13 +150,20 @@ fn serializer(file: &Object<'_>, in_redis: bool) {
 
 /// The Redis of a flat file: there is one if `caching` asks for it.
 pub(crate) fn redis(file: &Object<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Redis> {
-    let wanted = file
-        .get("caching")
-        .is_some_and(|n| n.is_string() && n.string().as_deref() == Some("redis"));
+    let says = |key, word| {
+        file.get(key)
+            .is_some_and(|n| n.is_string() && n.string().as_deref() == Some(word))
+    };
+    let l4 = says("level", "L4");
+    let wanted = says("caching", "redis") && !l4;
     let mut redis = redis::read(file, wanted, env)?;
     if !wanted {
         if let Some(node) = file.get("redis") {
-            node.warn("a Redis has no effect without \"caching\": \"redis\"");
+            node.warn(if l4 {
+                "a Redis has no effect at level L4"
+            } else {
+                "a Redis has no effect without \"caching\": \"redis\""
+            });
         }
         return None;
     }
@@ -153,16 +177,19 @@ pub(crate) fn redis(file: &Object<'_>, env: &dyn Fn(&str) -> Option<String>) -> 
     Some(redis)
 }
 
-fn servers(node: &Node<'_>, strategy: Strategy) -> Group {
-    let mut group = Group::default();
+fn servers(node: &Node<'_>, strategy: Strategy, protocol: Protocol) -> Group {
+    let mut group = Group::new(match protocol {
+        Protocol::Http => Schemes::Http,
+        l4 => Schemes::Dropped(l4),
+    });
     let entries = node.entries();
     if entries.as_ref().is_some_and(Vec::is_empty) {
         node.error("there is no server, for example \"http://localhost:8081\": 3");
     }
-    // Under both weighted round robins the number is the share as well: the first user's file has no other place for one.
+    // Under the strategies that go by weight the number is the share as well: the first user's file has no other place for one.
     let weighted = matches!(
         strategy,
-        Strategy::WeightedRoundRobin | Strategy::SmoothWeightedRoundRobin
+        Strategy::WeightedRoundRobin | Strategy::SmoothWeightedRoundRobin | Strategy::Hash { .. }
     );
     for entry in entries.unwrap_or_default() {
         server(&entry, weighted, &mut group);

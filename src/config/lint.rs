@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::compile::PlannedRoute;
-use super::model::{Action, Listener};
+use super::model::{Action, Listener, Protocol};
 use super::reader::{Node, Object};
 use super::upstream::Named;
 use crate::cache::rules::Rules;
@@ -122,12 +122,46 @@ pub(crate) fn unused(
             continue;
         };
         if !routes.iter().any(|(_, r)| r.listeners.contains(&i)) {
+            let so = match listeners[i].protocol {
+                Protocol::Http => "it answers 404 to everything",
+                Protocol::Tcp => "it closes every connection",
+                Protocol::Udp => "it drops every datagram",
+            };
             entry.node.warn(format_args!(
-                "the listener \"{}\" has no route, so it answers 404 to everything",
+                "the listener \"{}\" has no route, so {so}",
                 entry.key
             ));
         }
     }
+}
+
+/// Without routes every listener leads to the only upstream, which then has to speak the protocol of them all.
+pub(crate) fn unfit(
+    file: &Object<'_>,
+    listeners: &[(&str, Protocol)],
+    (upstream, spoken): (&str, Protocol),
+) {
+    let entries = file.get("listeners").and_then(|n| n.entries());
+    for entry in entries.unwrap_or_default() {
+        let listener = listeners.iter().find(|(name, _)| *name == entry.key);
+        if let Some((name, served)) = listener
+            && *served != spoken
+        {
+            entry.node.error_hint(
+                misfit(name, *served, upstream, spoken),
+                Some(&format!("{}://host:port", served.name())),
+            );
+        }
+    }
+}
+
+/// Says that a listener and an upstream do not go together.
+pub(crate) fn misfit(listener: &str, served: Protocol, upstream: &str, spoken: Protocol) -> String {
+    format!(
+        "the listener \"{listener}\" is {}, and the backends of the upstream \"{upstream}\" are {}",
+        served.name(),
+        spoken.name()
+    )
 }
 
 /// Does `a` match whatever `b` matches?

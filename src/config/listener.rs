@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::address;
-use super::model::Listener;
+use super::model::{Cidr, Listener, Protocol};
 use super::reader::{Entry, Node, Object};
-use super::settings::{Defaults, NOT_BUILT};
+use super::settings::{Defaults, NOT_BUILT, network};
+use super::tls;
 
 /// Every listener of the file that could be read.
 pub(crate) fn read_all(file: &Object<'_>, defaults: &Defaults) -> Vec<Listener> {
@@ -35,17 +36,34 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
     for key in NOT_BUILT {
         o.refuse(key, &format!("\"{key}\" is not built yet"));
     }
-    if let Some(protocol) = o.get("protocol")
-        && let Some(Some(other)) =
-            protocol.word(&[("http", None), ("tcp", Some("tcp")), ("udp", Some("udp"))])
-    {
-        protocol.error(format!("the protocol \"{other}\" is not built yet"));
+    let word = |n: Node<'_>| {
+        let all = [Protocol::Http, Protocol::Tcp, Protocol::Udp];
+        n.word(&all.map(|p| (p.name(), p)))
+    };
+    let protocol = o.get("protocol").and_then(word).unwrap_or(Protocol::Http);
+    let is_udp = protocol == Protocol::Udp;
+    if is_udp {
+        o.node.error("the protocol \"udp\" is not built yet");
     }
+    let proxied = o.get("proxy_protocol");
+    if let (true, Some(node)) = (is_udp, &proxied) {
+        node.error("the PROXY protocol is for TCP, and this listener's is \"udp\"");
+    }
+    let proxy_protocol = proxied.and_then(|n| proxy_protocol(&n));
     let d = defaults.for_listener(o);
+    let tls = o.get("tls");
+    if let (Protocol::Udp, Some(node)) = (protocol, &tls) {
+        node.error("there is no TLS over udp here");
+    }
+    if let (Protocol::Tcp | Protocol::Udp, Some(node)) = (protocol, o.get("http2")) {
+        node.error("HTTP/2 belongs to listeners of the protocol \"http\"");
+    }
+    let http2 = d.http2.filter(|_| protocol == Protocol::Http);
+    let tls = tls.and_then(|n| tls::read(&n, http2.is_some()));
     let node = o.require("bind", "\"bind\": \":8080\"");
     let bind = node.as_ref().and_then(bind);
     if let (Some(bind), Some(node)) = (bind, &node)
-        && let Some(other) = earlier.iter().find(|l| l.bind == bind && bind.port() != 0)
+        && let Some(other) = earlier.iter().find(|l| l.collides(bind, protocol))
     {
         node.error(format!(
             "the listener \"{}\" binds this address as well",
@@ -56,11 +74,32 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
         name: name.to_owned(),
         // A listener without an address gave its error above. It stays, so that routes may name it.
         bind: bind.unwrap_or(address::all_interfaces(0)),
+        protocol,
         routes: Arc::default(),
         trusted_proxies: d.trusted_proxies,
+        proxy_protocol,
         timeouts: d.client,
         limits: d.limits,
+        tls: tls.map(Arc::new),
+        http2,
     })
+}
+
+/// Who may connect, with a header. There must be somebody, or the listener could be left out.
+fn proxy_protocol(node: &Node<'_>) -> Option<Vec<Cidr>> {
+    let example = "{\"trusted\": [\"10.0.0.0/8\"]}";
+    if !node.is_object() {
+        node.error(format!("expected an object such as {example}"));
+        return None;
+    }
+    let o = node.object()?;
+    let trusted = o.require("trusted", &example[1..example.len() - 1]);
+    o.finish();
+    let items = trusted.as_ref()?.items()?;
+    if let (true, Some(node)) = (items.is_empty(), &trusted) {
+        node.error("nobody is trusted, so every connection would be closed");
+    }
+    Some(items.iter().filter_map(network).collect())
 }
 
 /// An address to bind.

@@ -12,6 +12,7 @@ mod compile;
 mod error;
 mod flat;
 mod footprint;
+mod hash;
 mod headers;
 mod interpolate;
 mod json;
@@ -24,6 +25,7 @@ mod redis;
 mod render;
 mod route;
 mod settings;
+mod tls;
 pub mod units;
 mod upstream;
 

@@ -11,6 +11,8 @@ use crate::cache::rules::Rules;
 use crate::engine::UpstreamSpec;
 use crate::engine::retry::RetrySpec;
 use crate::engine::router::RouteMatch;
+use crate::message::affinity::HashBy;
+use crate::message::proxy_protocol;
 use crate::tls;
 
 /// A timeout that is switched off: a hundred years, so that adding a few of them to anything cannot overflow.
@@ -54,14 +56,84 @@ pub struct Listener {
     pub name: String,
     /// Where it binds.
     pub bind: SocketAddr,
-    /// First match in this order wins.
+    /// What is served there.
+    pub protocol: Protocol,
+    /// First match in this order wins. Those of a listener that is not HTTP only forward.
     pub routes: Arc<Vec<Route>>,
-    /// Peers whose X-Forwarded-* fields are believed and appended to.
+    /// Peers whose X-Forwarded-* fields are believed and appended to. After a PROXY protocol header, whom it names is the peer.
     pub trusted_proxies: Vec<Cidr>,
+    /// Who may connect, each beginning with a PROXY protocol header; `None` is anybody, without one.
+    pub proxy_protocol: Option<Vec<Cidr>>,
     /// Client-side timeouts.
     pub timeouts: ClientTimeouts,
     /// Bounds on what a client may send.
     pub limits: Limits,
+    /// TLS; `None` is in the clear.
+    pub tls: Option<Arc<tls::server::Settings>>,
+    /// HTTP/2; `None` is HTTP/1 alone.
+    pub http2: Option<Http2>,
+}
+
+/// HTTP/2 towards clients (RFC 9113).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// Also without TLS, for clients that know it beforehand (section 3.3).
+    pub cleartext: bool,
+    /// Streams at once on a connection.
+    pub streams: u32,
+    /// Bytes that a client may send on a stream before they are taken.
+    pub stream_window: u32,
+    /// The same for all streams of a connection together.
+    pub connection_window: u32,
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Http2 {
+            cleartext: true,
+            streams: 100,
+            stream_window: 64 << 10,
+            connection_window: 1 << 20,
+        }
+    }
+}
+
+impl Listener {
+    /// Would another listener of `protocol` at `bind` take its address? TCP and UDP have ports of their own.
+    pub fn collides(&self, bind: SocketAddr, protocol: Protocol) -> bool {
+        let udp = |p| p == Protocol::Udp;
+        self.bind == bind && bind.port() != 0 && udp(self.protocol) == udp(protocol)
+    }
+
+    /// Where everything goes, when the listener is not HTTP: its first route's upstream.
+    pub fn leads_to(&self) -> Option<usize> {
+        match self.routes.first()?.action {
+            Action::Forward { upstream, .. } => Some(upstream),
+            _ => None,
+        }
+    }
+}
+
+/// What a listener serves, and what a backend is spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// L7.
+    Http,
+    /// Connections, byte for byte.
+    Tcp,
+    /// Datagrams, in sessions by the client's address.
+    Udp,
+}
+
+impl Protocol {
+    /// Its name in configs, logs and URLs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Http => "http",
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
 }
 
 /// Client-side timeouts.
@@ -73,6 +145,10 @@ pub struct ClientTimeouts {
     pub idle: Duration,
     /// Between two pieces of a request body, or of a response that the client reads.
     pub body: Duration,
+    /// Between two bytes, whichever way, of a connection that is passed on byte for byte.
+    pub tunnel: Duration,
+    /// Between two datagrams, whichever way, of a UDP session.
+    pub session: Duration,
 }
 
 /// Bounds on what a client may send.
@@ -88,6 +164,8 @@ pub struct Limits {
     pub body_bytes: Option<u64>,
     /// Client connections at once on this listener, over all cores.
     pub connections: usize,
+    /// UDP sessions at once on this listener, over all cores; beyond it the idlest gives way.
+    pub sessions: usize,
 }
 
 /// A rule that leads somewhere.
@@ -168,10 +246,23 @@ pub struct Upstream {
     pub timeouts: BackendTimeouts,
     /// When to try another backend.
     pub retry: RetrySpec,
+    /// By what requests belong together, if the strategy is hashing.
+    pub hash_by: HashBy,
+    /// The PROXY protocol header that each connection to a backend begins with. Such a connection serves one request.
+    pub proxy_protocol: Option<proxy_protocol::Version>,
     /// What is spoken with the backends.
-    pub protocol: Protocol,
-    /// How backends with `https` URLs are met; `Some` if there is one.
+    pub protocol: BackendProtocol,
+    /// How backends that are reached over TLS are met; `Some` if there is one.
     pub tls: Option<Arc<UpstreamTls>>,
+}
+
+impl Upstream {
+    /// What its backends are spoken to in.
+    pub fn protocol(&self) -> Protocol {
+        self.backends
+            .first()
+            .map_or(Protocol::Http, |b| b.scheme.protocol())
+    }
 }
 
 /// TLS towards the backends of an upstream, with files as the config names them.
@@ -191,7 +282,7 @@ pub struct UpstreamTls {
 
 /// What is spoken with backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub enum BackendProtocol {
     /// HTTP/1.1: one exchange at a time on a connection.
     Http1,
     /// HTTP/2: many exchanges on a connection. In the clear it begins without being asked for (RFC 9113 section 3.3).
@@ -203,10 +294,16 @@ pub enum Protocol {
 /// How a backend is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
-    /// In the clear.
+    /// HTTP in the clear.
     Http,
-    /// Over TLS.
+    /// HTTP over TLS.
     Https,
+    /// Bytes in the clear.
+    Tcp,
+    /// Bytes over TLS.
+    Tls,
+    /// Datagrams.
+    Udp,
 }
 
 impl Scheme {
@@ -215,14 +312,36 @@ impl Scheme {
         match self {
             Scheme::Http => "http",
             Scheme::Https => "https",
+            Scheme::Tcp => "tcp",
+            Scheme::Tls => "tls",
+            Scheme::Udp => "udp",
         }
     }
 
     /// Where it is spoken unless a port is given.
-    pub fn port(self) -> u16 {
+    pub fn port(self) -> Option<u16> {
         match self {
-            Scheme::Http => 80,
-            Scheme::Https => 443,
+            Scheme::Http => Some(80),
+            Scheme::Https => Some(443),
+            Scheme::Tcp | Scheme::Tls | Scheme::Udp => None,
+        }
+    }
+
+    /// The listeners that lead to it.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Scheme::Http | Scheme::Https => Protocol::Http,
+            Scheme::Tcp | Scheme::Tls => Protocol::Tcp,
+            Scheme::Udp => Protocol::Udp,
+        }
+    }
+
+    /// The same without TLS.
+    pub fn in_the_clear(self) -> Self {
+        match self {
+            Scheme::Https => Scheme::Http,
+            Scheme::Tls => Scheme::Tcp,
+            other => other,
         }
     }
 }
@@ -232,7 +351,7 @@ impl Scheme {
 pub struct Backend {
     /// Its name in logs and metrics: `host:port` as written, unless named.
     pub name: String,
-    /// How it is reached.
+    /// How it is reached; the protocol is the same for all backends of an upstream.
     pub scheme: Scheme,
     /// A name or an IP literal (without brackets).
     pub host: String,
@@ -260,7 +379,7 @@ impl Backend {
 
     /// Is it reached over TLS?
     pub fn is_tls(&self) -> bool {
-        self.scheme == Scheme::Https
+        matches!(self.scheme, Scheme::Https | Scheme::Tls)
     }
 }
 

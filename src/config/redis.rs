@@ -95,7 +95,7 @@ fn server(text: &str, port: u16) -> Result<(String, u16), String> {
         format!("http://{text}:{port}")
     };
     let not = |_| format!("\"{text}\" is not a server such as \"redis.example.com:6379\"");
-    let backend = address::parse_url(&url)
+    let backend = address::parse_url(&url, address::Schemes::Http)
         .map_err(|(what, _)| what)
         .map_err(not)?;
     Ok((backend.host, backend.port))

@@ -1,8 +1,9 @@
 //! From a model back to a file: the full form with every default written out. Reading it gives the same model.
 
 mod cache;
+mod tls;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,20 +11,23 @@ use serde_json::Value;
 use super::compile::{Plan, PlannedRoute};
 use super::interpolate::escape;
 use super::model::{
-    Action, Backend, Cidr, Config, HeaderRules, Limits, Listener, LogFormat, NEVER, Rewrite,
+    Action, Backend, Cidr, Config, HeaderRules, Http2, Limits, Listener, LogFormat, NEVER, Rewrite,
     Upstream, UpstreamTls,
 };
 use super::raw::{self, Ordered};
 use super::units::{format_duration, format_size};
-use super::upstream::{protocol_name, strategy_name};
+use super::upstream::{VERSIONS, protocol_name, strategy_name};
 use crate::engine::router::{PathMatch, RouteMatch};
-use crate::engine::{BackendSpec, Phase};
+use crate::engine::{BackendSpec, Phase, Strategy};
+use crate::message::affinity::HashBy;
 
 /// The file's text, with a line break at its end.
 pub(crate) fn render(plan: &Plan) -> String {
     let file = raw::FullFile {
         common: common(&plan.config),
-        listeners: named(&plan.config.listeners, |l| (l.name.clone(), listener(l))),
+        listeners: named(&plan.config.listeners, |l| {
+            (l.name.clone(), listener(l, &plan.directory))
+        }),
         routes: Some(plan.routes.iter().map(|r| route(r, &plan.config)).collect()),
         upstreams: Some(named(&plan.config.upstreams, |u| {
             (u.name.clone(), upstream(u))
@@ -106,18 +110,37 @@ fn common(config: &Config) -> raw::Common {
     }
 }
 
-fn listener(l: &Listener) -> raw::Listener {
+fn listener(l: &Listener, directory: &Path) -> raw::Listener {
     raw::Listener {
         bind: l.bind.to_string().into(),
-        protocol: Some("http".into()),
+        protocol: Some(l.protocol.name().into()),
         trusted_proxies: Some(l.trusted_proxies.iter().map(Cidr::to_string).collect()),
+        proxy_protocol: l.proxy_protocol.as_ref().map(|trusted| raw::ProxyProtocol {
+            trusted: trusted.iter().map(Cidr::to_string).collect(),
+        }),
         timeouts: Some(raw::ListenerTimeouts {
             header: duration(l.timeouts.header),
             idle: duration(l.timeouts.idle),
             body: duration(l.timeouts.body),
+            tunnel: duration(l.timeouts.tunnel),
+            session: duration(l.timeouts.session),
         }),
         limits: Some(limits(&l.limits)),
+        tls: l.tls.as_deref().map(|t| tls::server(t, directory)),
+        http2: Some(http2(l.http2)),
     }
+}
+
+fn http2(h: Option<Http2>) -> raw::Http2OrSwitch {
+    let Some(h) = h else {
+        return raw::Http2OrSwitch::Switch(false);
+    };
+    raw::Http2OrSwitch::Http2(raw::Http2 {
+        cleartext: Some(h.cleartext),
+        streams: Some(h.streams),
+        stream_window: size(h.stream_window as usize),
+        connection_window: size(h.connection_window as usize),
+    })
 }
 
 fn limits(l: &Limits) -> raw::Limits {
@@ -130,6 +153,7 @@ fn limits(l: &Limits) -> raw::Limits {
                 .map_or_else(|| "off".into(), |b| format_size(b).into()),
         ),
         connections: Some(l.connections as u64),
+        sessions: Some(l.sessions as u64),
     }
 }
 
@@ -233,8 +257,15 @@ fn upstream(u: &Upstream) -> raw::Upstream {
         Phase::Zero => "zero",
     };
     let backends = u.backends.iter().zip(&u.spec.backends);
+    // Where it has no effect it is not written, since it would be warned of.
+    let hashes = match u.spec.strategy {
+        Strategy::Hash { load_percent } => Some(load_percent),
+        _ => None,
+    };
     raw::Upstream {
         strategy: Some(strategy_name(u.spec.strategy).into()),
+        hash_by: hashes.map(|_| hash_by(&u.hash_by)),
+        hash_load_factor: hashes.map(load_factor),
         max_in_flight: count(u.spec.max_in_flight),
         queue: Some(raw::Queue {
             capacity: Some(u.spec.queue.capacity as u64),
@@ -257,6 +288,10 @@ fn upstream(u: &Upstream) -> raw::Upstream {
             max: duration(u.spec.back_off.max),
         }),
         phase: Some(phase.into()),
+        proxy_protocol: u.proxy_protocol.map(|version| {
+            let known = VERSIONS.iter().find(|(_, v)| *v == version);
+            known.map_or("unknown", |(name, _)| name).into()
+        }),
         protocol: Some(protocol_name(u.protocol).into()),
         tls: u.tls.as_deref().map(upstream_tls),
         backends: backends.map(|(b, spec)| backend(b, spec)).collect(),
@@ -272,6 +307,22 @@ fn upstream_tls(tls: &UpstreamTls) -> raw::UpstreamTls {
         verify: Some(tls.verify),
         certificate: identity.map(|(certificate, _)| file(certificate)),
         key: identity.map(|(_, key)| file(key)),
+    }
+}
+
+fn hash_by(by: &HashBy) -> raw::HashBy {
+    match by {
+        HashBy::Address => raw::HashBy::Word("address".into()),
+        HashBy::Path => raw::HashBy::Word("path".into()),
+        HashBy::Header(name) => raw::HashBy::Said(raw::HashSaid::Header(name.to_string())),
+        HashBy::Cookie(name) => raw::HashBy::Said(raw::HashSaid::Cookie(escape(name))),
+    }
+}
+
+fn load_factor(percent: Option<u32>) -> raw::LoadFactor {
+    match percent {
+        Some(percent) => (f64::from(percent) / 100.0).into(),
+        None => "off".into(),
     }
 }
 

@@ -9,7 +9,7 @@ use super::error::nearest;
 use super::headers::{self, header_name};
 use super::lint;
 use super::listener::plain_name;
-use super::model::{Action, Rewrite, Route};
+use super::model::{Action, Protocol, Rewrite, Route};
 use super::reader::{Node, Object};
 use super::settings::NOT_BUILT;
 use crate::engine::router::{HeaderMatch, PathMatch, RouteMatch};
@@ -17,8 +17,8 @@ use crate::engine::router::{HeaderMatch, PathMatch, RouteMatch};
 /// Every route that could be read, with its place, in file order.
 pub(crate) fn read_all<'a>(
     node: &Node<'a>,
-    listeners: &[&str],
-    upstreams: &[&str],
+    listeners: &[(&str, Protocol)],
+    upstreams: &[(&str, Protocol)],
     caching: &cache::Defaults,
 ) -> Vec<(Node<'a>, PlannedRoute)> {
     let mut routes: Vec<(Node<'a>, PlannedRoute)> = Vec::new();
@@ -48,21 +48,30 @@ pub(crate) fn read_all<'a>(
 fn read(
     o: &Object<'_>,
     name: String,
-    listeners: &[&str],
-    upstreams: &[&str],
+    listeners: &[(&str, Protocol)],
+    upstreams: &[(&str, Protocol)],
     caching: &cache::Defaults,
 ) -> Option<PlannedRoute> {
     for key in NOT_BUILT {
         o.refuse(key, &format!("\"{key}\" is not built yet"));
     }
-    let on = match o.get("listeners") {
-        None => Some((0..listeners.len()).collect()),
-        Some(node) => listener_indices(&node, listeners),
-    };
     let matches = o
         .get("match")
         .map_or(Some(RouteMatch::default()), |n| matches(&n));
     let action = action(o, upstreams);
+    let spoken = match &action {
+        Some(Action::Forward { upstream, .. }) => upstreams[*upstream].1,
+        _ => Protocol::Http,
+    };
+    let on = match o.get("listeners") {
+        None => Some(all_of(o, listeners, spoken)),
+        Some(node) => listener_indices(&node, listeners),
+    };
+    if let (Some(on), Some(action)) = (&on, &action) {
+        for i in on {
+            fits(o, listeners[*i], action, upstreams);
+        }
+    }
     let cache_node = o.get("cache");
     let rules = cache_node
         .as_ref()
@@ -91,7 +100,60 @@ fn read(
     })
 }
 
-fn listener_indices(node: &Node<'_>, listeners: &[&str]) -> Option<Vec<usize>> {
+/// A route that names no listener serves all those whose protocol is its own.
+fn all_of(o: &Object<'_>, listeners: &[(&str, Protocol)], spoken: Protocol) -> Vec<usize> {
+    let fits = |(i, (_, served)): (usize, &(&str, Protocol))| (*served == spoken).then_some(i);
+    let all: Vec<usize> = listeners.iter().enumerate().filter_map(fits).collect();
+    if all.is_empty() && !listeners.is_empty() {
+        let node = o.get("upstream");
+        node.as_ref().unwrap_or(&o.node).error(format!(
+            "this route is {}, and no listener is",
+            spoken.name()
+        ));
+    }
+    all
+}
+
+/// What of a route is of HTTP, and stands in the way of any other listener.
+fn fits(
+    o: &Object<'_>,
+    (listener, served): (&str, Protocol),
+    action: &Action,
+    upstreams: &[(&str, Protocol)],
+) {
+    if let Action::Forward { upstream, .. } = action
+        && upstreams[*upstream].1 != served
+        && let Some(node) = o.get("upstream")
+    {
+        let (name, spoken) = upstreams[*upstream];
+        node.error(lint::misfit(listener, served, name, spoken));
+        return;
+    }
+    if served == Protocol::Http {
+        return;
+    }
+    let refuse = |key: &str, node: Node<'_>| {
+        node.error(format!(
+            "\"{key}\" is of HTTP, and this route serves the listener \"{listener}\", which is {}",
+            served.name()
+        ));
+    };
+    for key in ["redirect", "respond", "strip_prefix", "replace_prefix"] {
+        o.get(key).into_iter().for_each(|n| refuse(key, n));
+    }
+    for key in ["cache", "request_headers", "response_headers"] {
+        let node = o.get(key).filter(|n| !n.is_off());
+        node.into_iter().for_each(|n| refuse(key, n));
+    }
+    let matches = o.get("match").filter(Node::is_object);
+    if let Some(matches) = matches.and_then(|n| n.object()) {
+        for key in ["host", "path", "methods", "headers"] {
+            matches.get(key).into_iter().for_each(|n| refuse(key, n));
+        }
+    }
+}
+
+fn listener_indices(node: &Node<'_>, listeners: &[(&str, Protocol)]) -> Option<Vec<usize>> {
     let items = node.items()?;
     if items.is_empty() {
         node.error("a route for no listener at all; leave \"listeners\" out for all of them");
@@ -107,7 +169,7 @@ fn listener_indices(node: &Node<'_>, listeners: &[&str]) -> Option<Vec<usize>> {
         if found.contains(&i) {
             item.error(format!(
                 "the listener \"{}\" stands here twice",
-                listeners[i]
+                listeners[i].0
             ));
         }
         found.push(i);
@@ -118,7 +180,8 @@ fn listener_indices(node: &Node<'_>, listeners: &[&str]) -> Option<Vec<usize>> {
 }
 
 /// The index of `name`, or an error with the nearest one.
-fn index(node: &Node<'_>, what: &str, name: &str, names: &[&str]) -> Option<usize> {
+fn index(node: &Node<'_>, what: &str, name: &str, known: &[(&str, Protocol)]) -> Option<usize> {
+    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
     let found = names.iter().position(|n| *n == name);
     if found.is_none() {
         let hint = nearest(name, names.iter().copied());
@@ -261,7 +324,7 @@ fn plain_path(node: &Node<'_>) -> Option<String> {
     }
 }
 
-fn action(o: &Object<'_>, upstreams: &[&str]) -> Option<Action> {
+fn action(o: &Object<'_>, upstreams: &[(&str, Protocol)]) -> Option<Action> {
     let (upstream, redirect, respond) = (o.get("upstream"), o.get("redirect"), o.get("respond"));
     let (strip, replace) = (o.get("strip_prefix"), o.get("replace_prefix"));
     if [&upstream, &redirect, &respond]

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::address;
-use super::model::{BackendTimeouts, Cidr, ClientTimeouts, Limits, NEVER};
+use super::model::{BackendTimeouts, Cidr, ClientTimeouts, Http2, Limits, NEVER};
 use super::reader::{Node, Object};
 use crate::engine::retry::RetrySpec;
 use crate::engine::{BackOffSpec, Phase, QueueSpec};
 
 /// Keys that a later version will know; to ignore them would be a lie.
-pub(crate) const NOT_BUILT: [&str; 3] = ["tls", "health", "http2"];
+pub(crate) const NOT_BUILT: [&str; 1] = ["health"];
 
 /// What holds where a listener or an upstream says nothing.
 #[derive(Clone, Debug)]
@@ -24,6 +24,7 @@ pub(crate) struct Defaults {
     pub(crate) back_off: BackOffSpec,
     pub(crate) phase: Phase,
     pub(crate) trusted_proxies: Vec<Cidr>,
+    pub(crate) http2: Option<Http2>,
 }
 
 impl Defaults {
@@ -40,6 +41,8 @@ impl Defaults {
                 header: secs(10),
                 idle: secs(75),
                 body: secs(60),
+                tunnel: secs(600),
+                session: secs(30),
             },
             backend: BackendTimeouts {
                 connect: secs(2),
@@ -54,6 +57,7 @@ impl Defaults {
                 uri_bytes: 16 << 10,
                 body_bytes: None,
                 connections: 10_000,
+                sessions: 10_000,
             },
             retry: RetrySpec::default(),
             queue: QueueSpec {
@@ -66,6 +70,7 @@ impl Defaults {
             },
             phase: Phase::Random,
             trusted_proxies: Vec::new(),
+            http2: Some(Http2::default()),
         }
     }
 
@@ -122,6 +127,11 @@ fn client_timeouts(o: &Object<'_>, t: &mut ClientTimeouts) {
         &mut t.body,
         o.get("body").and_then(|n| n.duration_or_never()),
     );
+    put(
+        &mut t.tunnel,
+        o.get("tunnel").and_then(|n| n.duration_or_never()),
+    );
+    put(&mut t.session, o.get("session").and_then(|n| n.duration()));
 }
 
 fn backend_timeouts(o: &Object<'_>, idle: &'static str, t: &mut BackendTimeouts) {
@@ -147,9 +157,48 @@ fn listener_settings(o: &Object<'_>, d: &mut Defaults) {
     if let Some(items) = o.get("trusted_proxies").and_then(|n| n.items()) {
         d.trusted_proxies = items.iter().filter_map(network).collect();
     }
+    if let Some(node) = o.get("http2") {
+        d.http2 = http2(&node, d.http2);
+    }
 }
 
-fn network(node: &Node<'_>) -> Option<Cidr> {
+/// On, off, or what differs from `before`.
+fn http2(node: &Node<'_>, before: Option<Http2>) -> Option<Http2> {
+    if node.is_off() {
+        return None;
+    }
+    let mut h = before.unwrap_or_default();
+    if node.is_true() {
+        return Some(h);
+    }
+    if !node.is_object() {
+        node.error("expected true, false, or an object such as {\"cleartext\": false}");
+        return Some(h);
+    }
+    let o = node.object()?;
+    // RFC 9113 section 6.9.1 has windows end here.
+    let window = |n: Node<'_>| n.size(16 << 10..=(1 << 31) - 1);
+    let window = |n| window(n).and_then(|b| u32::try_from(b).ok());
+    put(
+        &mut h.cleartext,
+        o.get("cleartext").and_then(|n| n.boolean()),
+    );
+    let streams = o.get("streams").and_then(|n| n.integer(1..=100_000));
+    put(&mut h.streams, streams.and_then(|n| u32::try_from(n).ok()));
+    put(
+        &mut h.stream_window,
+        o.get("stream_window").and_then(window),
+    );
+    put(
+        &mut h.connection_window,
+        o.get("connection_window").and_then(window),
+    );
+    o.finish();
+    Some(h)
+}
+
+/// A network in CIDR notation.
+pub(crate) fn network(node: &Node<'_>) -> Option<Cidr> {
     match address::parse_cidr(&node.string()?) {
         Ok(cidr) => Some(cidr),
         Err((what, hint)) => {
@@ -178,6 +227,10 @@ fn read_limits(o: &Object<'_>, l: &mut Limits) {
     put(
         &mut l.connections,
         o.get("connections").and_then(|n| count(n, 1_000_000)),
+    );
+    put(
+        &mut l.sessions,
+        o.get("sessions").and_then(|n| count(n, 1_000_000)),
     );
     let body = |n: Node<'_>| {
         if n.is_off() {

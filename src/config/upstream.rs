@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use super::address;
+use super::address::{self, Schemes};
 use super::backend_tls;
+use super::hash;
 use super::listener::check_name;
-use super::model::{Backend, Protocol, Upstream, UpstreamTls};
+use super::model::{Backend, BackendProtocol, Protocol, Upstream, UpstreamTls};
 use super::reader::{Node, Object};
 use super::settings::Defaults;
 use crate::engine::{BackendId, BackendSpec, Strategy, UpstreamSpec};
+use crate::message::affinity::{HashBy, stable_hash};
+use crate::message::proxy_protocol::Version;
 
 /// Every strategy by its name.
-pub(crate) const STRATEGIES: [(&str, Strategy); 5] = [
+pub(crate) const STRATEGIES: [(&str, Strategy); 6] = [
     ("round-robin", Strategy::RoundRobin),
     ("weighted-round-robin", Strategy::WeightedRoundRobin),
     (
@@ -20,24 +23,30 @@ pub(crate) const STRATEGIES: [(&str, Strategy); 5] = [
     ),
     ("least-request", Strategy::LeastRequest),
     ("power-of-two", Strategy::PowerOfTwo),
+    ("hash", Strategy::HASH),
 ];
 
 /// What is spoken with backends, by its name.
-pub(crate) const PROTOCOLS: [(&str, Protocol); 3] = [
-    ("http1", Protocol::Http1),
-    ("http2", Protocol::Http2),
-    ("auto", Protocol::Auto),
+pub(crate) const PROTOCOLS: [(&str, BackendProtocol); 3] = [
+    ("http1", BackendProtocol::Http1),
+    ("http2", BackendProtocol::Http2),
+    ("auto", BackendProtocol::Auto),
 ];
 
 /// The name of `protocol` in a config.
-pub fn protocol_name(protocol: Protocol) -> &'static str {
+pub fn protocol_name(protocol: BackendProtocol) -> &'static str {
     let known = PROTOCOLS.iter().find(|(_, p)| *p == protocol);
     known.map_or("unknown", |(name, _)| name)
 }
+/// The versions of the PROXY protocol by their names.
+pub(crate) const VERSIONS: [(&str, Version); 2] = [("v1", Version::V1), ("v2", Version::V2)];
 
 /// The name of `strategy` in a config.
 pub fn strategy_name(strategy: Strategy) -> &'static str {
-    let known = STRATEGIES.iter().find(|(_, s)| *s == strategy);
+    let kind = std::mem::discriminant(&strategy);
+    let known = STRATEGIES
+        .iter()
+        .find(|(_, s)| std::mem::discriminant(s) == kind);
     known.map_or("unknown", |(name, _)| name)
 }
 
@@ -45,6 +54,13 @@ pub fn strategy_name(strategy: Strategy) -> &'static str {
 pub(crate) struct Named<'a> {
     pub(crate) node: Node<'a>,
     pub(crate) upstream: Upstream,
+}
+
+impl Named<'_> {
+    /// Its name, and what its backends are spoken to in.
+    pub(crate) fn spoken(&self) -> (&str, Protocol) {
+        (self.upstream.name.as_str(), self.upstream.protocol())
+    }
 }
 
 /// Every upstream of the file that could be read. Backend ids count through all of them.
@@ -77,7 +93,8 @@ pub(crate) fn read_all<'a>(file: &Object<'a>, defaults: &Defaults) -> Vec<Named<
 fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> Upstream {
     o.refuse("health", "\"health\" is not built yet");
     o.refuse("http2", "HTTP/2 to backends is \"protocol\": \"http2\"");
-    let strategy = o.get("strategy").and_then(|n| n.word(&STRATEGIES));
+    let (strategy, hash_by) = hash::read(o);
+    let version = o.get("proxy_protocol").and_then(|n| n.word(&VERSIONS));
     let max_in_flight = o
         .get("max_in_flight")
         .and_then(|n| n.count_or_off())
@@ -96,15 +113,11 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
     }
     group.tls = group.tls(o.get("tls").as_ref(), place.as_ref().unwrap_or(&o.node));
     if let Some(node) = o.get("protocol") {
-        group.protocol(&node);
+        group.protocol(&node, version.is_some());
     }
-    let upstream = group.into_upstream(
-        name,
-        strategy.unwrap_or(Strategy::RoundRobin),
-        max_in_flight,
-        &d,
-        next_id,
-    );
+    let mut upstream = group.into_upstream(name, strategy, max_in_flight, &d, next_id);
+    upstream.hash_by = hash_by;
+    upstream.proxy_protocol = version;
     if let Some(node) = o.get("max_in_flight") {
         warn_if_below_capacity(&node, &upstream.spec);
     }
@@ -146,14 +159,23 @@ fn backend(node: &Node<'_>, group: &mut Group) {
 /// The backends of an upstream while they are read.
 #[derive(Default)]
 pub(crate) struct Group {
+    schemes: Schemes,
     backends: Vec<Backend>,
     specs: Vec<(u32, Option<u32>)>,
-    protocol: Option<Protocol>,
+    protocol: Option<BackendProtocol>,
     /// How the backends are met over TLS.
     pub(crate) tls: Option<Arc<UpstreamTls>>,
 }
 
 impl Group {
+    /// No backend yet.
+    pub(crate) fn new(schemes: Schemes) -> Self {
+        Group {
+            schemes,
+            ..Group::default()
+        }
+    }
+
     /// Adds the backend whose URL is the string `url`; `blame` is where an error of its name belongs.
     fn add(
         &mut self,
@@ -189,11 +211,22 @@ impl Group {
         weight: u32,
         max_in_flight: Option<u32>,
     ) -> Result<(), AddFault> {
-        let mut backend = address::parse_url(text).map_err(AddFault::Url)?;
+        let mut backend = address::parse_url(text, self.schemes).map_err(AddFault::Url)?;
         if let Some(same) = self.backends.iter().find(|b| b.url() == backend.url()) {
             let what = format!(
                 "\"{text}\" is the same backend as \"{}\" before it",
                 same.name
+            );
+            return Err(AddFault::Url((what, None)));
+        }
+        if let Some(first) = self.backends.first()
+            && first.scheme.protocol() != backend.scheme.protocol()
+        {
+            let what = format!(
+                "\"{text}\" is {}, and \"{}\" before it is {}; an upstream has one protocol",
+                backend.scheme.protocol().name(),
+                first.name,
+                first.scheme.protocol().name()
             );
             return Err(AddFault::Url((what, None)));
         }
@@ -229,10 +262,24 @@ impl Group {
     }
 
     /// What is spoken with the backends so far.
-    fn protocol(&mut self, node: &Node<'_>) {
+    fn protocol(&mut self, node: &Node<'_>, is_proxied: bool) {
         self.protocol = node.word(&PROTOCOLS);
+        if is_proxied && self.protocol.is_some_and(|p| p != BackendProtocol::Http1) {
+            node.error("a connection that begins with a PROXY protocol header serves one request: say \"http1\"");
+        }
+        if let Some(backend) = self
+            .backends
+            .iter()
+            .find(|b| b.scheme.protocol() != Protocol::Http)
+        {
+            node.error(format!(
+                "\"protocol\" is a choice among those of HTTP, and {} is none",
+                backend.url()
+            ));
+            return;
+        }
         let in_the_clear = self.backends.iter().find(|b| !b.is_tls());
-        if let (Some(Protocol::Auto), Some(backend)) = (self.protocol, in_the_clear) {
+        if let (Some(BackendProtocol::Auto), Some(backend)) = (self.protocol, in_the_clear) {
             node.error(format!(
                 "\"auto\" asks over TLS which protocol it is, and {} has none; say \"http1\" or \"http2\"",
                 backend.url()
@@ -249,10 +296,11 @@ impl Group {
         d: &Defaults,
         next_id: &mut u32,
     ) -> Upstream {
-        let spec = |(weight, max_in_flight): (u32, Option<u32>)| {
+        let spec = |(backend, (weight, max_in_flight)): (&Backend, (u32, Option<u32>))| {
             let id = BackendId(*next_id);
             *next_id += 1;
             BackendSpec {
+                key: stable_hash(backend.name.as_bytes()),
                 id,
                 weight,
                 max_in_flight,
@@ -264,14 +312,16 @@ impl Group {
                 strategy,
                 max_in_flight,
                 queue: d.queue,
-                backends: self.specs.into_iter().map(spec).collect(),
+                backends: self.backends.iter().zip(self.specs).map(spec).collect(),
                 back_off: d.back_off,
                 phase: d.phase,
             },
             backends: self.backends,
             timeouts: d.backend,
             retry: d.retry,
-            protocol: self.protocol.unwrap_or(Protocol::Http1),
+            hash_by: HashBy::default(),
+            proxy_protocol: None,
+            protocol: self.protocol.unwrap_or(BackendProtocol::Http1),
             tls: self.tls,
         }
     }

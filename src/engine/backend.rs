@@ -118,6 +118,7 @@ mod tests {
             id: BackendId(1),
             weight: 1,
             max_in_flight: Some(2),
+            key: 1,
         })
     }
 

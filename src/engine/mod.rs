@@ -38,6 +38,18 @@ pub enum Strategy {
     LeastRequest,
     /// The less utilised of two picked at random (Mitzenmacher 2001).
     PowerOfTwo,
+    /// The same backend for the same [`Meta::client`]: Maglev (NSDI 2016) with bounded load (SODA 2018).
+    Hash {
+        /// A backend runs at most this part of its fair share, in percent, 100 or more; `None` is no bound, however hot a key.
+        load_percent: Option<u32>,
+    },
+}
+
+impl Strategy {
+    /// Hashing with the bound that the paper's authors found good: a quarter above the fair share.
+    pub const HASH: Strategy = Strategy::Hash {
+        load_percent: Some(125),
+    };
 }
 
 /// Where in the cycle of a round robin a fresh engine begins.
@@ -76,6 +88,8 @@ pub struct BackendSpec {
     pub weight: u32,
     /// Requests it takes at once, at least 1; `None` is unlimited.
     pub max_in_flight: Option<u32>,
+    /// What hashing knows it by: a stable hash of its name, the same after a restart and in other replicas.
+    pub key: u64,
 }
 
 /// The bounds of the central queue.
@@ -106,7 +120,7 @@ pub struct Meta {
     pub deadline: Option<Tick>,
     /// 0 is the most urgent. Kept for a later discipline; fifo ignores it.
     pub priority: u8,
-    /// A hash of the client's identity; fifo ignores it.
+    /// A stable hash of what identifies the client or its request: hashing goes by it, everything else ignores it.
     pub client: u64,
     /// Backends that this request has tried already.
     pub exclude: Exclude,

@@ -93,16 +93,16 @@ impl Pool {
         &self.backends
     }
 
-    /// Picks for a request for whom somebody is eligible, and takes the place.
+    /// Picks for a request of `client` for whom somebody is eligible, and takes the place.
     ///
     /// # Panics
     /// If nobody is.
     #[inline]
-    pub(crate) fn admit(&mut self, now: Tick, exclude: &Exclude) -> Slot {
+    pub(crate) fn admit(&mut self, now: Tick, exclude: &Exclude, client: u64) -> Slot {
         let picked = if exclude.is_empty() {
-            self.scheduler.pick()
+            self.scheduler.pick(client)
         } else {
-            self.pick_excluding(exclude)
+            self.pick_excluding(exclude, client)
         };
         let i = picked.expect("a request is admitted only when a backend is eligible for it");
         let backend = &mut self.backends[i];
@@ -216,7 +216,7 @@ impl Pool {
 
     /// Picks with the scheduler's set narrowed, or failed open, for this one request. Who is left out of it neither earns nor
     /// owes, as always.
-    fn pick_excluding(&mut self, exclude: &Exclude) -> Option<usize> {
+    fn pick_excluding(&mut self, exclude: &Exclude, client: u64) -> Option<usize> {
         let mut flipped: Vec<usize> = self
             .excluded(exclude)
             .filter(|&i| self.backends[i].open)
@@ -225,7 +225,7 @@ impl Pool {
             flipped.extend(self.backed_off_only(exclude));
         }
         flipped.iter().for_each(|&i| self.flip(i));
-        let picked = self.scheduler.pick();
+        let picked = self.scheduler.pick(client);
         flipped.iter().for_each(|&i| self.flip(i));
         picked
     }
@@ -311,6 +311,10 @@ impl Pool {
             }
         }
         assert_eq!(back_offs, self.back_offs.len());
+        self.scheduler.check_invariants(|i| {
+            let backend = &self.backends[i];
+            (backend.open, backend.in_flight)
+        });
         assert!(self.leaving.values().all(|b| b.in_flight > 0));
         let all = self.backends.iter().chain(self.leaving.values());
         all.map(|b| b.in_flight).sum()
@@ -325,6 +329,7 @@ fn entries(spec: &UpstreamSpec) -> Vec<Entry> {
     let entry = |b: &super::BackendSpec| Entry {
         weight: b.weight,
         capacity: b.max_in_flight.unwrap_or(b.weight),
+        key: b.key,
     };
     spec.backends.iter().map(entry).collect()
 }

@@ -25,6 +25,7 @@ struct Waiter {
     expiry: Tick,
     reason: ShedReason,
     exclude: Exclude,
+    client: u64,
 }
 
 /// All waiting requests of an upstream.
@@ -76,6 +77,7 @@ impl Queue {
             expiry,
             reason,
             exclude: meta.exclude.clone(),
+            client: meta.client,
         };
         let place = Place {
             arrived: meta.arrived,
@@ -95,8 +97,8 @@ impl Queue {
         Ok(id)
     }
 
-    /// Takes a waiter out, wherever it stands, and returns what it leaves out. `None`: it does not wait.
-    pub(crate) fn remove(&mut self, id: WaiterId) -> Option<Exclude> {
+    /// Takes a waiter out, wherever it stands, and returns what it leaves out and its client. `None`: it does not wait.
+    pub(crate) fn remove(&mut self, id: WaiterId) -> Option<(Exclude, u64)> {
         let waiter = self.waiters.remove(&id)?;
         self.expiries.remove(&(waiter.expiry, id));
         let place = Place {
@@ -109,7 +111,7 @@ impl Queue {
                 self.groups.remove(&waiter.exclude);
             }
         }
-        Some(waiter.exclude)
+        Some((waiter.exclude, waiter.client))
     }
 
     /// Takes out one waiter whose time is up, the earliest first.

@@ -80,7 +80,7 @@ impl Upstream {
         } else if meta.deadline.is_some_and(|deadline| deadline <= now) {
             Offer::Shed(ShedReason::Deadline)
         } else if self.has_room() && self.pool.eligible(&meta.exclude) > 0 {
-            Offer::Admit(self.admit(now, &meta.exclude, None, trace))
+            Offer::Admit(self.admit(now, &meta.exclude, meta.client, None, trace))
         } else {
             match self.queue.push(now, meta) {
                 Ok(waiter) => Offer::Wait(waiter),
@@ -230,11 +230,11 @@ impl Upstream {
                 .map(|(_, place)| place);
             let Some(first) = runnable.min() else { return };
             let waiter = first.id;
-            let exclude = self
+            let (exclude, client) = self
                 .queue
                 .remove(waiter)
                 .expect("the head of a group waits");
-            let verdict = Ok(self.admit(now, &exclude, Some(waiter), trace));
+            let verdict = Ok(self.admit(now, &exclude, client, Some(waiter), trace));
             self.grants.push_back(Grant { waiter, verdict });
         }
     }
@@ -245,11 +245,12 @@ impl Upstream {
         &mut self,
         now: Tick,
         exclude: &Exclude,
+        client: u64,
         waiter: Option<WaiterId>,
         trace: &mut T,
     ) -> Slot {
         let free = self.pool.eligible(exclude) as u32;
-        let slot = self.pool.admit(now, exclude);
+        let slot = self.pool.admit(now, exclude, client);
         self.in_flight += 1;
         let backend = slot.backend;
         let event = Event::Picked {

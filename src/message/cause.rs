@@ -28,6 +28,12 @@ pub enum Cause {
     BodyTooLarge,
     /// The client was too slow with its head or its body.
     ClientTimeout,
+    /// The client's TLS handshake failed.
+    ClientTls,
+    /// The client spoke in the clear where TLS is spoken.
+    NotTls,
+    /// The request came over a connection that was made for another name.
+    Misdirected,
     /// The client went away.
     ClientGone,
     /// The method is not served here (CONNECT without a tunnel).
@@ -68,6 +74,8 @@ pub enum Cause {
     ResponseIncomplete,
     /// The backend stalled within its response body.
     BodyTimeout,
+    /// Nothing passed through a tunnel, either way, for too long.
+    TunnelIdle,
     /// A panic, caught: a defect of the proxy.
     Panic,
     /// The proxy is stopping.
@@ -80,13 +88,14 @@ impl Cause {
         use Cause::*;
         match self {
             BadRequest | BadRequestBody | UriTooLong | HeadTooLarge | BodyTooLarge
-            | ClientTimeout | ClientGone | MethodNotAllowed => Side::Client,
+            | ClientTimeout | ClientTls | NotTls | Misdirected | ClientGone | MethodNotAllowed => {
+                Side::Client
+            }
             Dns | ConnectRefused | ConnectTimeout | ConnectFailed | TlsCertificate | TlsAlert
             | TlsProtocol | BackendClosed | FirstByteTimeout | BadResponse
             | ResponseHeadTooLarge | ResponseIncomplete | BodyTimeout => Side::Backend,
-            NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline | Panic | ShuttingDown => {
-                Side::Internal
-            }
+            NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline | TunnelIdle | Panic
+            | ShuttingDown => Side::Internal,
         }
     }
 
@@ -100,6 +109,9 @@ impl Cause {
             HeadTooLarge => "head_too_large",
             BodyTooLarge => "body_too_large",
             ClientTimeout => "client_timeout",
+            ClientTls => "client_tls",
+            NotTls => "not_tls",
+            Misdirected => "misdirected",
             ClientGone => "client_gone",
             MethodNotAllowed => "method_not_allowed",
             NoRoute => "no_route",
@@ -120,6 +132,7 @@ impl Cause {
             ResponseHeadTooLarge => "response_head_too_large",
             ResponseIncomplete => "response_incomplete",
             BodyTimeout => "body_timeout",
+            TunnelIdle => "tunnel_idle",
             Panic => "panic",
             ShuttingDown => "shutting_down",
         }

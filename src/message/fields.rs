@@ -80,6 +80,24 @@ impl ConnectionTokens {
     }
 }
 
+/// Puts the cookies of an HTTP/2 request, which may come one a field, into one field as HTTP/1.1 wants it (RFC 9113
+/// section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    let (Some(_), Some(_)) = (cookies.next(), cookies.next()) else {
+        return;
+    };
+    let all: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    // What stood in valid fields stands in one as well.
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
 /// Does this field always end at the next hop? Trailer is not among them: it goes with the trailers that it announces.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     // Most names differ in their length from all of these, which is quicker to see than a comparison of each.

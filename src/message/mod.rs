@@ -1,9 +1,13 @@
 //! PURE: what both sides of the proxy must agree on about an HTTP message: the target's one normal form, field lists,
-//! hop-by-hop fields, framing, and the causes that a request can fail for.
+//! hop-by-hop fields, framing, what makes requests belong together, the header that names a client whom a balancer speaks for,
+//! and the causes that a request can fail for.
 
+pub mod affinity;
 pub mod cause;
+pub mod client_hello;
 pub mod fields;
 mod host;
 mod path;
 pub mod prefix;
+pub mod proxy_protocol;
 pub mod target;

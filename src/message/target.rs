@@ -173,6 +173,12 @@ fn authority(
         Some(authority) => {
             let value = HeaderValue::from_str(authority.as_str()).map_err(|_| Cause::BadRequest)?;
             let host = valid(&value)?;
+            // RFC 9113 section 8.3.1: a Host that names another is malformed. An authority in HTTP/1.1's absolute form wins.
+            let differs =
+                |named: &HeaderValue| !named.as_bytes().eq_ignore_ascii_case(value.as_bytes());
+            if version == Version::HTTP_2 && named.0.as_ref().is_some_and(differs) {
+                return Err(Cause::BadRequest);
+            }
             Ok((Some(value), host))
         }
         None if named.0.is_none() && version == Version::HTTP_2 => Err(Cause::BadRequest),

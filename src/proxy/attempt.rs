@@ -12,14 +12,15 @@ use super::dial::Undialled;
 use super::fetch::{Attempt, Fetch, link};
 use super::forward::{Failure, exchange};
 use super::gate::Lease;
+use super::proxied::header_for;
 use super::reply::Facts;
-use super::request::{Inbound, Upload};
+use super::request::{Hop, Inbound, Upload};
 use super::sending::Sending;
 use super::server::Conn;
 use super::streams::{self, Exchange, Ticket};
 use crate::config::model::{HeaderRules, Rewrite, Route};
 use crate::engine::retry::{Progress, may_retry};
-use crate::engine::{Meta, Outcome, ShedReason};
+use crate::engine::{Meta, Outcome, ShedReason, Strategy};
 use crate::env::Env;
 use crate::h1::{HeadLimits, ResponseDecoder};
 use crate::message::cause::{Cause, Side};
@@ -73,6 +74,10 @@ impl<E: Env> Run<'_, E> {
         let (conn, upstream) = (self.conn, self.upstream);
         facts.upstream = Some(upstream.index);
         let mut meta = Meta::first(facts.started);
+        if let Strategy::Hash { .. } = upstream.model.spec.strategy {
+            let (path, headers) = (self.inbound.target.path(), &self.inbound.headers);
+            meta.client = upstream.model.hash_by.key(path, headers, conn.peer);
+        }
         meta.deadline = upstream
             .model
             .timeouts
@@ -152,10 +157,13 @@ impl<E: Env> Run<'_, E> {
         id: (u64, u64),
     ) -> Result<Came<E>, Failure> {
         let (env, now) = (&self.conn.core.env, self.conn.coarse_now());
+        let proxied = self.upstream.model.proxy_protocol;
+        let first = proxied.map(|version| header_for(self.conn, version));
+        let first = first.as_deref().unwrap_or_default();
         let mut lease = Some(lease);
         let mut races = 0;
         loop {
-            let tried = match backend.checkout(env, now, races > 0).await {
+            let tried = match backend.checkout(env, now, first, races > 0).await {
                 Ok(Carrier::Link(link)) => {
                     self.on_link(link, backend, &mut lease, upload, id).await
                 }
@@ -183,6 +191,15 @@ impl<E: Env> Run<'_, E> {
         }
     }
 
+    fn hop<'a>(&'a self, backend: &'a Backend<E>) -> Hop<'a> {
+        Hop {
+            prefix: &backend.model.path_prefix,
+            rewrite: self.rewrite,
+            rules: &self.route.request_headers,
+            close: self.upstream.model.proxy_protocol.is_some(),
+        }
+    }
+
     /// The exchange of heads in HTTP/1.1. On a failure the connection is closed before the place in flight is free, so that
     /// open connections stay within the backend's bound.
     async fn on_link(
@@ -194,10 +211,8 @@ impl<E: Env> Run<'_, E> {
         id: (u64, u64),
     ) -> Result<Came<E>, Failure> {
         let conn = self.conn;
-        let prefix = &backend.model.path_prefix;
-        let rules = &self.route.request_headers;
         self.inbound
-            .encode(&mut link.write, conn, prefix, self.rewrite, rules, id);
+            .encode(&mut link.write, conn, &self.hop(backend), id);
         let mut decoder = ResponseDecoder::new(&self.inbound.method, RESPONSE_LIMITS);
         let mut sending = Sending::new(
             self.inbound.framing,
@@ -229,8 +244,7 @@ impl<E: Env> Run<'_, E> {
         id: (u64, u64),
     ) -> Result<Came<E>, Failure> {
         let (conn, inbound) = (self.conn, self.inbound);
-        let rules = &self.route.request_headers;
-        let request = streams::request(inbound, conn, &backend.model, self.rewrite, rules, id);
+        let request = streams::request(inbound, conn, &backend.model, &self.hop(backend), id);
         let request = request.map_err(|streams::Unspeakable| {
             Failure::new(Cause::BadRequest, Progress::NeverSent, Outcome::Cancelled)
         })?;
@@ -273,7 +287,8 @@ fn unleased() -> Failure {
     Failure::new(Cause::NoBackend, Progress::NeverSent, Outcome::Cancelled)
 }
 
-fn shed(reason: ShedReason) -> Cause {
+/// The engine's refusal, as the client's cause.
+pub fn shed(reason: ShedReason) -> Cause {
     match reason {
         ShedReason::QueueFull => Cause::QueueFull,
         ShedReason::QueueTimeout => Cause::QueueTimeout,

@@ -17,12 +17,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::connect::StreamOf;
+use super::connect::{SocketOf, StreamOf};
 use super::parked::{self, Hope};
 use super::quick;
 use super::server::Conn;
 use super::watch::Phase;
-use super::{http, respond};
+use super::{http, multiplex, respond, secure};
+use crate::config::model::Http2;
 use crate::env::{Clock, Env, Stream};
 use crate::message::cause::Cause;
 
@@ -203,27 +204,47 @@ enum End {
 }
 
 /// Serves one client connection until it ends.
-pub async fn run<E: Env>(conn: Arc<Conn<E>>, mut stream: StreamOf<E>) {
+pub async fn run<E: Env>(conn: Arc<Conn<E>>, socket: SocketOf<E>) {
+    let Some(stream) = secure::begin(&conn, socket).await else {
+        return;
+    };
+    match (conn.secured.get(), conn.model().http2) {
+        (Some(secured), Some(http2)) if secured.http2 => {
+            multiplex::serve(&conn, stream, Bytes::new(), http2).await;
+        }
+        (_, http2) => exchanges(&conn, stream, http2).await,
+    }
+}
+
+/// Serves HTTP/1, or, where the client begins so, HTTP/2 in the clear.
+async fn exchanges<E: Env>(conn: &Arc<Conn<E>>, mut stream: StreamOf<E>, http2: Option<Http2>) {
+    let mut http2 = http2.filter(|h| h.cleartext && !stream.is_tls());
     // The first head must come within the header timeout; a later one may be waited for as long as a client may idle.
     let mut patience = conn.model().timeouts.header;
     let mut prefix = Bytes::new();
     let quick = quick::is_possible(conn.model()) && !conn.trusted;
     loop {
-        while prefix.is_empty() {
-            match parked::wait(&conn, &mut stream, quick, patience).await {
-                Some(begun) => prefix = without_empty_lines(begun),
-                None => return close(stream, &conn).await,
+        while prefix.is_empty() || (http2.is_some() && is_cut_preface(&prefix)) {
+            match parked::wait(conn, &mut stream, quick && prefix.is_empty(), patience).await {
+                Some(more) if prefix.is_empty() => prefix = without_empty_lines(more),
+                Some(more) => prefix = [prefix, more].concat().into(),
+                None => return close(stream, conn).await,
             }
         }
-        let (back, end) = serve(&conn, stream, std::mem::take(&mut prefix)).await;
+        if let Some(http2) = http2.take()
+            && multiplex::PREFACE.starts_with(&prefix[..prefix.len().min(multiplex::PREFACE.len())])
+        {
+            return multiplex::serve(conn, stream, prefix, http2).await;
+        }
+        let (back, end) = serve(conn, stream, std::mem::take(&mut prefix)).await;
         stream = back;
         match end {
             End::Park(begun) => {
                 patience = conn.model().timeouts.idle.saturating_sub(PARK_AFTER);
                 prefix = begun;
             }
-            End::Done(result) => return finish(&conn, stream, result).await,
-            End::Late(Phase::Head) => return refuse(&conn, stream, Cause::ClientTimeout).await,
+            End::Done(result) => return finish(conn, stream, result).await,
+            End::Late(Phase::Head) => return refuse(conn, stream, Cause::ClientTimeout).await,
             End::Late(_) => {
                 // It takes nothing: what is buffered for it need not outlive it.
                 stream.set_abort();
@@ -231,6 +252,11 @@ pub async fn run<E: Env>(conn: Arc<Conn<E>>, mut stream: StreamOf<E>) {
             }
         }
     }
+}
+
+/// Too little to tell HTTP/2's preface from a method that begins like it.
+fn is_cut_preface(prefix: &[u8]) -> bool {
+    prefix.len() < 3 && multiplex::PREFACE.starts_with(prefix)
 }
 
 /// Lets hyper serve until the connection ends, is late, or idles.
@@ -313,7 +339,7 @@ enum Ended {
 
 /// hyper has ended: count what it refused by itself, answer what it could not, and close.
 async fn finish<E: Env>(conn: &Conn<E>, stream: StreamOf<E>, result: Result<(), hyper::Error>) {
-    if result.is_ok() && !conn.line.linger.load(Ordering::Relaxed) {
+    if result.is_ok() && !conn.line.linger.load(Ordering::Relaxed) && !stream.is_tls() {
         return;
     }
     let Err(error) = result else {

@@ -18,8 +18,9 @@ use tokio::sync::oneshot;
 use super::dial::{Dialler, Undialled};
 use super::streams::{self, Shared, Ticket};
 use super::wire::Wire;
-use crate::config::model::{self, Protocol};
+use crate::config::model::{self, BackendProtocol};
 use crate::env::{Env, Net};
+use crate::message::cause::Cause;
 use crate::time::Tick;
 
 /// What one read may bring: a head and a body of 16 KiB. Smaller buffers cost a second read for such answers.
@@ -41,7 +42,7 @@ pub struct Backend<E: Env> {
     timeouts: model::BackendTimeouts,
     pool: Mutex<Pool<StreamOf<E>>>,
     dialler: Dialler,
-    protocol: Protocol,
+    protocol: BackendProtocol,
     /// The backend chose HTTP/1.1 where both were offered.
     is_single: AtomicBool,
     /// One for each core: who dials while others wait for a stream of what is dialled.
@@ -103,6 +104,11 @@ impl<E: Env> Backend<E> {
     /// No connection yet.
     pub fn new(env: &E, index: usize, upstream: &model::Upstream) -> Self {
         let model = upstream.backends[index].clone();
+        let mut timeouts = upstream.timeouts;
+        if upstream.proxy_protocol.is_some() {
+            // A connection that begins with one client's address is never kept for another's request.
+            timeouts.idle = Duration::ZERO;
+        }
         let pool = Mutex::new(Pool {
             open: 0,
             idle: VecDeque::new(),
@@ -112,7 +118,7 @@ impl<E: Env> Backend<E> {
         Backend {
             index,
             max_in_flight: upstream.spec.backends[index].max_in_flight,
-            timeouts: upstream.timeouts,
+            timeouts,
             pool,
             dialler: Dialler::new(env, upstream, &model),
             protocol: upstream.protocol,
@@ -127,7 +133,7 @@ impl<E: Env> Backend<E> {
         self.lock().open
     }
 
-    /// A connection to use: one that is there, unless `fresh` asks for another, or a new one.
+    /// A connection to use: one that is there, unless `fresh` asks for another, or a new one. A new one begins with `first`.
     ///
     /// # Errors
     /// Why no address of the backend could be reached in time.
@@ -135,16 +141,17 @@ impl<E: Env> Backend<E> {
         self: &Arc<Self>,
         env: &E,
         now: Tick,
+        first: &[u8],
         fresh: bool,
     ) -> Result<Carrier<E>, Undialled> {
         if !fresh
-            && self.protocol != Protocol::Http2
+            && self.protocol != BackendProtocol::Http2
             && let Some(link) = self.reuse(env, now)
         {
             return Ok(Carrier::Link(link));
         }
-        if self.protocol == Protocol::Http1 || self.is_single.load(Ordering::Relaxed) {
-            return self.dialler.in_time(env, self.dial(env)).await;
+        if self.protocol == BackendProtocol::Http1 || self.is_single.load(Ordering::Relaxed) {
+            return self.dialler.in_time(env, self.open(env, first)).await;
         }
         if let Some(ticket) = self.ticket(env) {
             return Ok(Carrier::Stream(ticket));
@@ -158,10 +165,21 @@ impl<E: Env> Backend<E> {
             // Whoever dialled meanwhile may have a stream to spare.
             match self.ticket(env) {
                 Some(ticket) => Ok(Carrier::Stream(ticket)),
-                None => self.dial(env).await,
+                None => self.open(env, first).await,
             }
         };
         self.dialler.in_time(env, dialling).await
+    }
+
+    /// A new connection of its own, which begins with `first`.
+    ///
+    /// # Errors
+    /// Why no address of the backend could be reached in time.
+    pub async fn dial(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Link<E>, Undialled> {
+        match self.dialler.in_time(env, self.open(env, first)).await? {
+            Carrier::Link(link) => Ok(link),
+            Carrier::Stream(_) => Err(Undialled::of(Cause::TlsProtocol)),
+        }
     }
 
     /// A stream on a connection of this core, if one has room.
@@ -217,9 +235,9 @@ impl<E: Env> Backend<E> {
     }
 
     /// Opens a new connection, closing an idle one first where the backend's bound asks for it.
-    async fn dial(self: &Arc<Self>, env: &E) -> Result<Carrier<E>, Undialled> {
+    async fn open(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Carrier<E>, Undialled> {
         let permit = self.permit().await;
-        let stream = self.dialler.dial(env, &self.model).await?;
+        let stream = self.dialler.dial(env, &self.model, first).await?;
         let is_http2 = self.dialler.is_http2::<E>(&stream, &self.model)?;
         self.is_single.store(!is_http2, Ordering::Relaxed);
         if is_http2 {

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::connect::{SocketOf, StreamOf};
 use super::wire::Wire;
-use crate::config::model::{self, Protocol};
+use crate::config::model::{self, BackendProtocol, Protocol};
 use crate::engine::Outcome;
 use crate::env::{Clock, Env, Net};
 use crate::message::cause::Cause;
@@ -29,7 +30,7 @@ const HTTP2: &[u8] = b"h2";
 /// Where a backend is, and what is said before the first request.
 pub struct Dialler {
     patience: Duration,
-    protocol: Protocol,
+    protocol: BackendProtocol,
     tls: Option<Tls>,
     resolved: Mutex<Option<(Tick, Arc<[SocketAddr]>)>>,
 }
@@ -94,9 +95,10 @@ impl Dialler {
     pub fn new<E: Env>(env: &E, upstream: &model::Upstream, backend: &model::Backend) -> Self {
         let tls = upstream.tls.as_deref().filter(|_| backend.is_tls());
         let alpn: &[&[u8]] = match upstream.protocol {
-            Protocol::Http1 => &[HTTP1],
-            Protocol::Http2 => &[HTTP2],
-            Protocol::Auto => &[HTTP2, HTTP1],
+            _ if backend.scheme.protocol() != Protocol::Http => &[],
+            BackendProtocol::Http1 => &[HTTP1],
+            BackendProtocol::Http2 => &[HTTP2],
+            BackendProtocol::Auto => &[HTTP2, HTTP1],
         };
         let tls = tls.map(|tls| {
             let env = env.clone();
@@ -136,18 +138,19 @@ impl Dialler {
         backend: &model::Backend,
     ) -> Result<bool, Undialled> {
         let chosen = match (self.protocol, stream) {
-            (Protocol::Http1, _) => return Ok(false),
+            (BackendProtocol::Http1, _) => return Ok(false),
             (_, Wire::Plain(_)) => return Ok(true),
             (_, Wire::Tls(stream)) => stream.get_ref().1.alpn_protocol(),
         };
-        if chosen != Some(HTTP2) && self.protocol == Protocol::Http2 {
+        if chosen != Some(HTTP2) && self.protocol == BackendProtocol::Http2 {
             tracing::warn!(backend = %backend.name, "it chose no HTTP/2 by ALPN; \"protocol\": \"auto\" takes HTTP/1.1 as well");
             return Err(Undialled::of(Cause::TlsProtocol));
         }
         Ok(chosen == Some(HTTP2))
     }
 
-    /// A connection to one of the backend's addresses, tried in turn. The caller bounds the time.
+    /// A connection to one of the backend's addresses, tried in turn. `first` goes out before anything else, a handshake
+    /// included. The caller bounds the time.
     ///
     /// # Errors
     /// Why none of them could be reached.
@@ -155,6 +158,7 @@ impl Dialler {
         &self,
         env: &E,
         backend: &model::Backend,
+        first: &[u8],
     ) -> Result<StreamOf<E>, Undialled> {
         let addresses = self.addresses(env, backend).await.map_err(Undialled::of)?;
         let started = env.clock().now();
@@ -166,7 +170,12 @@ impl Dialler {
                 .saturating_sub(env.clock().now().since(started));
             let share = left / u32::try_from(addresses.len() - i).unwrap_or(1).max(1);
             let reaching = async {
-                let socket = env.net().connect(*addr).await;
+                let mut socket = env.net().connect(*addr).await;
+                if let (Ok(open), false) = (&mut socket, first.is_empty())
+                    && let Err(e) = open.write_all(first).await
+                {
+                    socket = Err(e);
+                }
                 match (socket, &self.tls) {
                     (Ok(socket), None) => Ok(Wire::Plain(socket)),
                     (Ok(socket), Some(tls)) => tls.shake::<E>(socket, backend).await,

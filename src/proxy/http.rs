@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::attempt::{Fetched, Run, apply};
@@ -30,7 +30,7 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
     client::begin_request(&conn);
     let (parts, body) = request.into_parts();
     let mut record = Record::begin(&conn, &parts);
-    let upload = Upload::new(&conn, body);
+    let upload = Upload::new(&conn, body, parts.version);
     let answer = {
         let mut answering = pin!(answer(&conn, parts, upload, &mut record));
         std::future::poll_fn(|cx| {
@@ -55,6 +55,10 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
     };
     if !head.headers.contains_key(header::DATE) {
         head.headers.insert(header::DATE, conn.core.date());
+    }
+    if record.version == Version::HTTP_2 {
+        // It has no such field (RFC 9113 section 8.2.2), and one request does not end the connection of others.
+        head.headers.remove(header::CONNECTION);
     }
     record.status = head.status.as_u16();
     conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
@@ -117,7 +121,7 @@ fn head_bytes(parts: &http::request::Parts) -> usize {
 /// Steps 2 and 3: what is malformed or too large is refused, and a route decides what happens to the rest.
 async fn answer<E: Env>(
     conn: &Arc<Conn<E>>,
-    parts: http::request::Parts,
+    mut parts: http::request::Parts,
     upload: Upload<E>,
     record: &mut Record<E>,
 ) -> Result<Answer<E>, Cause> {
@@ -135,10 +139,13 @@ async fn answer<E: Env>(
         return Err(Cause::BadRequest);
     }
     // hyper looks at the size of a head only while it is incomplete.
-    if head_bytes(&parts) > limits.head_bytes {
+    if head_bytes(&parts) > limits.head_bytes || parts.headers.len() > limits.head_fields {
         return Err(Cause::HeadTooLarge);
     }
     let target = target::parse(&parts.method, &parts.uri, &parts.headers, parts.version)?;
+    if !conn.is_for(target.host()) {
+        return Err(Cause::Misdirected);
+    }
     if limits
         .body_bytes
         .is_some_and(|limit| http_body::Body::size_hint(&upload).lower() > limit)
@@ -155,6 +162,9 @@ async fn answer<E: Env>(
         })
         .ok_or(Cause::NoRoute)?;
     record.route = Some(index);
+    if parts.version == Version::HTTP_2 {
+        fields::join_cookies(&mut parts.headers);
+    }
     let framing = framing_of(&parts.method, &upload);
     let inbound = Inbound {
         method: parts.method,
@@ -175,7 +185,7 @@ async fn answer<E: Env>(
             }
         },
         Action::Redirect { status, location } => {
-            redirect(*status, location, &inbound, &route.response_headers)
+            redirect(conn, *status, location, &inbound, &route.response_headers)
         }
         Action::Respond { status, body } => own(*status, body.clone(), &route.response_headers),
     }
@@ -248,6 +258,7 @@ fn own<E: Env>(status: u16, body: String, rules: &HeaderRules) -> Result<Answer<
 
 /// Fills the Location template with the request's parts.
 fn redirect<E: Env>(
+    conn: &Conn<E>,
     status: u16,
     template: &str,
     inbound: &Inbound,
@@ -255,7 +266,7 @@ fn redirect<E: Env>(
 ) -> Result<Answer<E>, Cause> {
     let [path, mark, query] = inbound.target.parts();
     let location = template
-        .replace("{scheme}", "http")
+        .replace("{scheme}", conn.scheme())
         .replace("{host}", inbound.target.host())
         .replace("{path}", path)
         .replace("{query}", &format!("{mark}{query}"));

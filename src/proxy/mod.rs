@@ -12,15 +12,20 @@ mod fetch;
 mod forward;
 mod gate;
 mod http;
+mod multiplex;
 mod parked;
+mod proxied;
 mod quick;
 mod redis;
+mod relay;
 mod reply;
 mod request;
 mod respond;
+mod secure;
 mod sending;
 mod server;
 mod streams;
+mod tcp;
 mod watch;
 mod wire;
 
@@ -44,6 +49,7 @@ use self::caching::Caching;
 use self::connect::Backend;
 use self::gate::Gate;
 use self::redis::Shared;
+use self::secure::Secure;
 use crate::config::model::{self, Config};
 use crate::engine::BackendId;
 use crate::engine::trace::Event;
@@ -59,6 +65,8 @@ pub struct Proxy<E: Env> {
     caching: Caching,
     /// What the cores share of the cache's second tier, if there is one.
     redis: Option<Arc<Shared>>,
+    /// One for each listener: its certificates, if it has any.
+    secure: Vec<Option<Secure>>,
     /// One for each listener: the client connections that may still be opened.
     permits: Vec<Arc<Semaphore>>,
     /// Addresses as bound, so that every core binds the port that the first one got.
@@ -118,9 +126,21 @@ impl<E: Env> Upstream<E> {
     }
 }
 
+fn secured<E: Env>(env: &E, listener: &model::Listener) -> io::Result<Option<Secure>> {
+    let settings = listener.tls.as_ref();
+    let secure = settings.map(|settings| Secure::new(env, settings));
+    secure.transpose().map_err(|e| {
+        let text = format!("listener \"{}\": {e}", listener.name);
+        io::Error::new(e.kind(), text)
+    })
+}
+
 impl<E: Env> Proxy<E> {
     /// A proxy for `config`. `telemetry` has the config's names in its layout.
-    pub fn new(env: &E, config: Arc<Config>, telemetry: Arc<Telemetry>) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// TLS that cannot be set up, by its listener's name.
+    pub fn new(env: &E, config: Arc<Config>, telemetry: Arc<Telemetry>) -> io::Result<Arc<Self>> {
         let upstreams = config
             .upstreams
             .iter()
@@ -132,9 +152,11 @@ impl<E: Env> Proxy<E> {
             .iter()
             .map(|l| Arc::new(Semaphore::new(l.limits.connections)))
             .collect();
+        let secure: io::Result<Vec<_>> = config.listeners.iter().map(|l| secured(env, l)).collect();
         let caching = Caching::new(env, &config);
         let redis = config.redis.is_some() && caching.is_used();
-        Arc::new(Proxy {
+        Ok(Arc::new(Proxy {
+            secure: secure?,
             bound: Mutex::new(vec![None; config.listeners.len()]),
             caching,
             redis: redis.then(|| Shared::new(env)),
@@ -146,7 +168,7 @@ impl<E: Env> Proxy<E> {
             serving: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             drain: Notify::new(),
-        })
+        }))
     }
 
     /// Binds every listener for one core. Call it once for each core, before the first core serves.
@@ -169,6 +191,22 @@ impl<E: Env> Proxy<E> {
             listeners.push(bound);
         }
         Ok(Bound { listeners })
+    }
+
+    /// Reads every listener's certificates anew, for the handshakes to come. Returns what changed or went wrong, in sentences.
+    pub fn reload_certificates(&self) -> Vec<Result<String, String>> {
+        let listeners = self.config.listeners.iter().zip(&self.secure);
+        let reload = |(listener, secure): (&model::Listener, &Option<Secure>)| {
+            let name = &listener.name;
+            match secure.as_ref()?.reload() {
+                Ok(true) => Some(Ok(format!("listener \"{name}\": new certificates"))),
+                Ok(false) => None,
+                Err(fault) => Some(Err(format!(
+                    "listener \"{name}\": {fault}; the certificates from before serve on"
+                ))),
+            }
+        };
+        listeners.filter_map(reload).collect()
     }
 
     /// The address of each listener as it was bound, in config order.

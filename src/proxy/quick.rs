@@ -138,6 +138,9 @@ fn one<E: Env>(conn: &Conn<E>, bytes: &[u8], out: &mut Out) -> Option<usize> {
     }
     let host = plain_host(head.headers)?;
     let plain = target::plain(host, target)?;
+    if !conn.is_for(plain.host) {
+        return None;
+    }
     let (index, route) = conn.model().routes.iter().enumerate().find(|(_, r)| {
         let none = HeaderMap::new();
         r.matches
@@ -208,12 +211,13 @@ fn look<E: Env>(
     fields: &[httparse::Header<'_>],
 ) -> Option<Arc<Stored>> {
     let none = HeaderMap::new();
-    let authority = key::authority(plain.host, plain.port, "http");
+    let scheme = conn.scheme();
+    let authority = key::authority(plain.host, plain.port, scheme);
     let mut key = Vec::with_capacity(128);
     key::primary(
         &mut key,
         rules,
-        "http",
+        scheme,
         &authority,
         plain.path,
         plain.query,

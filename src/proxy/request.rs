@@ -25,6 +25,10 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// A client's verified certificate (RFC 9440), and its subject. Nobody's word but ours.
+static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+static CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("client-cert-subject");
+
 /// This proxy's name in Via and Proxy-Status.
 pub const PSEUDONYM: &str = "weir";
 
@@ -37,14 +41,27 @@ pub struct Inbound {
     pub framing: BodyFraming,
 }
 
+/// What changes on a request's way to one backend.
+#[derive(Clone, Copy)]
+pub struct Hop<'a> {
+    /// The backend's, before every path.
+    pub prefix: &'a str,
+    /// The route's change of the path.
+    pub rewrite: &'a Rewrite,
+    /// The route's changes of the fields.
+    pub rules: &'a HeaderRules,
+    /// The connection serves no other request.
+    pub close: bool,
+}
+
 /// Where the fields of a request go, in the form of a codec.
 pub trait FieldSink {
     /// A field that was received, or that the config says.
     fn pass(&mut self, name: &HeaderName, value: &HeaderValue);
     /// A field of ours.
     fn put(&mut self, name: &HeaderName, value: &[u8]);
-    /// The client takes trailers.
-    fn takes_trailers(&mut self);
+    /// What is for the connection: whether the client takes trailers, and whether no other request follows.
+    fn connection(&mut self, trailers: bool, close: bool);
 }
 
 /// HTTP/1.1.
@@ -59,43 +76,49 @@ impl FieldSink for Lines<'_> {
         h1::field(self.0, name.as_str().as_bytes(), value);
     }
 
-    fn takes_trailers(&mut self) {
-        h1::field(self.0, b"te", b"trailers");
-        h1::field(self.0, b"connection", b"te");
+    fn connection(&mut self, trailers: bool, close: bool) {
+        if trailers {
+            h1::field(self.0, b"te", b"trailers");
+        }
+        let options: &[u8] = match (trailers, close) {
+            (false, false) => return,
+            (true, false) => b"te",
+            (false, true) => b"close",
+            (true, true) => b"te, close",
+        };
+        h1::field(self.0, b"connection", options);
     }
 }
 
 impl Inbound {
-    /// Appends the head as the backend at `prefix` is to see it in HTTP/1.1.
+    /// Appends the head as the backend behind `hop` is to see it in HTTP/1.1.
     pub fn encode<E: Env>(
         &self,
         out: &mut BytesMut,
         conn: &Conn<E>,
-        prefix: &str,
-        rewrite: &Rewrite,
-        rules: &HeaderRules,
+        hop: &Hop<'_>,
         id: (u64, u64),
     ) {
-        h1::request_line(out, &self.method, &self.target_parts(prefix, rewrite));
+        h1::request_line(out, &self.method, &self.target_parts(hop));
         // HTTP/1.1 asks for a Host even where an HTTP/1.0 client had none to give (RFC 9112 section 3.2).
-        if !rules_say(rules, &header::HOST) {
+        if !rules_say(hop.rules, &header::HOST) {
             h1::field(
                 out,
                 b"host",
                 self.target.authority().map_or(b"", |v| v.as_bytes()),
             );
         }
-        self.fields(&mut Lines(out), conn, rules, id);
+        self.fields(&mut Lines(out), conn, hop, id);
         h1::framing(out, self.framing);
         h1::end_of_head(out);
     }
 
-    /// The target below a backend's `prefix`, as the route has it, in parts to put together.
-    pub fn target_parts<'a>(&'a self, prefix: &'a str, rewrite: &'a Rewrite) -> [&'a str; 6] {
+    /// The target as the backend behind `hop` is to see it, in parts to put together.
+    pub fn target_parts<'a>(&'a self, hop: &Hop<'a>) -> [&'a str; 6] {
         let [path, mark, query] = self.target.parts();
         // The server as a whole lies below no prefix.
-        let prefix = if path == "*" { "" } else { prefix };
-        match rewritten(rewrite, path) {
+        let prefix = if path == "*" { "" } else { hop.prefix };
+        match rewritten(hop.rewrite, path) {
             Some([head, slash, tail]) => [prefix, head, slash, tail, mark, query],
             None => [prefix, path, "", "", mark, query],
         }
@@ -107,9 +130,10 @@ impl Inbound {
         &self,
         sink: &mut impl FieldSink,
         conn: &Conn<E>,
-        rules: &HeaderRules,
+        hop: &Hop<'_>,
         id: (u64, u64),
     ) {
+        let rules = hop.rules;
         let tokens = ConnectionTokens::of(&self.headers);
         let ruled = |name: &HeaderName| rules_say(rules, name);
         for (name, value) in &self.headers {
@@ -117,18 +141,16 @@ impl Inbound {
                 sink.pass(name, value);
             }
         }
-        if fields::te_trailers(&self.headers) {
-            sink.takes_trailers();
-        }
+        sink.connection(fields::te_trailers(&self.headers), hop.close);
         self.forwarding(sink, conn, rules);
         let known = conn.trusted && self.headers.contains_key(&X_REQUEST_ID);
         if !known && !ruled(&X_REQUEST_ID) {
             sink.put(&X_REQUEST_ID, &hex_id(id));
         }
-        let via: &[u8] = if self.version == Version::HTTP_10 {
-            b"1.0 weir"
-        } else {
-            b"1.1 weir"
+        let via: &[u8] = match self.version {
+            Version::HTTP_10 => b"1.0 weir",
+            Version::HTTP_2 => b"2 weir",
+            _ => b"1.1 weir",
         };
         sink.put(&header::VIA, via);
         for (name, value) in rules.set.iter().chain(&rules.add) {
@@ -139,6 +161,15 @@ impl Inbound {
     /// X-Forwarded-For, -Proto and -Host: the peer's own word only where the peer is trusted.
     fn forwarding<E: Env>(&self, sink: &mut impl FieldSink, conn: &Conn<E>, rules: &HeaderRules) {
         let said = |name: &HeaderName| rules_say(rules, name);
+        let told = conn.trusted && self.headers.contains_key(&CLIENT_CERT);
+        let own = conn.secured.get().and_then(|s| s.client.as_ref());
+        if let Some(cert) = own.filter(|_| !told) {
+            let subject = cert.subject.as_ref().map(|s| (&CLIENT_CERT_SUBJECT, s));
+            let fields = [(&CLIENT_CERT, &cert.field)].into_iter().chain(subject);
+            for (name, value) in fields.filter(|(name, _)| !said(name)) {
+                sink.pass(name, value);
+            }
+        }
         if !said(&X_FORWARDED_FOR) {
             if conn.trusted {
                 let mut chain = BytesMut::new();
@@ -152,7 +183,7 @@ impl Inbound {
         let kept =
             |name: &HeaderName| said(name) || (conn.trusted && self.headers.contains_key(name));
         if !kept(&X_FORWARDED_PROTO) {
-            sink.put(&X_FORWARDED_PROTO, b"http");
+            sink.put(&X_FORWARDED_PROTO, conn.scheme().as_bytes());
         }
         if !kept(&X_FORWARDED_HOST)
             && let Some(host) = self.target.authority()
@@ -181,6 +212,14 @@ fn passes(name: &HeaderName, trusted: bool) -> bool {
                 .zip(ours.bytes())
                 .all(|(n, o)| n == o || (n == b'_' && o == b'-'))
     };
+    // Only a proxy in front of this one may say who has shown a certificate.
+    if name.as_str().starts_with('c')
+        && ["client-cert", "client-cert-chain", "client-cert-subject"]
+            .into_iter()
+            .any(said)
+    {
+        return trusted;
+    }
     if !name.as_str().starts_with('x') {
         return true;
     }
@@ -224,12 +263,14 @@ pub struct Upload<E: Env> {
     /// A piece that an attempt took and did not send.
     back: Bytes,
     ended: bool,
+    /// It comes over a stream of HTTP/2.
+    is_stream: bool,
     limit: u64,
     conn: Arc<Conn<E>>,
 }
 
 impl<E: Env> Upload<E> {
-    pub fn new(conn: &Arc<Conn<E>>, body: Incoming) -> Self {
+    pub fn new(conn: &Arc<Conn<E>>, body: Incoming, version: Version) -> Self {
         conn.line.received.store(0, Ordering::Relaxed);
         conn.line.linger.store(false, Ordering::Relaxed);
         let limit = conn.model().limits.body_bytes.unwrap_or(u64::MAX);
@@ -237,6 +278,7 @@ impl<E: Env> Upload<E> {
             ended: body.is_end_stream(),
             back: Bytes::new(),
             body: Some(body),
+            is_stream: version == Version::HTTP_2,
             limit,
             conn: Arc::clone(conn),
         }
@@ -248,6 +290,7 @@ impl<E: Env> Upload<E> {
             ended: true,
             back: Bytes::new(),
             body: None,
+            is_stream: false,
             limit: 0,
             conn: Arc::clone(conn),
         }
@@ -290,6 +333,8 @@ impl<E: Env> Body for Upload<E> {
                 ended = body.is_end_stream();
                 frame
             }
+            // A stream of HTTP/2 breaks by a reset, and a broken connection breaks all of them.
+            Some(Err(_)) if self.is_stream => return Poll::Ready(Some(Err(Cause::ClientGone))),
             Some(Err(error)) => return Poll::Ready(Some(Err(broken(&error)))),
             None => {
                 self.ended = true;

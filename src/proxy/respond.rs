@@ -62,6 +62,21 @@ fn table(cause: Cause) -> Row {
             "http_request_error",
             "the request did not come in time",
         ),
+        ClientTls => row(
+            S::BAD_REQUEST,
+            "tls_protocol_error",
+            "the TLS handshake failed",
+        ),
+        NotTls => row(
+            S::BAD_REQUEST,
+            "http_request_error",
+            "plain HTTP was sent where HTTPS is served",
+        ),
+        Misdirected => row(
+            S::MISDIRECTED_REQUEST,
+            "http_request_denied",
+            "the connection was made for another host",
+        ),
         // nginx's code for the log; nobody is there to read it.
         ClientGone => row(
             CLIENT_CLOSED_REQUEST,
@@ -162,6 +177,11 @@ fn table(cause: Cause) -> Row {
             S::GATEWAY_TIMEOUT,
             "http_response_timeout",
             "the backend stalled",
+        ),
+        TunnelIdle => row(
+            S::GATEWAY_TIMEOUT,
+            "connection_read_timeout",
+            "nothing passed for too long",
         ),
         Panic => row(
             S::INTERNAL_SERVER_ERROR,

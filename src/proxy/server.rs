@@ -2,22 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::client;
+use super::proxied;
 use super::redis::Tier;
+use super::secure::Secured;
 use super::watch::{Phase, SWEEP, Watch};
-use super::wire::Wire;
-use super::{Proxy, connect::SocketOf};
+use super::{Proxy, client, connect::SocketOf, tcp};
 use crate::cache::purge::Purge;
-use crate::config::model::{self, Config};
+use crate::config::model::{self, Config, Protocol};
 use crate::env::{Clock, Env, Listener, Net, Task};
+use crate::message::proxy_protocol::Addresses;
 use crate::telemetry::Telemetry;
 use crate::time::Tick;
 
@@ -112,13 +113,30 @@ pub struct Conn<E: Env> {
     pub peer_text: Box<str>,
     /// Does the peer belong to the listener's trusted proxies?
     pub trusted: bool,
+    /// Both ends of the client's connection, where a backend is told of them.
+    pub ends: Option<Addresses>,
     pub watch: Watch,
     pub line: client::Line,
+    /// What is known since its TLS handshake.
+    pub secured: OnceLock<Arc<Secured>>,
 }
 
 impl<E: Env> Conn<E> {
     pub fn model(&self) -> &model::Listener {
         &self.core.config().listeners[self.listener]
+    }
+
+    /// The scheme of what comes over it.
+    pub fn scheme(&self) -> &'static str {
+        match self.secured.get() {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
+    /// May a request for `host`, in lower case, come over it?
+    pub fn is_for(&self, host: &str) -> bool {
+        self.secured.get().is_none_or(|s| s.is_for(host))
     }
 
     pub fn core(&self) -> usize {
@@ -157,8 +175,10 @@ pub fn detached<E: Env>(conn: &Conn<E>) -> (Arc<Conn<E>>, Place<E>) {
         peer: conn.peer,
         peer_text: conn.peer_text.clone(),
         trusted: conn.trusted,
+        ends: conn.ends,
         watch: Watch::default(),
         line: client::Line::default(),
+        secured: conn.secured.clone(),
     });
     let place = Place::take(core, &detached);
     (detached, place)
@@ -279,7 +299,7 @@ async fn accept<E: Env>(core: Arc<Core<E>>, listener: usize, socket: <E::Net as 
             accepted = next => accepted,
         };
         match accepted {
-            Some((permit, Ok((stream, peer)))) => admit(&core, listener, permit, stream, peer.ip()),
+            Some((permit, Ok((stream, peer)))) => admit(&core, listener, permit, stream, peer),
             Some((_, Err(error))) => rest_after(&core, listener, &error).await,
             None => return,
         }
@@ -304,9 +324,35 @@ fn admit<E: Env>(
     listener: usize,
     permit: OwnedSemaphorePermit,
     socket: SocketOf<E>,
-    peer: IpAddr,
+    peer: SocketAddr,
 ) {
-    let peer = peer.to_canonical();
+    if core.config().listeners[listener].proxy_protocol.is_some() {
+        return proxied::admit(core, listener, permit, socket, peer);
+    }
+    let ends = proxied::ends(core, &socket, peer);
+    let (conn, entry) = enter(core, listener, permit, peer, ends);
+    // A task of its own kind each, since a task is as large as the largest of what it may run.
+    match core.config().listeners[listener].protocol {
+        Protocol::Tcp => core.env.spawn("tcp", async move {
+            let _entry = entry;
+            tcp::run(conn, socket).await;
+        }),
+        _ => core.env.spawn("client", async move {
+            let _entry = entry;
+            client::run(conn, socket).await;
+        }),
+    };
+}
+
+/// Takes a client's connection into the books, once it is known whose it is.
+pub fn enter<E: Env>(
+    core: &Arc<Core<E>>,
+    listener: usize,
+    permit: OwnedSemaphorePermit,
+    peer: SocketAddr,
+    ends: Option<Addresses>,
+) -> (Arc<Conn<E>>, Entry<E>) {
+    let peer = peer.ip().to_canonical();
     let trusted = core.config().listeners[listener]
         .trusted_proxies
         .iter()
@@ -317,8 +363,10 @@ fn admit<E: Env>(
         peer,
         peer_text: peer.to_string().into(),
         trusted,
+        ends,
         watch: Watch::default(),
         line: client::Line::default(),
+        secured: OnceLock::new(),
     });
     core.telemetry()
         .connection_opened(core.env.core(), listener);
@@ -327,14 +375,11 @@ fn admit<E: Env>(
         listener,
         _permit: permit,
     };
-    core.env.spawn("client", async move {
-        let _entry = entry;
-        client::run(conn, Wire::Plain(socket)).await;
-    });
+    (conn, entry)
 }
 
 /// What a client's connection holds while it lasts.
-struct Entry<E: Env> {
+pub struct Entry<E: Env> {
     place: Place<E>,
     listener: usize,
     _permit: OwnedSemaphorePermit,

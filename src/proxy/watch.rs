@@ -30,6 +30,8 @@ pub enum Phase {
     BodyGap = 5,
     /// The client's reading of what was sent.
     ClientWrite = 6,
+    /// The next byte of a tunnel, whichever way.
+    Tunnel = 7,
 }
 
 impl Phase {
@@ -41,6 +43,7 @@ impl Phase {
             4 => Phase::FirstByte,
             5 => Phase::BodyGap,
             6 => Phase::ClientWrite,
+            7 => Phase::Tunnel,
             _ => Phase::Unbounded,
         }
     }

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use super::{Exchange, Layout, line};
+use super::{Exchange, Layout, Session, line};
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,20 @@ impl Writer {
             Format::Combined => line::combined(x, &mut line),
             Format::Json => line::json(layout, x, &mut line),
         }
+        self.send(line);
+    }
+
+    /// The same for a TCP connection or a UDP session.
+    pub(super) fn write_session(&self, layout: &Layout, x: &Session) {
+        let mut line = Vec::with_capacity(256);
+        match self.format {
+            Format::Combined => line::combined_session(layout, x, &mut line),
+            Format::Json => line::json_session(layout, x, &mut line),
+        }
+        self.send(line);
+    }
+
+    fn send(&self, line: Vec<u8>) {
         if self.sender.try_send(Message::Line(line)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

@@ -16,13 +16,16 @@ const FIRST_BOUND_NANOS: u64 = 100_000;
 /// The buckets and, behind them, the sum in nanoseconds.
 pub(super) const HISTOGRAM: usize = BOUNDS + 2;
 /// Every cause, at its discriminant.
-pub(super) const CAUSES: [Cause; 28] = [
+pub(super) const CAUSES: [Cause; 32] = [
     Cause::BadRequest,
     Cause::BadRequestBody,
     Cause::UriTooLong,
     Cause::HeadTooLarge,
     Cause::BodyTooLarge,
     Cause::ClientTimeout,
+    Cause::ClientTls,
+    Cause::NotTls,
+    Cause::Misdirected,
     Cause::ClientGone,
     Cause::MethodNotAllowed,
     Cause::NoRoute,
@@ -43,6 +46,7 @@ pub(super) const CAUSES: [Cause; 28] = [
     Cause::ResponseHeadTooLarge,
     Cause::ResponseIncomplete,
     Cause::BodyTimeout,
+    Cause::TunnelIdle,
     Cause::Panic,
     Cause::ShuttingDown,
 ];
@@ -77,7 +81,25 @@ pub(super) struct Cells {
     opened: usize,
     closed: usize,
     cache: usize,
+    sessions: usize,
     panics: usize,
+}
+
+/// Counters of what passes byte for byte, for each listener and target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// Sessions that have ended.
+    Ended,
+    /// Bytes from clients.
+    Received,
+    /// Bytes to clients.
+    Sent,
+    /// Datagrams that were dropped.
+    Dropped,
+}
+
+impl Flow {
+    pub(super) const ALL: [Flow; 4] = [Flow::Ended, Flow::Received, Flow::Sent, Flow::Dropped];
 }
 
 impl Cells {
@@ -97,7 +119,8 @@ impl Cells {
         let opened = retries + upstreams;
         let closed = opened + listeners;
         let cache = closed + listeners;
-        let panics = cache + listeners * CacheResult::ALL.len();
+        let sessions = cache + listeners * CacheResult::ALL.len();
+        let panics = sessions + listeners * targets * Flow::ALL.len();
         Cells {
             first_backend,
             upstreams,
@@ -110,6 +133,7 @@ impl Cells {
             opened,
             closed,
             cache,
+            sessions,
             panics,
         }
     }
@@ -168,6 +192,10 @@ impl Cells {
         self.cache + listener * CacheResult::ALL.len() + result as usize
     }
 
+    pub(super) fn flow(&self, listener: usize, target: usize, flow: Flow) -> usize {
+        self.sessions + (listener * self.targets + target) * Flow::ALL.len() + flow as usize
+    }
+
     pub(super) fn panicked(&self) -> usize {
         self.panics
     }
@@ -187,6 +215,12 @@ impl Block {
 
     pub(super) fn add(&self, cell: usize) {
         self.0[PADDING + cell].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_many(&self, cell: usize, n: u64) {
+        if n > 0 {
+            self.0[PADDING + cell].fetch_add(n, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn get(&self, cell: usize) -> u64 {

@@ -3,27 +3,16 @@
 
 use std::fmt;
 use std::io::Write;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Version;
 
-use super::{Exchange, Layout};
+use super::{Exchange, Layout, Session};
 
 /// Apache's combined log format: `client - - [date] "request" status bytes "referer" "user agent"`.
 pub(super) fn combined(x: &Exchange<'_>, out: &mut Vec<u8>) {
-    let d = Date::of(x.wall);
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let month = MONTHS[d.month as usize - 1];
-    put(
-        out,
-        format_args!("{} - - [{:02}/{month}/{:04}:", x.client, d.day, d.year),
-    );
-    put(
-        out,
-        format_args!("{:02}:{:02}:{:02} +0000] \"", d.hour, d.minute, d.second),
-    );
+    client_and_date(x.client, x.wall, out);
     quoted_bytes(x.method.as_str().as_bytes(), out);
     out.push(b' ');
     quoted_bytes(x.target.as_bytes(), out);
@@ -31,10 +20,7 @@ pub(super) fn combined(x: &Exchange<'_>, out: &mut Vec<u8>) {
         out,
         format_args!(" {}\" {:03} ", version(x.version), x.status),
     );
-    match x.bytes_sent {
-        0 => out.push(b'-'),
-        n => put(out, format_args!("{n}")),
-    }
+    bytes_or_dash(x.bytes_sent, out);
     for field in [x.referer, x.user_agent] {
         out.extend_from_slice(b" \"");
         quoted_bytes(field.unwrap_or(b"-"), out);
@@ -43,9 +29,71 @@ pub(super) fn combined(x: &Exchange<'_>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// One JSON object. Times are in seconds; what is unknown is left out.
-pub(super) fn json(layout: &Layout, x: &Exchange<'_>, out: &mut Vec<u8>) {
-    let d = Date::of(x.wall);
+/// The same form for what has no request: `"TCP backend" 000 bytes "-" "-"`.
+pub(super) fn combined_session(layout: &Layout, x: &Session, out: &mut Vec<u8>) {
+    client_and_date(x.client, x.wall, out);
+    let (_, backend) = names(layout, x.upstream, x.backend);
+    let protocol = x.protocol.to_ascii_uppercase();
+    put(out, format_args!("{protocol} "));
+    quoted_bytes(backend.unwrap_or("-").as_bytes(), out);
+    out.extend_from_slice(b"\" 000 ");
+    bytes_or_dash(x.bytes_sent, out);
+    out.extend_from_slice(b" \"-\" \"-\"\n");
+}
+
+/// One JSON object for a TCP connection or a UDP session.
+pub(super) fn json_session(layout: &Layout, x: &Session, out: &mut Vec<u8>) {
+    json_start(x.client, x.wall, out);
+    let (upstream, backend) = names(layout, x.upstream, x.backend);
+    let listener = layout.listeners.get(x.listener).map(String::as_str);
+    let session = [
+        ("listener", listener),
+        ("upstream", upstream),
+        ("backend", backend),
+        ("protocol", Some(x.protocol)),
+    ];
+    for (name, value) in session {
+        member(name, value.map(str::as_bytes), out);
+    }
+    let spent = Spent {
+        sent: x.bytes_sent,
+        received: x.bytes_received,
+        duration: x.ended.since(x.started),
+        queue_wait: x.queue_wait,
+        attempts: x.attempts,
+    };
+    json_spent(spent, out);
+    member("cause", x.cause.map(|c| c.name().as_bytes()), out);
+    out.extend_from_slice(b"}\n");
+}
+
+/// `client - - [date] "`.
+fn client_and_date(client: IpAddr, wall: SystemTime, out: &mut Vec<u8>) {
+    let d = Date::of(wall);
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let month = MONTHS[d.month as usize - 1];
+    put(
+        out,
+        format_args!("{client} - - [{:02}/{month}/{:04}:", d.day, d.year),
+    );
+    put(
+        out,
+        format_args!("{:02}:{:02}:{:02} +0000] \"", d.hour, d.minute, d.second),
+    );
+}
+
+fn bytes_or_dash(bytes: u64, out: &mut Vec<u8>) {
+    match bytes {
+        0 => out.push(b'-'),
+        n => put(out, format_args!("{n}")),
+    }
+}
+
+/// The object's brace, the time and the client.
+fn json_start(client: IpAddr, wall: SystemTime, out: &mut Vec<u8>) {
+    let d = Date::of(wall);
     put(
         out,
         format_args!("{{\"time\":\"{:04}-{:02}-{:02}T", d.year, d.month, d.day),
@@ -57,17 +105,58 @@ pub(super) fn json(layout: &Layout, x: &Exchange<'_>, out: &mut Vec<u8>) {
             d.hour, d.minute, d.second, d.milli
         ),
     );
-    put(out, format_args!(",\"client\":\"{}\"", x.client));
-    let upstream = x.upstream.and_then(|u| layout.upstreams.get(u));
-    let backend = upstream.and_then(|(_, backends)| backends.get(x.backend?));
+    put(out, format_args!(",\"client\":\"{client}\""));
+}
+
+/// The names of an upstream and its backend.
+fn names(
+    layout: &Layout,
+    upstream: Option<usize>,
+    backend: Option<usize>,
+) -> (Option<&str>, Option<&str>) {
+    let upstream = upstream.and_then(|u| layout.upstreams.get(u));
+    let backend = upstream.and_then(|(_, backends)| backends.get(backend?));
+    (
+        upstream.map(|(name, _)| name.as_str()),
+        backend.map(String::as_str),
+    )
+}
+
+/// What a request or a session took.
+struct Spent {
+    sent: u64,
+    received: u64,
+    duration: Duration,
+    queue_wait: Duration,
+    attempts: u8,
+}
+
+fn json_spent(spent: Spent, out: &mut Vec<u8>) {
+    put(out, format_args!(",\"bytes_sent\":{}", spent.sent));
+    put(out, format_args!(",\"bytes_received\":{}", spent.received));
+    put(
+        out,
+        format_args!(",\"duration\":{:.6}", spent.duration.as_secs_f64()),
+    );
+    put(
+        out,
+        format_args!(",\"queue_wait\":{:.6}", spent.queue_wait.as_secs_f64()),
+    );
+    put(out, format_args!(",\"attempts\":{}", spent.attempts));
+}
+
+/// One JSON object. Times are in seconds; what is unknown is left out.
+pub(super) fn json(layout: &Layout, x: &Exchange<'_>, out: &mut Vec<u8>) {
+    json_start(x.client, x.wall, out);
+    let (upstream, backend) = names(layout, x.upstream, x.backend);
     let request = [
         (
             "listener",
             layout.listeners.get(x.listener).map(String::as_str),
         ),
         ("route", x.route),
-        ("upstream", upstream.map(|(name, _)| name.as_str())),
-        ("backend", backend.map(String::as_str)),
+        ("upstream", upstream),
+        ("backend", backend),
         ("method", Some(x.method.as_str())),
         ("host", Some(x.host)),
         ("target", Some(x.target)),
@@ -77,21 +166,14 @@ pub(super) fn json(layout: &Layout, x: &Exchange<'_>, out: &mut Vec<u8>) {
         member(name, value.map(str::as_bytes), out);
     }
     put(out, format_args!(",\"status\":{}", x.status));
-    put(out, format_args!(",\"bytes_sent\":{}", x.bytes_sent));
-    put(
-        out,
-        format_args!(",\"bytes_received\":{}", x.bytes_received),
-    );
-    let duration = x.ended.since(x.started);
-    put(
-        out,
-        format_args!(",\"duration\":{:.6}", duration.as_secs_f64()),
-    );
-    put(
-        out,
-        format_args!(",\"queue_wait\":{:.6}", x.queue_wait.as_secs_f64()),
-    );
-    put(out, format_args!(",\"attempts\":{}", x.attempts));
+    let spent = Spent {
+        sent: x.bytes_sent,
+        received: x.bytes_received,
+        duration: x.ended.since(x.started),
+        queue_wait: x.queue_wait,
+        attempts: x.attempts,
+    };
+    json_spent(spent, out);
     member("cause", x.cause.map(|c| c.name().as_bytes()), out);
     member("cache", x.cache.map(|c| c.name().as_bytes()), out);
     member("request_id", Some(x.request_id.as_bytes()), out);

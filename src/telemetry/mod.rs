@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{Method, Version};
 
-use self::cells::{Block, Cells};
+use self::cells::{Block, Cells, Flow};
 pub use self::status::{BackendStatus, CachingStatus, RedisStatus, UpstreamStatus};
 use crate::cache::status::CacheResult;
 use crate::engine::ShedReason;
@@ -80,6 +80,37 @@ pub struct Exchange<'a> {
     pub wall: SystemTime,
 }
 
+/// One finished TCP connection or UDP session: what its metrics and its line in the access log are made of.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// Index of the listener.
+    pub listener: usize,
+    /// Index of the upstream, if the listener leads to one.
+    pub upstream: Option<usize>,
+    /// Index within the upstream of the backend of the last attempt.
+    pub backend: Option<usize>,
+    /// The client.
+    pub client: IpAddr,
+    /// Bytes to the client.
+    pub bytes_sent: u64,
+    /// Bytes from the client.
+    pub bytes_received: u64,
+    /// When it began.
+    pub started: Tick,
+    /// When it had ended on both sides.
+    pub ended: Tick,
+    /// How long it waited for a place, over all attempts.
+    pub queue_wait: Duration,
+    /// Attempts on backends.
+    pub attempts: u8,
+    /// Why it did not end in order, if it did not.
+    pub cause: Option<Cause>,
+    /// The date when it ended, for the access log.
+    pub wall: SystemTime,
+}
+
 /// Counters of every core, and the access log. Shared in an `Arc`.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -112,16 +143,65 @@ impl Telemetry {
             block.observe(self.cells.queue_wait(upstream), x.queue_wait);
         }
         if let Some(cause) = x.cause {
-            block.add(self.cells.refused(x.listener, cause));
-            if let (Some(upstream), Some(reason)) = (x.upstream, shed_reason(cause)) {
-                block.add(self.cells.shed(upstream, reason));
-            }
+            self.caused(block, x.listener, x.upstream, cause);
         }
         if let Some(result) = x.cache {
             block.add(self.cells.cached(x.listener, result));
         }
         if let Some(log) = &self.log {
             log.write(&self.layout, x);
+        }
+    }
+
+    /// Counts one finished session, but for its bytes, and writes its line into the access log.
+    pub fn record_session(&self, core: usize, x: &Session) {
+        let block = self.block(core);
+        let target = self.cells.target(x.upstream, x.backend);
+        block.add(self.cells.flow(x.listener, target, Flow::Ended));
+        if let Some(upstream) = x.upstream {
+            block.observe(self.cells.queue_wait(upstream), x.queue_wait);
+        }
+        if let Some(cause) = x.cause {
+            self.caused(block, x.listener, x.upstream, cause);
+        }
+        if let Some(log) = &self.log {
+            log.write_session(&self.layout, x);
+        }
+    }
+
+    /// Counts bytes that passed, as they pass: `received` from the client, `sent` to it.
+    pub fn passed(
+        &self,
+        core: usize,
+        listener: usize,
+        (upstream, backend): (usize, usize),
+        received: u64,
+        sent: u64,
+    ) {
+        let target = self.cells.target(Some(upstream), Some(backend));
+        let cell = |flow| self.cells.flow(listener, target, flow);
+        let block = self.block(core);
+        block.add_many(cell(Flow::Received), received);
+        block.add_many(cell(Flow::Sent), sent);
+    }
+
+    /// Counts datagrams that were dropped; `upstream` is where they would have gone.
+    pub fn datagrams_dropped(
+        &self,
+        core: usize,
+        listener: usize,
+        upstream: Option<usize>,
+        count: u64,
+    ) {
+        let target = self.cells.target(upstream, None);
+        let cell = self.cells.flow(listener, target, Flow::Dropped);
+        self.block(core).add_many(cell, count);
+    }
+
+    fn caused(&self, block: &Block, listener: usize, upstream: Option<usize>, cause: Cause) {
+        block.add(self.cells.refused(listener, cause));
+        if let (Some(upstream), Some(reason)) = (upstream, shed_reason(cause)) {
+            block.add(self.cells.shed(upstream, reason));
         }
     }
 

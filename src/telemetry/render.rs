@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::Layout;
-use super::cells::{BOUNDS, CAUSES, CODES, Cells, HISTOGRAM, bound_nanos};
+use super::cells::{BOUNDS, CAUSES, CODES, Cells, Flow, HISTOGRAM, bound_nanos};
 use crate::cache::status::CacheResult;
 use crate::engine::ShedReason;
 
@@ -112,6 +112,7 @@ pub(super) fn render(
     }
     caching(layout, cells, total, out);
     connections(layout, cells, total, out);
+    flows(layout, cells, &targets, total, out);
     Family::counter(out, "weir_panics", "Panics that were caught.").sample(
         "_total",
         Labels(&[]),
@@ -241,6 +242,50 @@ fn connections(layout: &Layout, cells: &Cells, total: &dyn Fn(usize) -> u64, out
         let closed = total(cells.closed(l));
         let open = total(cells.opened(l)).saturating_sub(closed);
         family.sample("", Labels(&[("listener", name)]), open);
+    }
+}
+
+/// What passes byte for byte: nothing for a listener that had none of it.
+fn flows(
+    layout: &Layout,
+    cells: &Cells,
+    targets: &[Target<'_>],
+    total: &dyn Fn(usize) -> u64,
+    out: &mut String,
+) {
+    for flow in Flow::ALL {
+        let (name, help) = match flow {
+            Flow::Ended => (
+                "weir_sessions_ended",
+                "TCP connections and UDP sessions that have ended.",
+            ),
+            Flow::Received => (
+                "weir_session_received_bytes",
+                "Bytes from clients over TCP and UDP.",
+            ),
+            Flow::Sent => (
+                "weir_session_sent_bytes",
+                "Bytes to clients over TCP and UDP.",
+            ),
+            Flow::Dropped => (
+                "weir_datagrams_dropped",
+                "Datagrams that were dropped: no place, no backend, or too many before its first reply.",
+            ),
+        };
+        let mut family = Family::counter(out, name, help);
+        for (l, listener) in layout.listeners.iter().enumerate() {
+            for (target, upstream, backend) in targets {
+                let count = total(cells.flow(l, *target, flow));
+                if count > 0 {
+                    let labels = [
+                        ("listener", listener.as_str()),
+                        ("upstream", upstream),
+                        ("backend", backend),
+                    ];
+                    family.sample("_total", Labels(&labels), count);
+                }
+            }
+        }
     }
 }
 

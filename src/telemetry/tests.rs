@@ -97,6 +97,54 @@ fn cores_are_summed_and_labels_escaped() {
 }
 
 #[test]
+fn sessions_are_counted_with_their_bytes_and_told_in_a_line() {
+    let telemetry = Telemetry::new(layout(), 2, None);
+    telemetry.passed(0, 0, (0, 1), 10, 0);
+    telemetry.passed(1, 0, (0, 1), 5, 7);
+    telemetry.datagrams_dropped(0, 0, Some(1), 3);
+    let x = Session {
+        protocol: "udp",
+        listener: 0,
+        upstream: Some(0),
+        backend: Some(1),
+        client: "2001:db8::1".parse().expect("an address"),
+        bytes_sent: 7,
+        bytes_received: 15,
+        started: Tick::from_millis(1000),
+        ended: Tick::from_millis(3500),
+        queue_wait: Duration::from_millis(2),
+        attempts: 1,
+        cause: Some(Cause::TunnelIdle),
+        wall: SystemTime::UNIX_EPOCH,
+    };
+    telemetry.record_session(1, &x);
+    let text = rendered(&telemetry);
+    for line in [
+        r#"weir_sessions_ended_total{listener="main",upstream="web",backend="b\"2\\"} 1"#,
+        r#"weir_session_received_bytes_total{listener="main",upstream="web",backend="b\"2\\"} 15"#,
+        r#"weir_session_sent_bytes_total{listener="main",upstream="web",backend="b\"2\\"} 7"#,
+        r#"weir_datagrams_dropped_total{listener="main",upstream="api",backend=""} 3"#,
+        r#"weir_refused_total{listener="main",cause="tunnel_idle"} 1"#,
+        r#"weir_queue_wait_seconds_count{upstream="web"} 1"#,
+    ] {
+        assert_line(&text, line);
+    }
+    let mut json = Vec::new();
+    line::json_session(&layout(), &x, &mut json);
+    let value: serde_json::Value = serde_json::from_slice(&json).expect("it is JSON");
+    assert_eq!(value["backend"], "b\"2\\");
+    assert_eq!(value["cause"], "tunnel_idle");
+    assert_eq!(value["bytes_received"], 15);
+    assert_eq!(value["duration"], 2.5);
+    let mut combined = Vec::new();
+    line::combined_session(&layout(), &x, &mut combined);
+    assert_eq!(
+        String::from_utf8_lossy(&combined),
+        "2001:db8::1 - - [01/Jan/1970:00:00:00 +0000] \"UDP b\\\"2\\\\\" 000 7 \"-\" \"-\"\n"
+    );
+}
+
+#[test]
 fn every_counter_has_a_place_of_its_own() {
     let layout = layout();
     let cells = Cells::new(&layout);
@@ -115,6 +163,9 @@ fn every_counter_has_a_place_of_its_own() {
             seen[cells.request(0, target, class * 100 + 4)] += 1;
         }
         (0..cells::HISTOGRAM).for_each(|i| seen[cells.duration(target) + i] += 1);
+        for flow in cells::Flow::ALL {
+            seen[cells.flow(0, target, flow)] += 1;
+        }
     }
     for upstream in 0..2 {
         (0..cells::HISTOGRAM).for_each(|i| seen[cells.queue_wait(upstream) + i] += 1);

@@ -98,3 +98,9 @@ fn names(cert: &X509Certificate<'_>) -> Vec<String> {
         .map(str::to_ascii_lowercase)
         .collect()
 }
+
+/// The subject of a certificate, for people and log lines: `CN=alice, O=Example`.
+pub fn subject(cert: &[u8]) -> Option<String> {
+    let (_, cert) = X509Certificate::from_der(cert).ok()?;
+    Some(cert.subject().to_string())
+}

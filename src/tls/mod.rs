@@ -6,6 +6,7 @@
 pub mod client;
 pub mod identity;
 pub mod pem;
+pub mod server;
 
 pub use client::Client;
 pub use identity::Identity;

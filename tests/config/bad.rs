@@ -64,7 +64,6 @@ fn flat_values_that_cannot_be_are_refused() {
         ("servers", "{}", "there is no server"),
         ("port", "70000", "whole number"),
         ("port", r#""http""#, "not a port"),
-        ("level", r#""L4""#, "level L4 is not built yet"),
         ("proto", r#""udp""#, "level L7"),
         ("maxWorkers", "0", "whole number from 1"),
         ("tls", "{}", "\"tls\" is not built yet"),

@@ -61,6 +61,7 @@ fn a_servers_number_is_its_weight_under_the_weighted_strategies_only() {
         ("smooth-weighted-round-robin", [3, 2]),
         ("least-request", [1, 1]),
         ("power-of-two", [1, 1]),
+        ("hash", [3, 2]),
     ] {
         let config = good(&FIRST_USER.replace("round-robin", strategy));
         let spec = &config.upstreams[0].spec;

@@ -16,7 +16,8 @@ fn the_fixture_is_current() {
 }
 
 /// A flat file with every key of its own.
-const FLAT: &str = r#"{"port": "1", "level": "L7", "strategy": "least-request", "caching": "none", "proto": "tcp",
+const FLAT: &str = r#"{"port": "1", "level": "L7", "strategy": "hash", "hash_by": {"cookie": "a"},
+    "hash_load_factor": 1.5, "caching": "none", "proto": "tcp",
     "serializer": "none", "servers": {"http://a": 1}, "maxWorkers": 1, "cache-ignore": ["/a"]}"#;
 
 const UNKNOWN: &str = "zzzzzzzzzzzzzzzz";
@@ -53,6 +54,7 @@ fn the_schema_and_the_reader_know_the_same_keys() {
         "/listeners/web",
         "/listeners/web/timeouts",
         "/listeners/web/limits",
+        "/listeners/web/proxy_protocol",
         "/routes/0",
         "/routes/0/match",
         "/routes/0/match/path",
@@ -68,6 +70,7 @@ fn the_schema_and_the_reader_know_the_same_keys() {
         "/upstreams/web/back_off",
         "/upstreams/web/tls",
         "/upstreams/web/backends/1",
+        "/upstreams/api/hash_by",
     ] {
         assert!(compared.contains(pointer), "{pointer} was not compared");
     }
@@ -183,7 +186,7 @@ fn every_word_that_the_schema_lists_is_read() {
             .map(|w| w.as_str().expect("a word").to_owned())
             .collect()
     };
-    assert_eq!(words("Strategy").len(), 5);
+    assert_eq!(words("Strategy").len(), 6);
     for (name, file) in [
         (
             "Strategy",
@@ -200,6 +203,14 @@ fn every_word_that_the_schema_lists_is_read() {
         (
             "CacheSerializer",
             r#"{"port": 1, "servers": {"http://a": 1}, "caching": "redis", "redis": {"serializer": "WORD"}}"#,
+        ),
+        (
+            "HashWord",
+            r#"{"port": 1, "servers": {"http://a": 1}, "strategy": "hash", "hash_by": "WORD"}"#,
+        ),
+        (
+            "ProxyVersion",
+            r#"{"listeners": {"a": {"bind": ":1"}}, "upstreams": {"u": {"backends": ["http://a"], "proxy_protocol": "WORD"}}}"#,
         ),
         (
             "Phase",

@@ -22,8 +22,8 @@ use super::grants;
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// A request: what it excludes (bits), how long ago it arrived, how long from now it may start.
-    Offer(u8, u64, Option<u64>),
+    /// A request: what it excludes (bits), how long ago it arrived, how long from now it may start, whose it is.
+    Offer(u8, u64, Option<u64>, u64),
     Cancel(usize),
     Finish(usize, Outcome),
     Wait(u64),
@@ -47,6 +47,8 @@ fn rule() -> impl Strategy<Value = Rule> {
         Rule::SmoothWeightedRoundRobin,
         Rule::LeastRequest,
         Rule::PowerOfTwo,
+        Rule::HASH,
+        Rule::Hash { load_percent: None },
     ])
 }
 
@@ -62,6 +64,7 @@ fn upstream_spec() -> impl Strategy<Value = UpstreamSpec> {
                 id,
                 weight,
                 max_in_flight,
+                key: u64::from(id.0),
             })
         };
         UpstreamSpec {
@@ -86,7 +89,7 @@ fn op() -> impl Strategy<Value = Op> {
     let age = prop_oneof![3 => Just(0_u64), 1 => 0_u64..60];
     let deadline = prop::option::weighted(0.2, 0_u64..60);
     prop_oneof![
-        10 => (exclude, age, deadline).prop_map(|(e, a, d)| Op::Offer(e, a, d)),
+        10 => (exclude, age, deadline, 0_u64..20).prop_map(|(e, a, d, c)| Op::Offer(e, a, d, c)),
         2 => any::<usize>().prop_map(Op::Cancel),
         6 => (any::<usize>(), prop::sample::select(&OUTCOMES[..])).prop_map(|(i, o)| Op::Finish(i, o)),
         3 => (0_u64..30).prop_map(Op::Wait),
@@ -185,6 +188,7 @@ impl Model {
         assert!(self.has_room() && eligible.contains(&slot.backend));
         assert_eq!(self.frees.pop_front(), Some(eligible.len() as u32));
         let id = slot.backend;
+        self.bounded(id, &eligible);
         let backend = self.backends.iter_mut().find(|b| b.spec.id == id);
         let backend = backend.expect("an eligible backend is configured");
         backend.in_flight += 1;
@@ -192,6 +196,29 @@ impl Model {
         self.running.push((slot, known));
         if failing_open {
             self.saw("fail open");
+        }
+    }
+
+    /// Under hashing, the picked one runs no more than its bound: its part, rounded up, of what all the eligible then run.
+    fn bounded(&mut self, picked: BackendId, eligible: &[BackendId]) {
+        let Rule::Hash {
+            load_percent: Some(percent),
+        } = self.spec.strategy
+        else {
+            return;
+        };
+        let among = self.backends.iter();
+        let among: Vec<_> = among.filter(|b| eligible.contains(&b.spec.id)).collect();
+        let running: u32 = among.iter().map(|b| b.in_flight).sum();
+        let weight: u32 = among.iter().map(|b| b.spec.weight).sum();
+        let bound =
+            |b: &ModelBackend| ((running + 1) * b.spec.weight * percent).div_ceil(100 * weight);
+        let full = among.iter().filter(|b| b.in_flight >= bound(b)).count();
+        let b = among.iter().find(|b| b.spec.id == picked);
+        let b = b.expect("it is eligible");
+        assert!(b.in_flight < bound(b), "{b:?} among {among:?}");
+        if full > 0 {
+            self.saw("a backend at its bound");
         }
     }
 
@@ -388,8 +415,9 @@ fn run(spec: UpstreamSpec, ops: Vec<Op>) -> Seen {
             model.frees = trace.iter().filter_map(free).collect();
         };
         match op {
-            Op::Offer(exclude, age, deadline) => {
-                let meta = meta(now, exclude, age, deadline);
+            Op::Offer(exclude, age, deadline, client) => {
+                let mut meta = meta(now, exclude, age, deadline);
+                meta.client = client;
                 let offer = upstream.offer(now, &meta, &mut trace);
                 explain(&mut model, &mut upstream, &trace);
                 model.offered(now, &meta, offer);
@@ -449,6 +477,7 @@ fn any_sequence_of_calls_does_what_the_model_says() {
         "finished on a removed backend",
         "an outcome from before the failure",
         "a reload left a waiter nothing",
+        "a backend at its bound",
     ];
     let reasons = ShedReason::ALL.map(ShedReason::name);
     for what in rare.into_iter().chain(reasons) {

@@ -132,6 +132,7 @@ fn waiters_stay_and_take_what_a_reload_adds() {
         id: BackendId(5),
         weight: 1,
         max_in_flight: Some(1),
+        key: 5,
     });
     u.apply(T0, spec, &mut NoTrace);
     assert_eq!(grants(&mut u).len(), 1);

@@ -141,6 +141,7 @@ fn every_strategy_fills_every_place_and_no_more() {
         Strategy::SmoothWeightedRoundRobin,
         Strategy::LeastRequest,
         Strategy::PowerOfTwo,
+        Strategy::HASH,
     ] {
         let mut spec = spec(strategy, &[(1, Some(3)), (50, Some(1)), (2, Some(7))]);
         spec.phase = Phase::Random;

@@ -66,7 +66,7 @@ impl Weir {
             let find = |admin: bool| {
                 lines
                     .iter()
-                    .find(|line| line.contains("http://") && line.contains("admin") == admin)
+                    .find(|line| line.contains(if admin { "admin on" } else { "listening on" }))
                     .and_then(|line| port_in(line))
             };
             weir.port = find(false).unwrap_or(0);
@@ -152,9 +152,9 @@ impl Drop for Weir {
     }
 }
 
-/// The port at the end of the first `http://host:port` in a line.
+/// The port at the end of the first `scheme://host:port` in a line.
 fn port_in(line: &str) -> Option<u16> {
-    let address = line.split("http://").nth(1)?;
+    let address = line.split("://").nth(1)?;
     let address = address.split([' ', '/', ',', '\x1b']).next()?;
     address.rsplit(':').next()?.parse().ok()
 }

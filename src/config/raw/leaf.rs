@@ -87,7 +87,7 @@ leaf! {
     /// An address to bind.
     Bind = { "type": "string", "pattern": r"^(\[[0-9A-Fa-f:.%]+\]|[0-9.]*):[0-9]{1,5}$|\$\{" };
     /// A backend's URL.
-    BackendUrl = { "type": "string", "pattern": r"^[hH][tT][tT][pP][sS]?://[^/?#@]+(/[^?#]*)?$|\$\{" };
+    BackendUrl = { "type": "string", "pattern": r"^([hH][tT][tT][pP][sS]?://[^/?#@]+(/[^?#]*)?|(tcp|tls|udp)://[^/?#@]+/?)$|\$\{" };
     /// A path that begins with a slash.
     PathText = { "type": "string", "pattern": r"^/[^?#]*$|\$\{" };
     /// Letters, digits, `-` and `_`.
@@ -107,7 +107,11 @@ leaf! {
     /// The form of records in Redis; "none" is binary.
     CacheSerializer = { "enum": ["none", "binary", "json", "lz4"] };
     /// What a listener serves.
-    Protocol = { "enum": ["http"] };
+    Protocol = { "enum": ["http", "tcp", "udp"] };
+    /// The oldest version of TLS.
+    TlsVersion = { "enum": ["1.2", "1.3"] };
+    /// Must a client have a certificate?
+    ClientAuthMode = { "enum": ["required", "optional"] };
     /// The form of an access log line.
     LogFormat = { "enum": ["combined", "json"] };
     /// Where a round robin begins.
@@ -116,8 +120,18 @@ leaf! {
     BackendProtocol = { "enum": ["http1", "http2", "auto"] };
     /// How to choose a backend.
     Strategy = { "enum": [
-        "round-robin", "weighted-round-robin", "smooth-weighted-round-robin", "least-request", "power-of-two"
+        "round-robin", "weighted-round-robin", "smooth-weighted-round-robin", "least-request", "power-of-two",
+        "hash"
     ] };
+    /// By what requests belong together.
+    HashWord = { "enum": ["address", "path"] };
+    /// How far a backend may be ahead of its share, or "off".
+    LoadFactor = { "anyOf": [
+        { "type": "number", "minimum": 1, "maximum": 100 },
+        { "enum": ["off", false, null] }
+    ] };
+    /// A version of the PROXY protocol.
+    ProxyVersion = { "enum": ["v1", "v2"] };
 }
 
 /// A string, or an array of them.

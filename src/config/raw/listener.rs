@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::leaf::{Bind, DurationOrOff, DurationText, Protocol, Size, SizeOrOff};
+use super::leaf::{Bind, DurationOrOff, DurationText, Off, Protocol, Size, SizeOrOff};
+use super::tls::ServerTls;
 
 /// What is bound, and what holds for its clients.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -11,14 +12,56 @@ use super::leaf::{Bind, DurationOrOff, DurationText, Protocol, Size, SizeOrOff};
 pub struct Listener {
     /// The address: ":8080" is all interfaces, IPv4 and IPv6. Port 0 is any free port.
     pub bind: Bind,
-    /// What is served. By default "http"; nothing else is built yet.
+    /// What is served: "http" (the default), "tcp" (connections, byte for byte) or "udp" (datagrams, in sessions).
     pub protocol: Option<Protocol>,
     /// Peers, as addresses or networks, whose X-Forwarded fields are believed and appended to. By default none.
     pub trusted_proxies: Option<Vec<String>>,
+    /// Every connection begins with a PROXY protocol header, of version 1 or 2. By default none does.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How long clients may take.
     pub timeouts: Option<ListenerTimeouts>,
     /// What clients may send.
     pub limits: Option<Limits>,
+    /// Serve it over TLS. By default in the clear.
+    pub tls: Option<ServerTls>,
+    /// HTTP/2, over TLS and in the clear. By default true.
+    pub http2: Option<Http2OrSwitch>,
+}
+
+/// HTTP/2: on, off, or what differs.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Http2OrSwitch {
+    /// On or off.
+    Switch(bool),
+    /// Off.
+    Off(Off),
+    /// On, with these settings.
+    Http2(Http2),
+}
+
+/// HTTP/2 towards clients.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Http2 {
+    /// Also without TLS, for clients that know it beforehand. By default true.
+    pub cleartext: Option<bool>,
+    /// Streams at once on a connection. By default 100.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub streams: Option<u32>,
+    /// Bytes that a client may send on a stream before they are taken, at least 16 KiB. By default "64KiB".
+    pub stream_window: Option<Size>,
+    /// The same for all streams of a connection together. By default "1MiB".
+    pub connection_window: Option<Size>,
+}
+
+/// Who may connect, with a PROXY protocol header. The address in it is the client's from there on.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// Addresses or networks; connections from elsewhere are closed.
+    #[schemars(length(min = 1))]
+    pub trusted: Vec<String>,
 }
 
 /// How long clients may take.
@@ -31,6 +74,10 @@ pub struct ListenerTimeouts {
     pub idle: Option<DurationOrOff>,
     /// Between two pieces of a request body, or of a response that the client reads. By default "60s".
     pub body: Option<DurationOrOff>,
+    /// Between two bytes, whichever way, of a TCP connection that is passed on byte for byte. By default "10m".
+    pub tunnel: Option<DurationOrOff>,
+    /// Between two datagrams, whichever way, of a UDP session. By default "30s".
+    pub session: Option<DurationText>,
 }
 
 /// What clients may send.
@@ -49,4 +96,7 @@ pub struct Limits {
     /// Client connections at once, over all cores. By default 10,000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connections: Option<u64>,
+    /// UDP sessions at once, over all cores; beyond it the idlest gives way. By default 10,000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub sessions: Option<u64>,
 }

@@ -5,6 +5,7 @@ mod cache;
 mod leaf;
 mod listener;
 mod route;
+mod tls;
 mod upstream;
 
 use schemars::JsonSchema;
@@ -16,6 +17,7 @@ pub use cache::*;
 pub use leaf::*;
 pub use listener::*;
 pub use route::*;
+pub use tls::*;
 pub use upstream::*;
 
 /// The JSON Schema (2020-12) of a config file, with a line break at its end.
@@ -93,19 +95,25 @@ pub struct FlatFile {
     pub common: Common,
     /// Bound on all interfaces, IPv4 and IPv6.
     pub port: Port,
-    /// L7 is HTTP. L4 is not built yet.
+    /// L7 (the default) is HTTP. L4 passes connections or datagrams on as they are.
     pub level: Option<Level>,
     /// How to choose a server. By default round-robin.
     pub strategy: Option<Strategy>,
+    /// By what requests go to the same server under "hash". By default "address".
+    pub hash_by: Option<HashBy>,
+    /// How far a server may be ahead of its share under "hash", before its keys give way: 1.25 (the default) is a quarter.
+    pub hash_load_factor: Option<LoadFactor>,
     /// Where responses are stored: nowhere, in memory ("baseline", also "in-memory"), or in Redis as well. By default "none".
     pub caching: Option<Caching>,
-    /// The transport. L7 needs "tcp".
+    /// The transport: "tcp" (the default), or at L4 "udp".
     pub proto: Option<Proto>,
     /// The form of responses in Redis: "none" (binary), "json" or "lz4".
     pub serializer: Option<String>,
-    /// Each server's URL, with the number of requests that it takes at once. Under the weighted strategies the number is its
-    /// share as well.
+    /// Each server's URL, with the number of requests that it takes at once. Under the weighted strategies and
+    /// under "hash" the number is its share as well.
     pub servers: Ordered<Capacity>,
+    /// Serve HTTPS with these certificates.
+    pub tls: Option<ServerTls>,
     /// Requests in flight to all servers together. By default unlimited.
     #[serde(rename = "maxWorkers")]
     pub max_workers: Option<CountOrOff>,
@@ -136,6 +144,8 @@ pub struct Common {
     pub timeouts: Option<Timeouts>,
     /// Defaults for the limits of all listeners.
     pub limits: Option<Limits>,
+    /// Default for all listeners: HTTP/2, over TLS and in the clear. By default true.
+    pub http2: Option<Http2OrSwitch>,
     /// Default for all listeners: peers, as addresses or networks, whose X-Forwarded fields are believed. By default none.
     pub trusted_proxies: Option<Vec<String>>,
     /// Defaults for the queue of every upstream.

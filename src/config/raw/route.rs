@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::RouteCacheOrOff;
 use super::leaf::{FieldMatch, Name, OneOrMany, Ordered, PathText, RedirectStatus};
 
-/// A rule that leads somewhere: exactly one of `upstream`, `redirect` and `respond`.
+/// A rule that leads somewhere: exactly one of `upstream`, `redirect` and `respond`. For listeners of protocol tcp or udp it
+/// has an `upstream`, and nothing of HTTP.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(
     deny_unknown_fields,

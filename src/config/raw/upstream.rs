@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::leaf::{
-    BackendProtocol, BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText, Phase,
-    Strategy,
+    BackendProtocol, BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText, HashWord,
+    LoadFactor, Phase, ProxyVersion, Strategy,
 };
 
 /// A group of backends behind one queue.
@@ -14,7 +14,11 @@ use super::leaf::{
 pub struct Upstream {
     /// How to choose a backend. By default "round-robin".
     pub strategy: Option<Strategy>,
-    /// Requests in flight to all backends together. By default "off", which is unlimited.
+    /// By what requests go to the same backend under "hash". By default "address".
+    pub hash_by: Option<HashBy>,
+    /// How far a backend may be ahead of its share under "hash", before its keys give way: 1.25 (the default) is a quarter.
+    pub hash_load_factor: Option<LoadFactor>,
+    /// Requests in flight (connections at tcp, sessions at udp) to all backends together. By default "off", which is unlimited.
     pub max_in_flight: Option<CountOrOff>,
     /// Where requests wait while every backend is full.
     pub queue: Option<Queue>,
@@ -26,6 +30,9 @@ pub struct Upstream {
     pub back_off: Option<BackOff>,
     /// Where a fresh round robin begins: at a random place (the default), or at its start ("zero").
     pub phase: Option<Phase>,
+    /// Begin each connection with a PROXY protocol header that names the client. By default none. Such a connection serves one
+    /// request.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// What is spoken with the backends: "http1" (the default), "http2" (which gRPC needs), or over TLS "auto", which is HTTP/2
     /// where the backend speaks it.
     pub protocol: Option<BackendProtocol>,
@@ -34,6 +41,26 @@ pub struct Upstream {
     /// URLs, or objects with a URL.
     #[schemars(length(min = 1))]
     pub backends: Vec<BackendEntry>,
+}
+
+/// By what requests go to the same backend.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum HashBy {
+    /// The client's address without its port, or the path without its query.
+    Word(HashWord),
+    /// What the request says.
+    Said(HashSaid),
+}
+
+/// What a request says; one that does not say it goes by its address.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HashSaid {
+    /// The value of this field.
+    Header(String),
+    /// The value of this cookie.
+    Cookie(String),
 }
 
 /// TLS towards backends. Files are named from the folder of this one.
@@ -108,7 +135,7 @@ pub struct BackOff {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum BackendEntry {
-    /// "http://host:port/prefix", or https://.
+    /// "http://host:port/prefix", https://, "tcp://host:port", tls:// or udp://.
     Url(BackendUrl),
     /// With more to say.
     Object(Backend),
@@ -118,13 +145,14 @@ pub enum BackendEntry {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Backend {
-    /// "http://host:port/prefix", or https://; the prefix is put before every path.
+    /// "http://host:port/prefix", or https://, whose prefix is put before every path; "tcp://host:port", tls:// or udp:// for
+    /// listeners of that protocol.
     pub url: BackendUrl,
     /// Its name in logs and metrics. By default host:port.
     pub name: Option<String>,
     /// Its share, 1 to 65,535. By default 1.
     #[schemars(range(min = 1, max = 65_535))]
     pub weight: Option<u32>,
-    /// Requests that it takes at once. By default "off", which is unlimited.
+    /// Requests (connections at tcp, sessions at udp) that it takes at once. By default "off", which is unlimited.
     pub max_in_flight: Option<CountOrOff>,
 }

@@ -4,6 +4,7 @@
 //! [`Scheduler::leave`]: a full or failing backend leaves) and how much runs where ([`Scheduler::load`]); a pick is made among
 //! those who are in, and counts as one more in flight there. Nothing here knows of queues, time or capacity.
 
+mod hash;
 mod least;
 mod quota;
 mod smooth;
@@ -20,6 +21,8 @@ pub(super) struct Entry {
     pub(super) weight: u32,
     /// What its load is measured against: max_in_flight, or weight where that is unlimited.
     pub(super) capacity: u32,
+    /// What it is known by, whatever its place.
+    pub(super) key: u64,
 }
 
 /// A strategy and its state.
@@ -33,6 +36,8 @@ pub(super) enum Scheduler {
     Least(least::Least),
     /// Power of two choices.
     Two(two::Two),
+    /// Maglev with bounded load.
+    Hash(hash::Hash),
 }
 
 impl Scheduler {
@@ -52,6 +57,9 @@ impl Scheduler {
             }
             Strategy::LeastRequest => Scheduler::Least(least::Least::new(entries, start)),
             Strategy::PowerOfTwo => Scheduler::Two(two::Two::new(entries, rng.stream("two", 0))),
+            Strategy::Hash { load_percent } => {
+                Scheduler::Hash(hash::Hash::new(entries, load_percent))
+            }
         }
     }
 
@@ -79,6 +87,9 @@ impl Scheduler {
                 Scheduler::Least(old.reload(entries, from))
             }
             (Scheduler::Two(old), Strategy::PowerOfTwo) => Scheduler::Two(old.reload(entries)),
+            (Scheduler::Hash(old), Strategy::Hash { load_percent }) => {
+                Scheduler::Hash(old.reload(entries, load_percent))
+            }
             _ => Scheduler::new(strategy, entries, phase, rng),
         }
     }
@@ -91,6 +102,7 @@ impl Scheduler {
             Scheduler::Smooth(s) => s.enter(i),
             Scheduler::Least(s) => s.enter(i),
             Scheduler::Two(s) => s.enter(i),
+            Scheduler::Hash(s) => s.enter(i),
         }
     }
 
@@ -102,17 +114,19 @@ impl Scheduler {
             Scheduler::Smooth(s) => s.leave(i),
             Scheduler::Least(s) => s.leave(i),
             Scheduler::Two(s) => s.leave(i),
+            Scheduler::Hash(s) => s.leave(i),
         }
     }
 
-    /// Picks among the eligible; `None` if there is nobody.
+    /// Picks among the eligible; `None` if there is nobody. Only hashing goes by the request's `key`.
     #[inline]
-    pub(super) fn pick(&mut self) -> Option<usize> {
+    pub(super) fn pick(&mut self, key: u64) -> Option<usize> {
         match self {
             Scheduler::Quota(s) => s.pick(),
             Scheduler::Smooth(s) => s.pick(),
             Scheduler::Least(s) => s.pick(),
             Scheduler::Two(s) => s.pick(),
+            Scheduler::Hash(s) => s.pick(key),
         }
     }
 
@@ -123,6 +137,14 @@ impl Scheduler {
             Scheduler::Quota(_) | Scheduler::Smooth(_) => {}
             Scheduler::Least(s) => s.load(i, in_flight),
             Scheduler::Two(s) => s.load(i, in_flight),
+            Scheduler::Hash(s) => s.load(i, in_flight),
+        }
+    }
+
+    /// Panics if what a strategy keeps of the backends is not what `of` says: eligible or not, and how much runs there.
+    pub(super) fn check_invariants(&self, of: impl Fn(usize) -> (bool, u32)) {
+        if let Scheduler::Hash(s) = self {
+            s.check_invariants(of);
         }
     }
 }

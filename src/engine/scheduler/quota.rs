@@ -270,6 +270,7 @@ mod tests {
 
     fn quota(weights: &[u32]) -> Quota {
         let entry = |&weight| Entry {
+            key: 0,
             weight,
             capacity: weight,
         };
@@ -352,6 +353,7 @@ mod tests {
             let entries = [(5, 0), (2, 2), (9, 3), (4, 9)];
             let from: Vec<Option<usize>> = entries.map(|(_, i)| (i < 4).then_some(i)).to_vec();
             let entries = entries.map(|(weight, _)| Entry {
+                key: 0,
                 weight,
                 capacity: weight,
             });

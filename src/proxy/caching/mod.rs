@@ -354,7 +354,8 @@ fn primary<E: Env>(conn: &Conn<E>, rules: &Rules, target: &Target, headers: &Hea
     };
     let scheme = match said("x-forwarded-proto") {
         Some(proto) if proto.trim().eq_ignore_ascii_case("https") => "https",
-        _ => "http",
+        Some(proto) if proto.trim().eq_ignore_ascii_case("http") => "http",
+        _ => conn.scheme(),
     };
     let authority = key::authority(target.host(), target.port(), scheme);
     let mut out = Vec::with_capacity(128);

@@ -176,6 +176,7 @@ impl StateMachineTest for Cancellation {
             id: BackendId(id),
             weight: 1,
             max_in_flight: Some(max),
+            key: u64::from(id),
         };
         let spec = UpstreamSpec {
             strategy: Pick::LeastRequest,

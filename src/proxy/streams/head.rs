@@ -4,11 +4,11 @@ use http::header::{self, HeaderName};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 
-use crate::config::model::{self, HeaderRules, Rewrite};
+use crate::config::model::{self, HeaderRules};
 use crate::env::Env;
 use crate::h1::BodyFraming;
 use crate::message::fields::is_hop_by_hop;
-use crate::proxy::request::{FieldSink, Inbound};
+use crate::proxy::request::{FieldSink, Hop, Inbound};
 use crate::proxy::server::Conn;
 
 /// The request has no form in HTTP/2.
@@ -23,13 +23,12 @@ pub fn request<E: Env>(
     inbound: &Inbound,
     conn: &Conn<E>,
     backend: &model::Backend,
-    rewrite: &Rewrite,
-    rules: &HeaderRules,
+    hop: &Hop<'_>,
     id: (u64, u64),
 ) -> Result<Request<()>, Unspeakable> {
-    let path = inbound.target_parts(&backend.path_prefix, rewrite).concat();
+    let path = inbound.target_parts(hop).concat();
     let path = PathAndQuery::try_from(path).map_err(|_| Unspeakable)?;
-    let authority = authority(inbound, backend, rules)?;
+    let authority = authority(inbound, backend, hop.rules)?;
     let uri = Uri::builder()
         .scheme(backend.scheme.as_str())
         .authority(authority)
@@ -37,7 +36,7 @@ pub fn request<E: Env>(
         .build()
         .map_err(|_| Unspeakable)?;
     let mut fields = Fields(HeaderMap::with_capacity(inbound.headers.len() + 8));
-    inbound.fields(&mut fields, conn, rules, id);
+    inbound.fields(&mut fields, conn, hop, id);
     if let BodyFraming::Length(length) = inbound.framing {
         fields
             .0
@@ -86,8 +85,10 @@ impl FieldSink for Fields {
         }
     }
 
-    fn takes_trailers(&mut self) {
-        self.0
-            .insert(header::TE, HeaderValue::from_static("trailers"));
+    fn connection(&mut self, trailers: bool, _: bool) {
+        if trailers {
+            let value = HeaderValue::from_static("trailers");
+            self.0.insert(header::TE, value);
+        }
     }
 }

@@ -1,0 +1,97 @@
+//! `tls` of a listener, or beside the flat keys: certificates, who may connect, the oldest version.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::reader::{Node, Object};
+use crate::tls::server::{ClientAuth, MinVersion, Settings};
+use crate::tls::{Fault, Identity, pem};
+
+/// Reads the section. `http2` is whether it is offered. What is wrong with a file is an error at the key that names it.
+pub(crate) fn read(node: &Node<'_>, http2: bool) -> Option<Settings> {
+    let o = node.object()?;
+    let identities = identities(&o);
+    let client_auth = o.get("client_auth").and_then(|n| client_auth(&n));
+    let versions = [("1.2", MinVersion::Tls12), ("1.3", MinVersion::Tls13)];
+    let min_version = o.get("min_version").and_then(|n| n.word(&versions));
+    o.finish();
+    Some(Settings {
+        identities: identities?.into(),
+        client_auth,
+        min_version: min_version.unwrap_or(MinVersion::Tls12),
+        http2,
+    })
+}
+
+/// One pair of files, or a list of them.
+fn identities(o: &Object<'_>) -> Option<Vec<Identity>> {
+    let example = "\"tls\": {\"certificate\": \"cert.pem\", \"key\": \"key.pem\"}";
+    if !o.has("certificates") {
+        return pair(o, example).map(|identity| vec![identity]);
+    }
+    for key in ["certificate", "key"] {
+        o.refuse(
+            key,
+            &format!("\"{key}\" stands inside \"certificates\" where there are several"),
+        );
+    }
+    let node = o.get("certificates")?;
+    let items = node.items()?;
+    if items.is_empty() {
+        node.error(format!("there is no certificate, for example {example}"));
+    }
+    let read = |item: &Node<'_>| {
+        let o = item.object()?;
+        let identity = pair(&o, "{\"certificate\": \"cert.pem\", \"key\": \"key.pem\"}");
+        o.finish();
+        identity
+    };
+    // All of them are read, so that one run finds every error.
+    let found: Vec<Option<Identity>> = items.iter().map(read).collect();
+    found
+        .into_iter()
+        .collect::<Option<Vec<_>>>()
+        .filter(|all| !all.is_empty())
+}
+
+/// `certificate` and `key`.
+pub(crate) fn pair(o: &Object<'_>, example: &str) -> Option<Identity> {
+    let certificate = o.require("certificate", example);
+    let key = o.require("key", example);
+    let (certificate, key) = (certificate?, key?);
+    let (chain_path, key_path) = (certificate.file()?.1, key.file()?.1);
+    match Identity::load(&chain_path, &key_path) {
+        Ok(identity) => Some(identity),
+        Err(fault) if fault.path == key_path && key_path != chain_path => {
+            key.error(fault.to_string());
+            None
+        }
+        Err(fault) => {
+            certificate.error(fault.to_string());
+            None
+        }
+    }
+}
+
+fn client_auth(node: &Node<'_>) -> Option<ClientAuth> {
+    let o = node.object()?;
+    let ca = o.require("ca", "\"client_auth\": {\"ca\": \"clients.pem\"}");
+    let words = [("required", true), ("optional", false)];
+    let required = o.get("mode").and_then(|n| n.word(&words)).unwrap_or(true);
+    o.finish();
+    let ca = ca?;
+    let path = ca.file()?.1;
+    let roots = authorities(&ca, &path)?;
+    Some(ClientAuth {
+        ca: path,
+        roots: Arc::new(roots),
+        required,
+    })
+}
+
+/// The authorities in the file that `node` names.
+pub(crate) fn authorities(node: &Node<'_>, path: &Path) -> Option<rustls::RootCertStore> {
+    pem::authorities(path)
+        .map_err(|fault: Fault| node.error(fault.to_string()))
+        .ok()
+}

@@ -1,0 +1,222 @@
+//! TLS towards clients: each listener's certificates as they are now, the handshake, and what a connection is known by after it.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use http::HeaderValue;
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::{Acceptor, ProducesTickets};
+use rustls::time_provider::TimeProvider;
+use tokio::io::AsyncWriteExt;
+use tokio_rustls::{LazyConfigAcceptor, TlsStream};
+
+use super::connect::{SocketOf, StreamOf};
+use super::respond;
+use super::server::Conn;
+use super::wire::Wire;
+use crate::env::{Clock, Env};
+use crate::message::cause::Cause;
+use crate::tls::Fault;
+use crate::tls::server::{self, Settings};
+
+/// TLS of one listener. What is swapped in serves the handshakes that begin after it.
+pub struct Secure {
+    current: Mutex<Arc<Current>>,
+    time: Arc<dyn TimeProvider>,
+    tickets: Arc<dyn ProducesTickets>,
+}
+
+/// What handshakes use.
+struct Current {
+    settings: Settings,
+    config: Arc<ServerConfig>,
+}
+
+impl Secure {
+    /// With the certificates that the config was compiled with.
+    ///
+    /// # Errors
+    /// The settings contradict themselves, or there is no entropy.
+    pub fn new<E: Env>(env: &E, settings: &Settings) -> io::Result<Self> {
+        let time: Arc<dyn TimeProvider> = Arc::new(Time(env.clone()));
+        let tickets = server::tickets().map_err(io::Error::other)?;
+        let config = settings
+            .build(Arc::clone(&time), Arc::clone(&tickets))
+            .map_err(io::Error::other)?;
+        let current = Current {
+            settings: settings.clone(),
+            config,
+        };
+        Ok(Secure {
+            current: Mutex::new(Arc::new(current)),
+            time,
+            tickets,
+        })
+    }
+
+    /// Reads every file anew. Connections that stand are not touched; true when a certificate has changed.
+    ///
+    /// # Errors
+    /// A file that cannot be used: what was there before serves on.
+    pub fn reload(&self) -> Result<bool, Fault> {
+        let before = self.current();
+        let settings = before.settings.reload()?;
+        let same = |(a, b): (&crate::tls::Identity, &crate::tls::Identity)| {
+            a.certified.cert == b.certified.cert
+        };
+        let old = before.settings.identities.iter();
+        let changed = !old.zip(settings.identities.iter()).all(same);
+        let config = settings
+            .build(Arc::clone(&self.time), Arc::clone(&self.tickets))
+            .map_err(|what| Fault {
+                path: settings
+                    .client_auth
+                    .as_ref()
+                    .map_or_else(Default::default, |auth| auth.ca.clone()),
+                what,
+            })?;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Current { settings, config });
+        Ok(changed)
+    }
+
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The time that certificates are held against: the environment's.
+struct Time<E>(E);
+
+impl<E> std::fmt::Debug for Time<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Time")
+    }
+}
+
+impl<E: Env> TimeProvider for Time<E> {
+    fn current_time(&self) -> Option<UnixTime> {
+        let wall = self.0.clock().wall();
+        let since = wall.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(UnixTime::since_unix_epoch(since))
+    }
+}
+
+/// What is known of a client's connection after its handshake.
+pub struct Secured {
+    current: Arc<Current>,
+    /// The place of the identity that it was served, if it asked for a name.
+    served: Option<usize>,
+    /// HTTP/2 was agreed on.
+    pub http2: bool,
+    /// The client's certificate, which has been verified.
+    pub client: Option<ClientCert>,
+}
+
+impl Secured {
+    /// May a request for `host` come over this connection? Not where another certificate is kept for it: then the client's
+    /// assumption that this is the right server was wrong (RFC 9110 section 15.5.20).
+    pub fn is_for(&self, host: &str) -> bool {
+        self.served
+            .is_none_or(|served| served == self.current.settings.choose(host))
+    }
+}
+
+/// A verified certificate of a client, as backends are told of it.
+pub struct ClientCert {
+    /// The whole of it, as RFC 9440 section 2 has it.
+    pub field: HeaderValue,
+    /// Its subject, such as `CN=alice, O=Example`.
+    pub subject: Option<HeaderValue>,
+}
+
+impl ClientCert {
+    fn of(cert: &CertificateDer<'_>) -> Option<Self> {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(cert);
+        let field = HeaderValue::try_from(format!(":{encoded}:")).ok()?;
+        let subject = crate::tls::identity::subject(cert);
+        Some(ClientCert {
+            field,
+            // What cannot stand in a field is left out; the certificate has it.
+            subject: subject.and_then(|s| HeaderValue::try_from(s).ok()),
+        })
+    }
+}
+
+/// A connection as its listener has it: in the clear, or over TLS once hands were shaken. `None` when it has been dealt with.
+pub async fn begin<E: Env>(conn: &Conn<E>, socket: SocketOf<E>) -> Option<StreamOf<E>> {
+    match &conn.core.proxy.secure[conn.listener] {
+        None => Some(Wire::Plain(socket)),
+        Some(secure) => accept(conn, secure, socket).await,
+    }
+}
+
+/// The handshake, within the time that a head may take.
+async fn accept<E: Env>(
+    conn: &Conn<E>,
+    secure: &Secure,
+    socket: SocketOf<E>,
+) -> Option<StreamOf<E>> {
+    let clock = conn.core.env.clock();
+    let limit = conn.model().timeouts.header;
+    // On the heap: a connection that has shaken hands holds nothing of it.
+    let accepted = clock.timeout(limit, Box::pin(shake(conn, secure, socket)));
+    let failed = match accepted.await {
+        Some(Ok(stream)) => return Some(stream),
+        Some(Err(error)) => error,
+        None => io::ErrorKind::TimedOut.into(),
+    };
+    tracing::debug!(error = %failed, peer = %conn.peer, "a TLS handshake failed");
+    conn.core
+        .telemetry()
+        .refused(conn.core(), conn.listener, Cause::ClientTls);
+    None
+}
+
+async fn shake<E: Env>(
+    conn: &Conn<E>,
+    secure: &Secure,
+    socket: SocketOf<E>,
+) -> io::Result<StreamOf<E>> {
+    let mut acceptor = Box::pin(LazyConfigAcceptor::new(Acceptor::default(), socket));
+    let start = match acceptor.as_mut().await {
+        Ok(start) => start,
+        Err(error) => {
+            if let Some(mut socket) = acceptor.take_io()
+                && error.get_ref().is_some_and(is_no_tls)
+            {
+                // A browser that was sent to the wrong scheme reads this.
+                let answer = respond::raw(Cause::NotTls, &conn.core.date());
+                socket.write_all(&answer).await?;
+                socket.shutdown().await?;
+            }
+            return Err(error);
+        }
+    };
+    let current = secure.current();
+    let stream = start.into_stream(Arc::clone(&current.config)).await?;
+    let (_, session) = stream.get_ref();
+    let served = session.server_name().map(|n| n.to_ascii_lowercase());
+    let certs = session.peer_certificates();
+    let secured = Secured {
+        served: served.map(|name| current.settings.choose(&name)),
+        http2: session.alpn_protocol() == Some(b"h2"),
+        client: certs.and_then(|c| c.first()).and_then(ClientCert::of),
+        current,
+    };
+    // A connection shakes hands once.
+    let _ = conn.secured.set(Arc::new(secured));
+    Ok(Wire::Tls(Box::new(TlsStream::Server(stream))))
+}
+
+/// Was what came no TLS at all?
+fn is_no_tls(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(
+        error.downcast_ref::<rustls::Error>(),
+        Some(rustls::Error::InvalidMessage(
+            rustls::InvalidMessage::InvalidContentType
+        ))
+    )
+}

@@ -1,0 +1,291 @@
+//! A TCP connection at L4: admitted, dialled, joined to its backend, and let go when both directions have ended.
+//!
+//! A connection is what is in flight: it holds its place in the upstream from the dial to its end. Another backend is tried
+//! only when a dial fails, since nothing has been sent then. Absent: the copying itself (relay).
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::attempt::shed;
+use super::connect::{Link, SocketOf, StreamOf};
+use super::gate::Lease;
+use super::proxied::header_for;
+use super::relay::{End, Relay, Side, linger};
+use super::server::Conn;
+use super::watch::Phase;
+use super::{Upstream, secure};
+use crate::engine::{Meta, Outcome, ShedReason};
+use crate::env::{Clock, Env, Stream};
+use crate::message::affinity::address_key;
+use crate::message::cause::{Cause, Side as Blame};
+use crate::telemetry::Session;
+use crate::time::Tick;
+
+/// What is read of a client while it waits for a place: enough for a greeting, and to notice that it leaves.
+const EARLY: usize = 4096;
+
+/// Serves one client connection until it ends.
+pub async fn run<E: Env>(conn: Arc<Conn<E>>, socket: SocketOf<E>) {
+    let Some(mut stream) = secure::begin(&conn, socket).await else {
+        return;
+    };
+    let Some(index) = conn.model().leads_to() else {
+        conn.core
+            .telemetry()
+            .refused(conn.core(), conn.listener, Cause::NoRoute);
+        stream.set_abort();
+        return;
+    };
+    let upstream = Arc::clone(&conn.core.proxy.upstreams[index]);
+    let mut record = Record::new(&conn, index);
+    let mut early = Early::default();
+    match connect(&conn, &upstream, &mut stream, &mut early, &mut record).await {
+        Ok((lease, link)) => join(&conn, stream, lease, link, early, &mut record).await,
+        Err(cause) => {
+            record.cause = Some(cause);
+            // An orderly close would look like an answer that is empty.
+            stream.set_abort();
+        }
+    }
+}
+
+/// Finds a backend that takes the connection.
+async fn connect<E: Env>(
+    conn: &Conn<E>,
+    upstream: &Arc<Upstream<E>>,
+    stream: &mut StreamOf<E>,
+    early: &mut Early,
+    record: &mut Record<E>,
+) -> Result<(Lease<E>, Link<E>), Cause> {
+    let mut meta = Meta::first(record.started);
+    // The same for every connection of a client, whatever its port.
+    meta.client = address_key(conn.peer);
+    let proxied = upstream.model.proxy_protocol;
+    let first = proxied.map(|version| header_for(conn, version));
+    let first = first.as_deref().unwrap_or_default();
+    let mut failed = None;
+    loop {
+        let lease = match admit(conn, upstream, &meta, stream, early, record).await {
+            Ok(lease) => lease,
+            Err(cause) => return Err(failed.unwrap_or(cause)),
+        };
+        if failed.is_some() {
+            conn.core.telemetry().retried(conn.core(), upstream.index);
+        }
+        record.attempts += 1;
+        let id = lease.backend();
+        let Some(backend) = upstream.backends.get(&id) else {
+            return Err(Cause::NoBackend);
+        };
+        record.backend = Some(backend.index);
+        let undialled = match backend.dial(&conn.core.env, first).await {
+            Ok(mut link) => {
+                // The relay has no use for the buffer that a request's head is written to.
+                link.write = BytesMut::new();
+                return Ok((lease, link));
+            }
+            Err(undialled) => undialled,
+        };
+        lease.finish(undialled.outcome);
+        meta.exclude.insert(id);
+        meta.attempt += 1;
+        let again = meta.attempt <= upstream.model.retry.attempts
+            && usize::from(meta.attempt) < upstream.backends.len()
+            && undialled.cause.side() == Blame::Backend
+            && upstream.gate.may_spend_retry();
+        if !again {
+            return Err(undialled.cause);
+        }
+        tracing::debug!(backend = %backend.model.name, cause = %undialled.cause, "trying another backend");
+        failed = Some(undialled.cause);
+    }
+}
+
+/// Offers the connection and waits for its place, unless the client leaves meanwhile.
+async fn admit<E: Env>(
+    conn: &Conn<E>,
+    upstream: &Arc<Upstream<E>>,
+    meta: &Meta,
+    stream: &mut StreamOf<E>,
+    early: &mut Early,
+    record: &mut Record<E>,
+) -> Result<Lease<E>, Cause> {
+    let offered = conn.now();
+    let admitted = {
+        let mut acquiring = pin!(upstream.gate.acquire(offered, meta));
+        std::future::poll_fn(|cx| match acquiring.as_mut().poll(cx) {
+            Poll::Ready(admitted) => Poll::Ready(admitted.map_err(Some)),
+            Poll::Pending if early.is_gone(cx, stream) => Poll::Ready(Err(None)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    };
+    let waited = match &admitted {
+        Ok(lease) => lease.waited(),
+        Err(reason) => !matches!(reason, Some(ShedReason::QueueFull | ShedReason::NoBackend)),
+    };
+    if waited {
+        record.queue_wait += conn.now().since(offered);
+    }
+    admitted.map_err(|reason| reason.map_or(Cause::ClientGone, shed))
+}
+
+/// What was read of a client before it had a backend.
+#[derive(Default)]
+struct Early {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl Early {
+    /// Reads what the client sends while it waits. True when it has left: it broke off, or ended without a word.
+    fn is_gone<S: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, stream: &mut S) -> bool {
+        while !self.ended && self.bytes.len() < EARLY {
+            let mut piece = [0; 512];
+            let mut read = ReadBuf::new(&mut piece);
+            match Pin::new(&mut *stream).poll_read(cx, &mut read) {
+                Poll::Pending => return false,
+                Poll::Ready(Err(_)) => return true,
+                Poll::Ready(Ok(())) if read.filled().is_empty() => self.ended = true,
+                Poll::Ready(Ok(())) => self.bytes.extend_from_slice(read.filled()),
+            }
+        }
+        self.ended && self.bytes.is_empty()
+    }
+}
+
+/// Joins client and backend until both have ended, one breaks off, or nothing passes for too long.
+async fn join<E: Env>(
+    conn: &Conn<E>,
+    mut stream: StreamOf<E>,
+    lease: Lease<E>,
+    mut link: Link<E>,
+    early: Early,
+    record: &mut Record<E>,
+) {
+    let mut relay = Relay::new(Bytes::from(early.bytes), early.ended, Bytes::new());
+    let patience = conn.model().timeouts.tunnel;
+    conn.arm_in(Phase::Tunnel, patience);
+    let end = std::future::poll_fn(|cx| {
+        conn.watch.register(cx.waker());
+        let due = conn.due() == Some(Phase::Tunnel);
+        let poll = relay.poll(cx, &mut stream, &mut link.stream);
+        if record.moved(relay.moved()) {
+            conn.arm_in(Phase::Tunnel, patience);
+        } else if due && poll.is_pending() {
+            return Poll::Ready(None);
+        }
+        poll.map(Some)
+    })
+    .await;
+    conn.watch.disarm();
+    let env = &conn.core.env;
+    let silent = record.sent == 0;
+    let (cause, outcome) = match end {
+        Some(End::Whole) => (None, Outcome::Success),
+        Some(End::Refused(Side::Near)) => {
+            linger(env, &mut link.stream).await;
+            (None, Outcome::Success)
+        }
+        Some(End::Refused(Side::Far)) => (None, Outcome::Success),
+        Some(End::Broken(Side::Near)) => {
+            link.stream.set_abort();
+            (Some(Cause::ClientGone), Outcome::Cancelled)
+        }
+        Some(End::Broken(Side::Far)) => {
+            stream.set_abort();
+            let outcome = if silent {
+                Outcome::Died
+            } else {
+                Outcome::Broken
+            };
+            (Some(Cause::BackendClosed), outcome)
+        }
+        None => {
+            stream.set_abort();
+            link.stream.set_abort();
+            (Some(Cause::TunnelIdle), Outcome::Cancelled)
+        }
+    };
+    record.cause = cause;
+    // Closed before its place is free, so that open connections stay within the backend's bound.
+    drop(link);
+    lease.finish(outcome);
+    if end == Some(End::Refused(Side::Far)) {
+        linger(env, &mut stream).await;
+    }
+}
+
+/// What is told of the connection when it is over, whatever its end.
+struct Record<E: Env> {
+    conn: Arc<Conn<E>>,
+    upstream: usize,
+    backend: Option<usize>,
+    started: Tick,
+    queue_wait: Duration,
+    attempts: u8,
+    received: u64,
+    sent: u64,
+    cause: Option<Cause>,
+}
+
+impl<E: Env> Record<E> {
+    fn new(conn: &Arc<Conn<E>>, upstream: usize) -> Self {
+        Record {
+            conn: Arc::clone(conn),
+            upstream,
+            backend: None,
+            started: conn.now(),
+            queue_wait: Duration::ZERO,
+            attempts: 0,
+            received: 0,
+            sent: 0,
+            // What stands if the connection is dropped before its end.
+            cause: Some(Cause::ShuttingDown),
+        }
+    }
+
+    /// Counts what has passed since the last time; false when it is nothing.
+    fn moved(&mut self, (received, sent): (u64, u64)) -> bool {
+        let more = (received - self.received, sent - self.sent);
+        if more == (0, 0) {
+            return false;
+        }
+        (self.received, self.sent) = (received, sent);
+        if let Some(backend) = self.backend {
+            let (core, listener) = (self.conn.core(), self.conn.listener);
+            let target = (self.upstream, backend);
+            let telemetry = self.conn.core.telemetry();
+            telemetry.passed(core, listener, target, more.0, more.1);
+        }
+        true
+    }
+}
+
+impl<E: Env> Drop for Record<E> {
+    fn drop(&mut self) {
+        let conn = &self.conn;
+        let session = Session {
+            protocol: "tcp",
+            listener: conn.listener,
+            upstream: Some(self.upstream),
+            backend: self.backend,
+            client: conn.peer,
+            bytes_sent: self.sent,
+            bytes_received: self.received,
+            started: self.started,
+            ended: conn.now(),
+            queue_wait: self.queue_wait,
+            attempts: self.attempts,
+            cause: self.cause,
+            wall: conn.core.env.clock().wall(),
+        };
+        conn.core.telemetry().record_session(conn.core(), &session);
+    }
+}
