@@ -50,6 +50,9 @@
 //! 9. Fill the cache while the body passes, if it may be stored (`cache::policy`).
 //! 10. Respond: stream, or synthesise an answer from the cause. Only `proxy::respond` knows status codes.
 //!
+//! At L4 the steps are 1, 5, 6 and 8, with the copying both ways in between: `proxy::tcp` over `proxy::relay`, and
+//! `proxy::udp` over [`engine::sessions`].
+//!
 //! # What holds everywhere
 //!
 //! - **One answer.** Every offer ends in exactly one of finished, shed or cancelled. Dropping a lease reports it as cancelled,
@@ -62,6 +65,8 @@
 //! - **At most once.** A request whose method is not idempotent is never sent again once a byte of it may have arrived.
 //! - **Back-pressure.** A body is held in pieces, never whole: a slow reader slows the writer. What is being stored is held
 //!   whole, within a bound of its own; beyond it the body passes unstored.
+//! - **L4 passes bytes as they are.** A connection's bytes are never lost or reordered when either side closes, and who
+//!   breaks off is never taken for an end. A datagram is never merged or cut, and a reply goes to the client whom it answers.
 //! - **Never another's.** A response is served to a request only as RFC 9111 allows a shared cache. Where a rule can be read in
 //!   two ways, the one that shares less holds.
 //! - **One framing.** What leaves us has exactly one certain length; what comes in with two readings is refused.
@@ -77,7 +82,7 @@
 //! - No scheduler per core: fairness and capacity would then hold per core only.
 //! - No global state: no statics that change, no thread-locals, since simulated hosts share one thread.
 //! - No `unsafe` in this crate or in the simulator.
-//! - Not built yet: L4 (TCP and UDP), TLS and HTTP/2 with clients, upgraded connections, active health checks, reload.
+//! - Not built yet: upgraded connections, active health checks, reload.
 
 pub mod admin;
 pub mod cache;

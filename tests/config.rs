@@ -5,6 +5,7 @@ mod balancing;
 mod caching;
 mod fuzz;
 mod good;
+mod l4;
 mod schema;
 mod upstream_tls;
 

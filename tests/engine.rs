@@ -6,6 +6,7 @@ mod hash;
 mod model;
 mod reload;
 mod semantics;
+mod sessions;
 mod strategies;
 mod table;
 

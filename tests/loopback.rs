@@ -13,3 +13,4 @@ mod rules;
 mod shutdown;
 mod streaming;
 mod tcp;
+mod udp;

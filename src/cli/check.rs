@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::model::{
-    Action, BackendProtocol, Config, Listener, NEVER, Rewrite, Route, Upstream,
+    Action, BackendProtocol, Config, Listener, NEVER, Protocol, Rewrite, Route, Upstream,
 };
 use crate::config::{self, Footprint, format_duration, format_size};
 use crate::engine::Strategy;
@@ -129,7 +129,26 @@ fn listener(l: &Listener) -> String {
     } else {
         l.bind.to_string()
     };
-    let limits = &l.limits;
+    let (limits, timeouts) = (&l.limits, &l.timeouts);
+    match l.protocol {
+        Protocol::Http => {}
+        Protocol::Tcp => {
+            return format!(
+                "{}: tcp, {bind}; {} connections; silent for {} at most",
+                l.name,
+                limits.connections,
+                format_duration(timeouts.tunnel)
+            );
+        }
+        Protocol::Udp => {
+            return format!(
+                "{}: udp, {bind}; {} sessions; silent for {} at most",
+                l.name,
+                limits.sessions,
+                format_duration(timeouts.session)
+            );
+        }
+    }
     let body = limits.body_bytes.map_or("unlimited".into(), format_size);
     format!(
         "{}: {bind}; {} connections; head {} and {} fields, target {}, body {body}",

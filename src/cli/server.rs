@@ -318,7 +318,11 @@ impl Drop for Ending<'_> {
 /// Cores share their ports, and so would a second `weir` that was started by mistake: it is told here.
 fn refuse_taken(env: &TokioEnv, config: &Config) -> io::Result<()> {
     for listener in &config.listeners {
-        if let Err(error) = env.net().listen_alone(listener.bind) {
+        let alone = match listener.protocol {
+            Protocol::Udp => env.net().datagram_alone(listener.bind).map(drop),
+            _ => env.net().listen_alone(listener.bind).map(drop),
+        };
+        if let Err(error) = alone {
             let text = format!(
                 "listener \"{}\": cannot bind {}: {error}",
                 listener.name, listener.bind

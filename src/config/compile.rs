@@ -163,7 +163,9 @@ fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Bo
             let all = (0..listeners.len()).collect();
             let http = spoken.first().is_some_and(|u| u.1 == Protocol::Http);
             let rules = (caching.given && http).then(|| Arc::new(caching.rules.clone()));
-            if let [only] = spoken[..] {
+            // One without a backend has given its error.
+            let one = upstreams.len() == 1 && !upstreams[0].upstream.backends.is_empty();
+            if let (true, Some(only)) = (one, spoken.first().copied()) {
                 lint::unfit(file, &served, only);
             }
             upstreams

@@ -64,7 +64,11 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
         .unwrap_or_default();
     group.tls = servers.and_then(|n| group.tls(None, &n));
     let tls = file.get("tls");
-    let tls = tls.and_then(|n| tls::read(&n, defaults.http2.is_some()));
+    if let (Protocol::Udp, Some(node)) = (protocol, &tls) {
+        node.error("there is no TLS over udp here");
+    }
+    let http2 = defaults.http2.filter(|_| protocol == Protocol::Http);
+    let tls = tls.and_then(|n| tls::read(&n, http2.is_some()));
     let max_workers = file.get("maxWorkers");
     let max_in_flight = max_workers
         .as_ref()
@@ -87,7 +91,7 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
             timeouts: defaults.client,
             limits: defaults.limits,
             tls: tls.map(Arc::new),
-            http2: defaults.http2,
+            http2,
         }],
         upstreams: vec![upstream],
         routes: vec![default_route(vec![0], rules)],

@@ -1,7 +1,7 @@
 //! What a config can use at most: memory and descriptors, by what uses them. An estimate from above, from the bounds that the
 //! config itself sets; where it sets none, the cause is named.
 
-use super::model::{Config, Listener, Upstream};
+use super::model::{Config, Listener, Protocol, Upstream};
 use super::units::format_size;
 
 /// What a config can use at most.
@@ -36,10 +36,17 @@ const BASE_DESCRIPTORS: u64 = 16;
 const WORKER_DESCRIPTORS: u64 = 4;
 /// A busy client connection besides its head: buffers of the HTTP library and one piece of a body each way.
 const CLIENT_MEMORY: u64 = 16 << 10;
+/// A TCP connection with both its sides: what one of them has not taken yet, each way.
+const TUNNEL_MEMORY: u64 = 36 << 10;
+/// A UDP session: its task, its entry, datagrams that wait for its backend.
+const SESSION_MEMORY: u64 = 4 << 10;
 /// A backend connection: read buffer, head, one piece of a body.
 const BACKEND_MEMORY: u64 = 48 << 10;
 /// A waiting request's entry in the queue; the request itself stays with its connection.
 const WAITER_MEMORY: u64 = 512;
+
+/// Bytes of datagrams that wait for a backend, for each listener on each core.
+pub const WAITING_DATAGRAMS: u64 = 4 << 20;
 
 /// The share of the cache's memory that bodies on their way in may take besides.
 pub const FILLING_SHARE: u64 = 4;
@@ -56,7 +63,10 @@ pub fn footprint(config: &Config, cores: usize) -> Footprint {
     let clients = config
         .listeners
         .iter()
-        .map(|l| l.limits.connections as u64)
+        .map(|l| match l.protocol {
+            Protocol::Udp => l.limits.sessions as u64,
+            _ => l.limits.connections as u64,
+        })
         .sum();
     if config.is_cached() {
         items.push(cache(config.cache.memory));
@@ -75,10 +85,23 @@ pub fn footprint(config: &Config, cores: usize) -> Footprint {
 }
 
 fn listener(l: &Listener, workers: u64) -> Item {
+    if l.protocol == Protocol::Udp {
+        let sessions = l.limits.sessions as u64;
+        return Item {
+            what: format!("listener {}: {sessions} sessions", l.name),
+            memory: sessions * SESSION_MEMORY + workers * (WAITING_DATAGRAMS + (64 << 10)),
+            // Each session has a socket to its backend.
+            descriptors: sessions + workers,
+        };
+    }
     let connections = l.limits.connections as u64;
+    let each = match l.protocol {
+        Protocol::Http => CLIENT_MEMORY + l.limits.head_bytes as u64,
+        _ => TUNNEL_MEMORY,
+    };
     Item {
         what: format!("listener {}: {connections} connections", l.name),
-        memory: connections * (CLIENT_MEMORY + l.limits.head_bytes as u64),
+        memory: connections * each,
         // Every worker has a socket of its own on the same address.
         descriptors: connections + workers,
     }

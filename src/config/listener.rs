@@ -41,12 +41,8 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
         n.word(&all.map(|p| (p.name(), p)))
     };
     let protocol = o.get("protocol").and_then(word).unwrap_or(Protocol::Http);
-    let is_udp = protocol == Protocol::Udp;
-    if is_udp {
-        o.node.error("the protocol \"udp\" is not built yet");
-    }
     let proxied = o.get("proxy_protocol");
-    if let (true, Some(node)) = (is_udp, &proxied) {
+    if let (Protocol::Udp, Some(node)) = (protocol, &proxied) {
         node.error("the PROXY protocol is for TCP, and this listener's is \"udp\"");
     }
     let proxy_protocol = proxied.and_then(|n| proxy_protocol(&n));

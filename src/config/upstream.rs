@@ -118,6 +118,15 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
     let mut upstream = group.into_upstream(name, strategy, max_in_flight, &d, next_id);
     upstream.hash_by = hash_by;
     upstream.proxy_protocol = version;
+    let protocol = upstream.protocol();
+    if let (Protocol::Tcp | Protocol::Udp, Some(node)) = (protocol, o.get("hash_by"))
+        && upstream.hash_by != HashBy::Address
+    {
+        node.error("at L4 nothing is known of a client but its \"address\"");
+    }
+    if let (Protocol::Udp, Some(node)) = (protocol, o.get("proxy_protocol")) {
+        node.error("the PROXY protocol is for TCP, and these backends' is \"udp\"");
+    }
     if let Some(node) = o.get("max_in_flight") {
         warn_if_below_capacity(&node, &upstream.spec);
     }

@@ -10,6 +10,7 @@ mod queue;
 pub mod retry;
 pub mod router;
 mod scheduler;
+pub mod sessions;
 pub mod trace;
 pub mod upstream;
 

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use ::tokio::io::{AsyncRead, AsyncWrite};
+use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::rng::Rng;
 use crate::time::Tick;
@@ -61,6 +61,8 @@ pub trait Net: Send + Sync + 'static {
     type Stream: Stream;
     /// A bound listener.
     type Listener: Listener<Stream = Self::Stream>;
+    /// A datagram socket.
+    type Datagram: Datagram;
     /// Are these the machine's own sockets, so that a library that opens sockets by itself reaches the same peers?
     const REAL: bool = false;
 
@@ -76,6 +78,30 @@ pub trait Net: Send + Sync + 'static {
     fn adopt(&self, stream: Self::Stream) -> io::Result<Self::Stream>;
     /// Binds `addr`; several cores may bind the same one and share its connections. Port 0 picks a free port.
     fn listen(&self, addr: SocketAddr) -> io::Result<Self::Listener>;
+    /// Binds `addr` for datagrams; several cores may bind the same one, and each client's come to one of them. Port 0 picks a
+    /// free port.
+    fn datagram(&self, addr: SocketAddr) -> io::Result<Self::Datagram>;
+    /// A datagram socket on a free port that hears `peer` alone, and hears when nobody is there.
+    fn associate(&self, peer: SocketAddr) -> io::Result<Self::Datagram>;
+}
+
+/// A datagram socket, such as UDP.
+pub trait Datagram: Send + Sync + 'static {
+    /// The next datagram, put behind what `buf` holds, and who sent it. What does not fit is cut, so bring 64 KiB.
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<SocketAddr>>;
+    /// Sends one datagram, whole or not at all. An associated socket sends to its peer, whatever `to` is.
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        datagram: &[u8],
+        to: SocketAddr,
+    ) -> Poll<io::Result<()>>;
+    /// The bound address, with the real port.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
 }
 
 /// A bound listener.

@@ -7,16 +7,17 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::ReadBuf;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
-use super::{Clock, Env, Listener, Net, Stream, Task};
+use super::{Clock, Datagram, Env, Listener, Net, Stream, Task};
 use crate::rng::Rng;
 use crate::time::Tick;
 
@@ -112,6 +113,7 @@ pub struct TokioNet;
 impl Net for TokioNet {
     type Stream = TcpStream;
     type Listener = TcpListener;
+    type Datagram = TokioDatagram;
     const REAL: bool = true;
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -131,6 +133,24 @@ impl Net for TokioNet {
     fn listen(&self, addr: SocketAddr) -> io::Result<TcpListener> {
         listen(addr, true)
     }
+
+    fn datagram(&self, addr: SocketAddr) -> io::Result<TokioDatagram> {
+        datagram(addr, true)
+    }
+
+    fn associate(&self, peer: SocketAddr) -> io::Result<TokioDatagram> {
+        let any: IpAddr = match peer {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = std::net::UdpSocket::bind((any, 0))?;
+        socket.connect(peer)?;
+        socket.set_nonblocking(true)?;
+        Ok(TokioDatagram {
+            socket: UdpSocket::from_std(socket)?,
+            associated: true,
+        })
+    }
 }
 
 impl TokioNet {
@@ -141,6 +161,64 @@ impl TokioNet {
     /// As the operating system says; `AddrInUse` when the address is taken.
     pub fn listen_alone(&self, addr: SocketAddr) -> io::Result<TcpListener> {
         listen(addr, false)
+    }
+
+    /// The same for datagrams.
+    ///
+    /// # Errors
+    /// As the operating system says; `AddrInUse` when the address is taken.
+    pub fn datagram_alone(&self, addr: SocketAddr) -> io::Result<TokioDatagram> {
+        datagram(addr, false)
+    }
+}
+
+fn datagram(addr: SocketAddr, shared: bool) -> io::Result<TokioDatagram> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_port(shared)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    Ok(TokioDatagram {
+        socket: UdpSocket::from_std(socket.into())?,
+        associated: false,
+    })
+}
+
+/// A UDP socket; one that is associated is connected, so that the system tells when nobody is there.
+#[derive(Debug)]
+pub struct TokioDatagram {
+    socket: UdpSocket,
+    associated: bool,
+}
+
+impl Datagram for TokioDatagram {
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<SocketAddr>> {
+        self.socket.poll_recv_from(cx, buf)
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        datagram: &[u8],
+        to: SocketAddr,
+    ) -> Poll<io::Result<()>> {
+        let sent = if self.associated {
+            self.socket.poll_send(cx, datagram)
+        } else {
+            self.socket.poll_send_to(cx, datagram, to)
+        };
+        sent.map_ok(|_| ())
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
     }
 }
 

@@ -76,6 +76,8 @@ pub enum Cause {
     BodyTimeout,
     /// Nothing passed through a tunnel, either way, for too long.
     TunnelIdle,
+    /// A UDP session gave way to a newer one, since the table was full.
+    SessionEvicted,
     /// A panic, caught: a defect of the proxy.
     Panic,
     /// The proxy is stopping.
@@ -94,8 +96,8 @@ impl Cause {
             Dns | ConnectRefused | ConnectTimeout | ConnectFailed | TlsCertificate | TlsAlert
             | TlsProtocol | BackendClosed | FirstByteTimeout | BadResponse
             | ResponseHeadTooLarge | ResponseIncomplete | BodyTimeout => Side::Backend,
-            NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline | TunnelIdle | Panic
-            | ShuttingDown => Side::Internal,
+            NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline | TunnelIdle
+            | SessionEvicted | Panic | ShuttingDown => Side::Internal,
         }
     }
 
@@ -133,6 +135,7 @@ impl Cause {
             ResponseIncomplete => "response_incomplete",
             BodyTimeout => "body_timeout",
             TunnelIdle => "tunnel_idle",
+            SessionEvicted => "session_evicted",
             Panic => "panic",
             ShuttingDown => "shutting_down",
         }

@@ -5,6 +5,7 @@
 //! and what is said on a connection (forward).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,9 @@ pub type SocketOf<E> = <<E as Env>::Net as Net>::Stream;
 
 /// A connection over such a socket, in the clear or over TLS.
 pub type StreamOf<E> = Wire<SocketOf<E>>;
+
+/// A datagram socket of the environment `E`.
+pub type DatagramOf<E> = <<E as Env>::Net as Net>::Datagram;
 
 /// One backend as it is reached: its addresses and its connections, shared by all cores.
 pub struct Backend<E: Env> {
@@ -87,6 +91,16 @@ pub struct Link<E: Env> {
     /// It has served a request before, so its peer may have closed it meanwhile.
     pub reused: bool,
     permit: Permit<E>,
+}
+
+/// A datagram socket that speaks to the backend alone, counted as a connection to it.
+pub struct Association<E: Env> {
+    /// The socket.
+    pub socket: DatagramOf<E>,
+    /// Its peer.
+    pub addr: SocketAddr,
+    /// Its place among the backend's connections: to be given back once the socket is of no use any more.
+    pub permit: Permit<E>,
 }
 
 /// The right to hold one connection open; its drop gives the place back.
@@ -277,6 +291,21 @@ impl<E: Env> Backend<E> {
         let ended = at.map(|at| pool.shared.swap_remove(at));
         drop(pool);
         drop(ended);
+    }
+
+    /// Opens a datagram socket to the backend's first address. Whether anybody is there only a datagram can tell.
+    ///
+    /// # Errors
+    /// Why there is no address, or no socket.
+    pub async fn associate(self: &Arc<Self>, env: &E) -> Result<Association<E>, Undialled> {
+        let permit = self.permit().await;
+        let addr = self.dialler.resolve(env, &self.model).await?;
+        let socket = env.net().associate(addr).map_err(|e| Undialled::by(&e))?;
+        Ok(Association {
+            socket,
+            addr,
+            permit,
+        })
     }
 
     /// Keeps a connection for the next request. `keep_alive` is what the backend said of its own patience.

@@ -61,7 +61,7 @@ impl Undialled {
     }
 
     /// Running out of descriptors, ports or memory here is no reason to pass over a healthy backend.
-    fn by(error: &io::Error) -> Self {
+    pub fn by(error: &io::Error) -> Self {
         let ours = [
             io::ErrorKind::AddrNotAvailable,
             io::ErrorKind::AddrInUse,
@@ -126,6 +126,26 @@ impl Dialler {
     ) -> Result<T, Undialled> {
         let dialled = env.clock().timeout(self.patience, dialling).await;
         dialled.unwrap_or(Err(Undialled::of(Cause::ConnectTimeout)))
+    }
+
+    /// The backend's first address.
+    ///
+    /// # Errors
+    /// Why there is none in time.
+    pub async fn resolve<E: Env>(
+        &self,
+        env: &E,
+        backend: &model::Backend,
+    ) -> Result<SocketAddr, Undialled> {
+        let resolving = async {
+            let found = self.addresses(env, backend).await;
+            found.map_err(Undialled::of)
+        };
+        let addresses = self.in_time(env, resolving).await?;
+        addresses
+            .first()
+            .copied()
+            .ok_or_else(|| Undialled::of(Cause::Dns))
     }
 
     /// Is HTTP/2 spoken on this connection?

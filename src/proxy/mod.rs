@@ -26,6 +26,7 @@ mod sending;
 mod server;
 mod streams;
 mod tcp;
+mod udp;
 mod watch;
 mod wire;
 
@@ -38,7 +39,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 
 pub use self::caching::operate::{Purged, Replicas, StoredStatus, UrlFault, UrlStatus, normal_url};
-pub use self::server::{Bound, Drained, serve};
+pub use self::server::{Bound, Drained, Socket, serve};
 
 /// The scripts that Redis is asked to run, for whoever plays its part.
 pub mod redis_scripts {
@@ -53,7 +54,7 @@ use self::secure::Secure;
 use crate::config::model::{self, Config};
 use crate::engine::BackendId;
 use crate::engine::trace::Event;
-use crate::env::{Env, Listener as _, Net};
+use crate::env::Env;
 use crate::telemetry::{BackendStatus, Telemetry, UpstreamStatus};
 use crate::time::Tick;
 
@@ -74,6 +75,8 @@ pub struct Proxy<E: Env> {
     ready: AtomicBool,
     /// Cores that serve or still drain.
     serving: AtomicUsize,
+    /// Cores that have bound the listeners: a core's share of what is bounded in all is one of so many.
+    cores: AtomicUsize,
     draining: AtomicBool,
     drain: Notify,
 }
@@ -166,6 +169,7 @@ impl<E: Env> Proxy<E> {
             permits,
             ready: AtomicBool::new(false),
             serving: AtomicUsize::new(0),
+            cores: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             drain: Notify::new(),
         }))
@@ -186,10 +190,11 @@ impl<E: Env> Proxy<E> {
                     format!("listener {:?}: cannot bind {wanted}: {e}", listener.name),
                 )
             };
-            let bound = env.net().listen(wanted).map_err(named)?;
+            let bound = Socket::bind(env, listener.protocol, wanted).map_err(named)?;
             *address = Some(bound.local_addr().map_err(named)?);
             listeners.push(bound);
         }
+        self.cores.fetch_add(1, Ordering::AcqRel);
         Ok(Bound { listeners })
     }
 

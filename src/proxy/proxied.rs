@@ -58,7 +58,7 @@ pub fn admit<E: Env>(
         };
         let source = named.map_or(peer, |named| named.source);
         let ends = named.or_else(|| ends(&core, &stream, peer));
-        let (conn, entry) = enter(&core, listener, permit, source, ends);
+        let (conn, entry) = enter(&core, listener, Some(permit), source, ends);
         let _entry = entry;
         if core.proxy.is_draining() {
             // It was not in the books when all connections were told.

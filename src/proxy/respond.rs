@@ -183,6 +183,11 @@ fn table(cause: Cause) -> Row {
             "connection_read_timeout",
             "nothing passed for too long",
         ),
+        SessionEvicted => row(
+            S::SERVICE_UNAVAILABLE,
+            "connection_limit_reached",
+            "a newer session took its place",
+        ),
         Panic => row(
             S::INTERNAL_SERVER_ERROR,
             "proxy_internal_error",

@@ -14,10 +14,10 @@ use super::proxied;
 use super::redis::Tier;
 use super::secure::Secured;
 use super::watch::{Phase, SWEEP, Watch};
-use super::{Proxy, client, connect::SocketOf, tcp};
+use super::{Proxy, client, connect::SocketOf, tcp, udp};
 use crate::cache::purge::Purge;
 use crate::config::model::{self, Config, Protocol};
-use crate::env::{Clock, Env, Listener, Net, Task};
+use crate::env::{Clock, Datagram, Env, Listener, Net, Task};
 use crate::message::proxy_protocol::Addresses;
 use crate::telemetry::Telemetry;
 use crate::time::Tick;
@@ -34,7 +34,33 @@ const REAP_EVERY: u64 = 10;
 /// The listeners of one core.
 pub struct Bound<E: Env> {
     /// In config order.
-    pub listeners: Vec<<E::Net as Net>::Listener>,
+    pub listeners: Vec<Socket<E>>,
+}
+
+/// What a listener is bound as.
+pub enum Socket<E: Env> {
+    /// For connections.
+    Stream(<E::Net as Net>::Listener),
+    /// For datagrams.
+    Datagram(<E::Net as Net>::Datagram),
+}
+
+impl<E: Env> Socket<E> {
+    /// Binds `addr` as `protocol` needs it.
+    pub fn bind(env: &E, protocol: Protocol, addr: SocketAddr) -> io::Result<Self> {
+        Ok(match protocol {
+            Protocol::Udp => Socket::Datagram(env.net().datagram(addr)?),
+            Protocol::Http | Protocol::Tcp => Socket::Stream(env.net().listen(addr)?),
+        })
+    }
+
+    /// The bound address, with the real port.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Socket::Stream(listener) => listener.local_addr(),
+            Socket::Datagram(socket) => socket.local_addr(),
+        }
+    }
 }
 
 /// How a core ended.
@@ -227,12 +253,15 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
             tasks.push(env.spawn("gate", Arc::clone(&upstream.gate).keep_time()));
         }
     }
-    let accepting: Vec<Task> = bound
-        .listeners
-        .into_iter()
-        .enumerate()
-        .map(|(i, listener)| env.spawn("accept", accept(Arc::clone(&core), i, listener)))
-        .collect();
+    let mut accepting = Vec::new();
+    for (i, socket) in bound.listeners.into_iter().enumerate() {
+        let core = Arc::clone(&core);
+        match socket {
+            Socket::Stream(s) => accepting.push(env.spawn("accept", accept(core, i, s))),
+            // It goes on for its sessions while the core drains.
+            Socket::Datagram(s) => tasks.push(env.spawn("udp", udp::serve(core, i, s))),
+        }
+    }
     proxy.serving.fetch_add(1, Ordering::AcqRel);
     proxy
         .ready
@@ -330,7 +359,7 @@ fn admit<E: Env>(
         return proxied::admit(core, listener, permit, socket, peer);
     }
     let ends = proxied::ends(core, &socket, peer);
-    let (conn, entry) = enter(core, listener, permit, peer, ends);
+    let (conn, entry) = enter(core, listener, Some(permit), peer, ends);
     // A task of its own kind each, since a task is as large as the largest of what it may run.
     match core.config().listeners[listener].protocol {
         Protocol::Tcp => core.env.spawn("tcp", async move {
@@ -344,11 +373,11 @@ fn admit<E: Env>(
     };
 }
 
-/// Takes a client's connection into the books, once it is known whose it is.
+/// Takes a client's connection, or its session, into the books, once it is known whose it is.
 pub fn enter<E: Env>(
     core: &Arc<Core<E>>,
     listener: usize,
-    permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
     peer: SocketAddr,
     ends: Option<Addresses>,
 ) -> (Arc<Conn<E>>, Entry<E>) {
@@ -382,7 +411,7 @@ pub fn enter<E: Env>(
 pub struct Entry<E: Env> {
     place: Place<E>,
     listener: usize,
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl<E: Env> Drop for Entry<E> {

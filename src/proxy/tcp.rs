@@ -45,13 +45,34 @@ pub async fn run<E: Env>(conn: Arc<Conn<E>>, socket: SocketOf<E>) {
     let upstream = Arc::clone(&conn.core.proxy.upstreams[index]);
     let mut record = Record::new(&conn, index);
     let mut early = Early::default();
-    match connect(&conn, &upstream, &mut stream, &mut early, &mut record).await {
-        Ok((lease, link)) => join(&conn, stream, lease, link, early, &mut record).await,
+    // On the heap, or its frame would stay with the connection for its whole life.
+    let connecting = Box::pin(connect(
+        &conn,
+        &upstream,
+        &mut stream,
+        &mut early,
+        &mut record,
+    ));
+    let (lease, mut link) = match connecting.await {
+        Ok(connected) => connected,
         Err(cause) => {
             record.cause = Some(cause);
             // An orderly close would look like an answer that is empty.
             stream.set_abort();
+            return;
         }
+    };
+    let end = join(&conn, &mut stream, &mut link.stream, early, &mut record).await;
+    let (cause, outcome) = settle(end, &stream, &link.stream, record.sent == 0);
+    record.cause = cause;
+    if end == Some(End::Refused(Side::Near)) {
+        Box::pin(linger(&conn.core.env, &mut link.stream)).await;
+    }
+    // Closed before its place is free, so that open connections stay within the backend's bound.
+    drop(link);
+    lease.finish(outcome);
+    if end == Some(End::Refused(Side::Far)) {
+        Box::pin(linger(&conn.core.env, &mut stream)).await;
     }
 }
 
@@ -160,22 +181,21 @@ impl Early {
     }
 }
 
-/// Joins client and backend until both have ended, one breaks off, or nothing passes for too long.
+/// Joins client and backend until both have ended, one breaks off, or, which is `None`, nothing passes for too long.
 async fn join<E: Env>(
     conn: &Conn<E>,
-    mut stream: StreamOf<E>,
-    lease: Lease<E>,
-    mut link: Link<E>,
+    near: &mut StreamOf<E>,
+    far: &mut StreamOf<E>,
     early: Early,
     record: &mut Record<E>,
-) {
+) -> Option<End> {
     let mut relay = Relay::new(Bytes::from(early.bytes), early.ended, Bytes::new());
     let patience = conn.model().timeouts.tunnel;
     conn.arm_in(Phase::Tunnel, patience);
     let end = std::future::poll_fn(|cx| {
         conn.watch.register(cx.waker());
         let due = conn.due() == Some(Phase::Tunnel);
-        let poll = relay.poll(cx, &mut stream, &mut link.stream);
+        let poll = relay.poll(cx, near, far);
         if record.moved(relay.moved()) {
             conn.arm_in(Phase::Tunnel, patience);
         } else if due && poll.is_pending() {
@@ -185,21 +205,25 @@ async fn join<E: Env>(
     })
     .await;
     conn.watch.disarm();
-    let env = &conn.core.env;
-    let silent = record.sent == 0;
-    let (cause, outcome) = match end {
-        Some(End::Whole) => (None, Outcome::Success),
-        Some(End::Refused(Side::Near)) => {
-            linger(env, &mut link.stream).await;
-            (None, Outcome::Success)
-        }
-        Some(End::Refused(Side::Far)) => (None, Outcome::Success),
+    end
+}
+
+/// What an end means for the log and for the engine, and who is to be reset for it. `silent` tells that the backend never
+/// said a byte.
+fn settle<S: Stream>(
+    end: Option<End>,
+    near: &S,
+    far: &S,
+    silent: bool,
+) -> (Option<Cause>, Outcome) {
+    match end {
+        Some(End::Whole | End::Refused(_)) => (None, Outcome::Success),
         Some(End::Broken(Side::Near)) => {
-            link.stream.set_abort();
+            far.set_abort();
             (Some(Cause::ClientGone), Outcome::Cancelled)
         }
         Some(End::Broken(Side::Far)) => {
-            stream.set_abort();
+            near.set_abort();
             let outcome = if silent {
                 Outcome::Died
             } else {
@@ -208,17 +232,10 @@ async fn join<E: Env>(
             (Some(Cause::BackendClosed), outcome)
         }
         None => {
-            stream.set_abort();
-            link.stream.set_abort();
+            near.set_abort();
+            far.set_abort();
             (Some(Cause::TunnelIdle), Outcome::Cancelled)
         }
-    };
-    record.cause = cause;
-    // Closed before its place is free, so that open connections stay within the backend's bound.
-    drop(link);
-    lease.finish(outcome);
-    if end == Some(End::Refused(Side::Far)) {
-        linger(env, &mut stream).await;
     }
 }
 

@@ -220,7 +220,7 @@ fn what_stands_at_the_top_is_the_default_for_all() {
         .flat_map(|u| &u.spec.backends)
         .map(|b| b.id.0)
         .collect();
-    assert_eq!(ids, [0, 1, 2, 3]);
+    assert_eq!(ids, [0, 1, 2, 3, 4, 5, 6]);
 }
 
 #[test]

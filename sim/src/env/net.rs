@@ -11,9 +11,10 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
-use turmoil::net::{TcpListener, TcpStream};
-use weirkeeper::env::{Listener, Net};
+use turmoil::net::{TcpListener, TcpStream, UdpSocket};
+use weirkeeper::env::{Datagram, Listener, Net};
 
+use super::datagram::SimDatagram;
 use super::stream::{Link, SimStream};
 use super::{Fabric, lock};
 
@@ -23,6 +24,8 @@ pub struct SimNet {
     fabric: Arc<Fabric>,
     /// The shared listeners of this host by port.
     listeners: Mutex<BTreeMap<u16, Weak<Shared>>>,
+    /// Ports that are bound for datagrams.
+    datagrams: Mutex<BTreeMap<u16, Weak<UdpSocket>>>,
 }
 
 #[derive(Debug)]
@@ -46,6 +49,7 @@ impl SimNet {
         SimNet {
             fabric: Arc::clone(fabric),
             listeners: Mutex::default(),
+            datagrams: Mutex::default(),
         }
     }
 }
@@ -53,6 +57,7 @@ impl SimNet {
 impl Net for SimNet {
     type Stream = SimStream;
     type Listener = SimListener;
+    type Datagram = SimDatagram;
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         self.fabric
@@ -95,6 +100,20 @@ impl Net for SimNet {
         });
         listeners.insert(shared.addr.port(), Arc::downgrade(&shared));
         Ok(SimListener(shared))
+    }
+
+    fn datagram(&self, addr: SocketAddr) -> io::Result<SimDatagram> {
+        let mut sockets = lock(&self.datagrams);
+        if sockets.get(&addr.port()).and_then(Weak::upgrade).is_some() {
+            return Ok(SimDatagram::deaf(addr));
+        }
+        let (datagram, socket) = SimDatagram::bind(addr, None)?;
+        sockets.insert(datagram.local_addr()?.port(), socket);
+        Ok(datagram)
+    }
+
+    fn associate(&self, peer: SocketAddr) -> io::Result<SimDatagram> {
+        SimDatagram::bind(SocketAddr::new(peer.ip(), 0), Some(peer)).map(|(datagram, _)| datagram)
     }
 }
 
