@@ -44,8 +44,8 @@
 //!    fetched once for all who ask meanwhile (`cache`). A hit ends here, and takes no place in the upstream.
 //! 5. Offer to the upstream (`engine::upstream`): admitted, waiting, or shed with a reason. Admission and the choice of the
 //!    backend happen under one lock, so no slot is lost between them.
-//! 6. Connect, or reuse an idle connection.
-//! 7. Forward: rewrite, send, read the response's head (`h1`).
+//! 6. Connect, or reuse an idle connection, or take a stream on one that others use as well.
+//! 7. Forward: rewrite, send, read the response's head (`h1`, or HTTP/2 in `proxy::streams`).
 //! 8. Record the outcome. On failure the retry rule says again (another backend, each once) or give up.
 //! 9. Fill the cache while the body passes, if it may be stored (`cache::policy`).
 //! 10. Respond: stream, or synthesise an answer from the cause. Only `proxy::respond` knows status codes.
@@ -82,7 +82,7 @@
 //! - No scheduler per core: fairness and capacity would then hold per core only.
 //! - No global state: no statics that change, no thread-locals, since simulated hosts share one thread.
 //! - No `unsafe` in this crate or in the simulator.
-//! - Not built yet: TLS, HTTP/2, upgraded connections, active health checks, reload.
+//! - Not built yet: upgraded connections, active health checks, reload.
 
 pub mod admin;
 pub mod cache;

@@ -4,6 +4,7 @@
 mod caching;
 mod capacity;
 mod failure;
+mod h2_backend;
 mod hashing;
 mod http2;
 mod https;

@@ -13,6 +13,7 @@
 pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod secure;
+pub(crate) mod streams;
 pub(crate) mod tls;
 pub(crate) mod weir;
 pub(crate) mod wire;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weirkeeper::config::model::{Action, Config, RedisServers, Route};
+use weirkeeper::config::model::{Action, BackendProtocol, Config, RedisServers, Route, Upstream};
 use weirkeeper::engine::router::PathMatch;
 
 use crate::model::content::Site;
@@ -176,9 +176,11 @@ fn modelled(mut config: Arc<Config>) -> Arc<Config> {
             .iter_mut()
             .for_each(|u| u.proxy_protocol = None);
     }
-    if config.upstreams.iter().any(|u| u.tls.is_some()) {
+    let plain = |u: &Upstream| u.tls.is_none() && u.protocol == BackendProtocol::Http1;
+    if !config.upstreams.iter().all(plain) {
         for upstream in &mut Arc::make_mut(&mut config).upstreams {
             upstream.tls = None;
+            upstream.protocol = BackendProtocol::Http1;
             for backend in &mut upstream.backends {
                 backend.scheme = backend.scheme.in_the_clear();
             }

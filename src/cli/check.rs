@@ -4,7 +4,9 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::config::model::{Action, Config, Listener, NEVER, Protocol, Rewrite, Route, Upstream};
+use crate::config::model::{
+    Action, BackendProtocol, Config, Listener, NEVER, Protocol, Rewrite, Route, Upstream,
+};
 use crate::config::{self, Footprint, format_duration, format_size};
 use crate::engine::Strategy;
 use crate::engine::router::{PathMatch, RouteMatch};
@@ -229,6 +231,9 @@ fn upstream(u: &Upstream, out: &mut impl Write) -> io::Result<()> {
         format_duration(t.body_gap),
         format_duration(t.request.unwrap_or(NEVER)),
     )?;
+    if let Some(spoken) = spoken(u) {
+        writeln!(out, "    {spoken}")?;
+    }
     for (backend, spec) in u.backends.iter().zip(&u.spec.backends) {
         let max = spec
             .max_in_flight
@@ -245,6 +250,28 @@ fn upstream(u: &Upstream, out: &mut impl Write) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// What is spoken with the backends, unless it is HTTP/1.1 in the clear.
+fn spoken(u: &Upstream) -> Option<String> {
+    let protocol = match u.protocol {
+        BackendProtocol::Http1 if u.tls.is_none() => return None,
+        BackendProtocol::Http1 => "HTTP/1.1",
+        BackendProtocol::Http2 => "HTTP/2",
+        BackendProtocol::Auto => "HTTP/2, or HTTP/1.1 where a backend has no other",
+    };
+    let tls = u.tls.as_ref().map_or(String::new(), |tls| {
+        let believed = match &tls.ca {
+            _ if !tls.verify => "without verifying certificates".into(),
+            None => "verified by the system's authorities".into(),
+            Some(ca) => format!("verified by {}", ca.display()),
+        };
+        let ours = tls.identity.as_ref().map_or(String::new(), |(file, _)| {
+            format!(", with our certificate in {}", file.display())
+        });
+        format!("; https over TLS, {believed}{ours}")
+    });
+    Some(format!("{protocol}{tls}"))
 }
 
 fn bounds(footprint: &Footprint, limit: Option<u64>, out: &mut impl Write) -> io::Result<()> {

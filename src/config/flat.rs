@@ -58,11 +58,11 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
         node.warn("level L4 sees no responses, so it ignores \"caching\"");
     }
     let servers = file.require("servers", "\"servers\": {\"http://localhost:8081\": 3}");
-    let group = servers
+    let mut group = servers
         .as_ref()
         .map(|n| self::servers(n, strategy, protocol))
         .unwrap_or_default();
-    let towards_backends = servers.and_then(|n| group.tls(None, &n));
+    group.tls = servers.and_then(|n| group.tls(None, &n));
     let tls = file.get("tls");
     if let (Protocol::Udp, Some(node)) = (protocol, &tls) {
         node.error("there is no TLS over udp here");
@@ -74,14 +74,8 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
         .as_ref()
         .and_then(|n| n.count_or_off())
         .flatten();
-    let mut upstream: Upstream = group.into_upstream(
-        NAME,
-        strategy,
-        max_in_flight,
-        towards_backends,
-        defaults,
-        &mut 0,
-    );
+    let mut upstream: Upstream =
+        group.into_upstream(NAME, strategy, max_in_flight, defaults, &mut 0);
     upstream.hash_by = hash_by;
     if let Some(node) = max_workers {
         warn_if_below_capacity(&node, &upstream.spec);

@@ -51,7 +51,9 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
     if let (Protocol::Udp, Some(node)) = (protocol, &tls) {
         node.error("there is no TLS over udp here");
     }
-    if let (Protocol::Tcp | Protocol::Udp, Some(node)) = (protocol, o.get("http2")) {
+    if let (Protocol::Tcp | Protocol::Udp, Some(node)) = (protocol, o.get("http2"))
+        && !node.is_off()
+    {
         node.error("HTTP/2 belongs to listeners of the protocol \"http\"");
     }
     let http2 = d.http2.filter(|_| protocol == Protocol::Http);

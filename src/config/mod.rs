@@ -37,7 +37,7 @@ pub use footprint::{FILLING_SHARE, Footprint, Item, WAITING_DATAGRAMS, footprint
 pub use model::Config;
 pub use redis::REDIS_PASSWORD;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
-pub use upstream::strategy_name;
+pub use upstream::{protocol_name, strategy_name};
 
 /// Reads and compiles the file at `path`, with this process's environment for `${VAR}`. A file that cannot be read is an error
 /// like any other, without line and column.

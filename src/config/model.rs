@@ -253,6 +253,8 @@ pub struct Upstream {
     pub hash_by: HashBy,
     /// The PROXY protocol header that each connection to a backend begins with. Such a connection serves one request.
     pub proxy_protocol: Option<proxy_protocol::Version>,
+    /// What is spoken with the backends.
+    pub protocol: BackendProtocol,
     /// How backends that are reached over TLS are met; `Some` if there is one.
     pub tls: Option<Arc<UpstreamTls>>,
 }
@@ -279,6 +281,17 @@ pub struct UpstreamTls {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// All of it, loaded.
     pub client: tls::Client,
+}
+
+/// What is spoken with backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendProtocol {
+    /// HTTP/1.1: one exchange at a time on a connection.
+    Http1,
+    /// HTTP/2: many exchanges on a connection. In the clear it begins without being asked for (RFC 9113 section 3.3).
+    Http2,
+    /// Over TLS alone: HTTP/2 where the backend speaks it, else HTTP/1.1.
+    Auto,
 }
 
 /// How a backend is reached.

@@ -11,12 +11,12 @@ use serde_json::Value;
 use super::compile::{Plan, PlannedRoute};
 use super::interpolate::escape;
 use super::model::{
-    Action, Backend, Cidr, Config, HeaderRules, Http2, Limits, Listener, LogFormat, NEVER, Rewrite,
-    Upstream, UpstreamTls,
+    Action, Backend, Cidr, Config, HeaderRules, Http2, Limits, Listener, LogFormat, NEVER,
+    Protocol, Rewrite, Upstream, UpstreamTls,
 };
 use super::raw::{self, Ordered};
 use super::units::{format_duration, format_size};
-use super::upstream::{VERSIONS, strategy_name};
+use super::upstream::{VERSIONS, protocol_name, strategy_name};
 use crate::engine::router::{PathMatch, RouteMatch};
 use crate::engine::{BackendSpec, Phase, Strategy};
 use crate::message::affinity::HashBy;
@@ -127,7 +127,7 @@ fn listener(l: &Listener, directory: &Path) -> raw::Listener {
         }),
         limits: Some(limits(&l.limits)),
         tls: l.tls.as_deref().map(|t| tls::server(t, directory)),
-        http2: Some(http2(l.http2)),
+        http2: (l.protocol == Protocol::Http).then(|| http2(l.http2)),
     }
 }
 
@@ -292,6 +292,7 @@ fn upstream(u: &Upstream) -> raw::Upstream {
             let known = VERSIONS.iter().find(|(_, v)| *v == version);
             known.map_or("unknown", |(name, _)| name).into()
         }),
+        protocol: Some(protocol_name(u.protocol).into()),
         tls: u.tls.as_deref().map(upstream_tls),
         backends: backends.map(|(b, spec)| backend(b, spec)).collect(),
     }

@@ -6,7 +6,7 @@ use super::address::{self, Schemes};
 use super::backend_tls;
 use super::hash;
 use super::listener::check_name;
-use super::model::{Backend, Protocol, Upstream, UpstreamTls};
+use super::model::{Backend, BackendProtocol, Protocol, Upstream, UpstreamTls};
 use super::reader::{Node, Object};
 use super::settings::Defaults;
 use crate::engine::{BackendId, BackendSpec, Strategy, UpstreamSpec};
@@ -26,6 +26,18 @@ pub(crate) const STRATEGIES: [(&str, Strategy); 6] = [
     ("hash", Strategy::HASH),
 ];
 
+/// What is spoken with backends, by its name.
+pub(crate) const PROTOCOLS: [(&str, BackendProtocol); 3] = [
+    ("http1", BackendProtocol::Http1),
+    ("http2", BackendProtocol::Http2),
+    ("auto", BackendProtocol::Auto),
+];
+
+/// The name of `protocol` in a config.
+pub fn protocol_name(protocol: BackendProtocol) -> &'static str {
+    let known = PROTOCOLS.iter().find(|(_, p)| *p == protocol);
+    known.map_or("unknown", |(name, _)| name)
+}
 /// The versions of the PROXY protocol by their names.
 pub(crate) const VERSIONS: [(&str, Version); 2] = [("v1", Version::V1), ("v2", Version::V2)];
 
@@ -80,6 +92,7 @@ pub(crate) fn read_all<'a>(file: &Object<'a>, defaults: &Defaults) -> Vec<Named<
 
 fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> Upstream {
     o.refuse("health", "\"health\" is not built yet");
+    o.refuse("http2", "HTTP/2 to backends is \"protocol\": \"http2\"");
     let (strategy, hash_by) = hash::read(o);
     let version = o.get("proxy_protocol").and_then(|n| n.word(&VERSIONS));
     let max_in_flight = o
@@ -98,8 +111,11 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
             backend(&item, &mut group);
         }
     }
-    let tls = group.tls(o.get("tls").as_ref(), place.as_ref().unwrap_or(&o.node));
-    let mut upstream = group.into_upstream(name, strategy, max_in_flight, tls, &d, next_id);
+    group.tls = group.tls(o.get("tls").as_ref(), place.as_ref().unwrap_or(&o.node));
+    if let Some(node) = o.get("protocol") {
+        group.protocol(&node, version.is_some());
+    }
+    let mut upstream = group.into_upstream(name, strategy, max_in_flight, &d, next_id);
     upstream.hash_by = hash_by;
     upstream.proxy_protocol = version;
     let protocol = upstream.protocol();
@@ -155,6 +171,9 @@ pub(crate) struct Group {
     schemes: Schemes,
     backends: Vec<Backend>,
     specs: Vec<(u32, Option<u32>)>,
+    protocol: Option<BackendProtocol>,
+    /// How the backends are met over TLS.
+    pub(crate) tls: Option<Arc<UpstreamTls>>,
 }
 
 impl Group {
@@ -251,13 +270,38 @@ impl Group {
         backend_tls::read(node, &self.backends, place)
     }
 
+    /// What is spoken with the backends so far.
+    fn protocol(&mut self, node: &Node<'_>, is_proxied: bool) {
+        self.protocol = node.word(&PROTOCOLS);
+        if is_proxied && self.protocol.is_some_and(|p| p != BackendProtocol::Http1) {
+            node.error("a connection that begins with a PROXY protocol header serves one request: say \"http1\"");
+        }
+        if let Some(backend) = self
+            .backends
+            .iter()
+            .find(|b| b.scheme.protocol() != Protocol::Http)
+        {
+            node.error(format!(
+                "\"protocol\" is a choice among those of HTTP, and {} is none",
+                backend.url()
+            ));
+            return;
+        }
+        let in_the_clear = self.backends.iter().find(|b| !b.is_tls());
+        if let (Some(BackendProtocol::Auto), Some(backend)) = (self.protocol, in_the_clear) {
+            node.error(format!(
+                "\"auto\" asks over TLS which protocol it is, and {} has none; say \"http1\" or \"http2\"",
+                backend.url()
+            ));
+        }
+    }
+
     /// The finished upstream.
     pub(crate) fn into_upstream(
         self,
         name: &str,
         strategy: Strategy,
         max_in_flight: Option<u32>,
-        tls: Option<Arc<UpstreamTls>>,
         d: &Defaults,
         next_id: &mut u32,
     ) -> Upstream {
@@ -286,7 +330,8 @@ impl Group {
             retry: d.retry,
             hash_by: HashBy::default(),
             proxy_protocol: None,
-            tls,
+            protocol: self.protocol.unwrap_or(BackendProtocol::Http1),
+            tls: self.tls,
         }
     }
 }

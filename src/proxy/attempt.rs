@@ -7,8 +7,9 @@ use http::{Method, Response, StatusCode};
 
 use super::Upstream;
 use super::caching::fill::Fill;
-use super::connect::Backend;
-use super::fetch::{Attempt, Fetch};
+use super::connect::{Backend, Carrier, Link};
+use super::dial::Undialled;
+use super::fetch::{Attempt, Fetch, link};
 use super::forward::{Failure, exchange};
 use super::gate::Lease;
 use super::proxied::header_for;
@@ -16,19 +17,30 @@ use super::reply::Facts;
 use super::request::{Hop, Inbound, Upload};
 use super::sending::Sending;
 use super::server::Conn;
+use super::streams::{self, Exchange, Ticket};
 use crate::config::model::{HeaderRules, Rewrite, Route};
 use crate::engine::retry::{Progress, may_retry};
 use crate::engine::{Meta, Outcome, ShedReason, Strategy};
 use crate::env::Env;
-use crate::h1::{HeadLimits, ResponseDecoder, ResponseHead};
+use crate::h1::{HeadLimits, ResponseDecoder};
 use crate::message::cause::{Cause, Side};
 use crate::message::fields;
 
 /// Bounds on a backend's response head.
-const RESPONSE_LIMITS: HeadLimits = HeadLimits {
+pub const RESPONSE_LIMITS: HeadLimits = HeadLimits {
     bytes: 64 * 1024,
     fields: 128,
 };
+
+/// How often in a row a connection may turn out to be closed. The second one is fresh, unless other requests share it.
+const RACES: u32 = 3;
+
+/// How a response reached us (RFC 9110 section 7.6.3).
+const VIA_HTTP1: HeaderValue = HeaderValue::from_static("1.1 weir");
+const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 weir");
+
+/// An answer before it is a [`Fetch`].
+type Came<E> = (http::response::Parts, Attempt<E>);
 
 /// A backend's answer: its head as the client is to see it but for the route's changes, and its body to come.
 pub type Fetched<E> = (http::response::Parts, Fetch<E, Upload<E>>);
@@ -87,16 +99,10 @@ impl<E: Env> Run<'_, E> {
             };
             facts.backend = Some(backend.index);
             let failure = match self.attempt(lease, backend, &mut upload, facts.id).await {
-                Ok((attempt, head)) => {
-                    let fetch = Fetch::new(
-                        conn,
-                        attempt,
-                        upstream.model.timeouts,
-                        meta.deadline,
-                        &head,
-                        upload,
-                    );
-                    return Ok((self.response(head), fetch));
+                Ok((parts, attempt)) => {
+                    let timeouts = upstream.model.timeouts;
+                    let fetch = Fetch::new(conn, attempt, timeouts, meta.deadline, upload);
+                    return Ok((parts, fetch));
                 }
                 Err(failure) => failure,
             };
@@ -141,91 +147,144 @@ impl<E: Env> Run<'_, E> {
         admitted.map_err(shed)
     }
 
-    /// Dials or reuses, and exchanges heads, on one backend. A kept-alive connection that turns out to be closed is made up for
-    /// on a fresh one.
+    /// Dials or reuses, and exchanges heads, on one backend. A connection that turns out to be closed, or about to, is made up
+    /// for on another.
     async fn attempt(
         &self,
         lease: Lease<E>,
         backend: &Arc<Backend<E>>,
         upload: &mut Upload<E>,
         id: (u64, u64),
-    ) -> Result<(Attempt<E>, ResponseHead), Failure> {
-        let conn = self.conn;
+    ) -> Result<Came<E>, Failure> {
+        let (env, now) = (&self.conn.core.env, self.conn.coarse_now());
         let proxied = self.upstream.model.proxy_protocol;
-        let first = proxied.map(|version| header_for(conn, version));
+        let first = proxied.map(|version| header_for(self.conn, version));
         let first = first.as_deref().unwrap_or_default();
-        let mut reusable = backend.reuse(&conn.core.env, conn.coarse_now());
+        let mut lease = Some(lease);
+        let mut races = 0;
         loop {
-            let mut link = match reusable.take() {
-                Some(link) => link,
-                None => match backend.dial(&conn.core.env, first).await {
-                    Ok(link) => link,
-                    Err(undialled) => {
-                        lease.finish(undialled.outcome);
-                        return Err(Failure::new(
-                            undialled.cause,
-                            Progress::NeverSent,
-                            undialled.outcome,
-                        ));
-                    }
-                },
+            let tried = match backend.checkout(env, now, first, races > 0).await {
+                Ok(Carrier::Link(link)) => {
+                    self.on_link(link, backend, &mut lease, upload, id).await
+                }
+                Ok(Carrier::Stream(ticket)) => {
+                    self.on_stream(ticket, backend, &mut lease, upload, id)
+                        .await
+                }
+                Err(Undialled { cause, outcome }) => {
+                    Err(Failure::new(cause, Progress::NeverSent, outcome))
+                }
             };
-            let hop = Hop {
-                prefix: &backend.model.path_prefix,
-                rewrite: self.rewrite,
-                rules: &self.route.request_headers,
-                close: proxied.is_some(),
+            let mut failure = match tried {
+                Ok(came) => return Ok(came),
+                Err(failure) => failure,
             };
-            self.inbound.encode(&mut link.write, conn, &hop, id);
-            let mut decoder = ResponseDecoder::new(&self.inbound.method, RESPONSE_LIMITS);
-            let mut sending = Sending::new(
-                self.inbound.framing,
-                self.upstream.model.timeouts.first_byte,
-            );
-            let mut failure =
-                match exchange(conn, &mut link, &mut sending, upload, &mut decoder).await {
-                    Ok(head) => {
-                        let backend = Arc::clone(backend);
-                        return Ok((
-                            Attempt {
-                                link,
-                                lease,
-                                backend,
-                                decoder,
-                                sending,
-                            },
-                            head,
-                        ));
-                    }
-                    Err(failure) => failure,
-                };
-            // Closed before its place in flight is free, so that open connections stay within the backend's bound.
-            drop(link);
             upload.put_back(std::mem::take(&mut failure.unsent));
-            let race = failure.outcome == Outcome::ReuseRace;
+            races += 1;
+            let race = failure.outcome == Outcome::ReuseRace && races <= RACES;
             if !race || !may_retry(&self.inbound.method, failure.progress) {
-                lease.finish(failure.outcome);
+                if let Some(lease) = lease {
+                    lease.finish(failure.outcome);
+                }
                 return Err(failure);
             }
         }
     }
 
+    fn hop<'a>(&'a self, backend: &'a Backend<E>) -> Hop<'a> {
+        Hop {
+            prefix: &backend.model.path_prefix,
+            rewrite: self.rewrite,
+            rules: &self.route.request_headers,
+            close: self.upstream.model.proxy_protocol.is_some(),
+        }
+    }
+
+    /// The exchange of heads in HTTP/1.1. On a failure the connection is closed before the place in flight is free, so that
+    /// open connections stay within the backend's bound.
+    async fn on_link(
+        &self,
+        mut link: Link<E>,
+        backend: &Arc<Backend<E>>,
+        lease: &mut Option<Lease<E>>,
+        upload: &mut Upload<E>,
+        id: (u64, u64),
+    ) -> Result<Came<E>, Failure> {
+        let conn = self.conn;
+        self.inbound
+            .encode(&mut link.write, conn, &self.hop(backend), id);
+        let mut decoder = ResponseDecoder::new(&self.inbound.method, RESPONSE_LIMITS);
+        let mut sending = Sending::new(
+            self.inbound.framing,
+            self.upstream.model.timeouts.first_byte,
+        );
+        let head = exchange(conn, &mut link, &mut sending, upload, &mut decoder).await?;
+        let Some(lease) = lease.take() else {
+            return Err(unleased());
+        };
+        let parts = self.response(head.status, head.headers, VIA_HTTP1);
+        let attempt = Attempt::Link(link::Attempt {
+            link,
+            lease,
+            backend: Arc::clone(backend),
+            decoder,
+            sending,
+            keep_alive: head.keep_alive_timeout,
+        });
+        Ok((parts, attempt))
+    }
+
+    /// The exchange of heads in HTTP/2.
+    async fn on_stream(
+        &self,
+        ticket: Ticket<E>,
+        backend: &Arc<Backend<E>>,
+        lease: &mut Option<Lease<E>>,
+        upload: &mut Upload<E>,
+        id: (u64, u64),
+    ) -> Result<Came<E>, Failure> {
+        let (conn, inbound) = (self.conn, self.inbound);
+        let request = streams::request(inbound, conn, &backend.model, &self.hop(backend), id);
+        let request = request.map_err(|streams::Unspeakable| {
+            Failure::new(Cause::BadRequest, Progress::NeverSent, Outcome::Cancelled)
+        })?;
+        let bodiless = http_body::Body::is_end_stream(upload);
+        let first_byte = self.upstream.model.timeouts.first_byte;
+        let mut exchange = Exchange::begin(ticket, request, bodiless, first_byte)?;
+        let response = streams::exchange(conn, &mut exchange, upload).await?;
+        let Some(lease) = lease.take() else {
+            return Err(unleased());
+        };
+        let (head, body) = response.into_parts();
+        let attempt = streams::Attempt::new(exchange, lease, &inbound.method, &head, body);
+        let parts = self.response(head.status, head.headers, VIA_HTTP2);
+        Ok((parts, Attempt::Stream(attempt)))
+    }
+
     /// A backend's head without what belongs to its connection.
-    fn response(&self, head: ResponseHead) -> http::response::Parts {
-        let mut headers = head.headers;
+    fn response(
+        &self,
+        status: StatusCode,
+        mut headers: HeaderMap,
+        via: HeaderValue,
+    ) -> http::response::Parts {
         fields::strip_hop_by_hop(&mut headers);
-        let bodiless =
-            self.inbound.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
+        let bodiless = self.inbound.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
         if !bodiless {
             // The length is the body's to tell: a field would override it.
             headers.remove(header::CONTENT_LENGTH);
         }
-        headers.append(header::VIA, HeaderValue::from_static("1.1 weir"));
+        headers.append(header::VIA, via);
         let (mut parts, ()) = Response::new(()).into_parts();
-        parts.status = head.status;
+        parts.status = status;
         parts.headers = headers;
         parts
     }
+}
+
+/// Each attempt has a lease until it is answered.
+fn unleased() -> Failure {
+    Failure::new(Cause::NoBackend, Progress::NeverSent, Outcome::Cancelled)
 }
 
 /// The engine's refusal, as the client's cause.

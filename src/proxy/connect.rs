@@ -4,20 +4,24 @@
 //! idle keep-alive connections. Absent: which backend to use (the engine), how it is reached (dial),
 //! and what is said on a connection (forward).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::oneshot;
 
 use super::dial::{Dialler, Undialled};
+use super::streams::{self, Shared, Ticket};
 use super::wire::Wire;
-use crate::config::model;
+use crate::config::model::{self, BackendProtocol};
 use crate::env::{Env, Net};
+use crate::message::cause::Cause;
 use crate::time::Tick;
 
 /// What one read may bring: a head and a body of 16 KiB. Smaller buffers cost a second read for such answers.
@@ -42,6 +46,11 @@ pub struct Backend<E: Env> {
     timeouts: model::BackendTimeouts,
     pool: Mutex<Pool<StreamOf<E>>>,
     dialler: Dialler,
+    protocol: BackendProtocol,
+    /// The backend chose HTTP/1.1 where both were offered.
+    is_single: AtomicBool,
+    /// One for each core: who dials while others wait for a stream of what is dialled.
+    turns: Mutex<BTreeMap<usize, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 struct Pool<S> {
@@ -49,6 +58,18 @@ struct Pool<S> {
     open: u32,
     /// The most recently used last.
     idle: VecDeque<Idle<S>>,
+    /// Those on which exchanges share, busy or not.
+    shared: Vec<Shared>,
+    /// Counts them, for their names.
+    opened: u64,
+}
+
+/// What an exchange is carried by.
+pub enum Carrier<E: Env> {
+    /// A connection of its own, for HTTP/1.1.
+    Link(Link<E>),
+    /// A stream on a connection that others use as well.
+    Stream(Ticket<E>),
 }
 
 struct Idle<S> {
@@ -105,6 +126,8 @@ impl<E: Env> Backend<E> {
         let pool = Mutex::new(Pool {
             open: 0,
             idle: VecDeque::new(),
+            shared: Vec::new(),
+            opened: 0,
         });
         Backend {
             index,
@@ -112,6 +135,9 @@ impl<E: Env> Backend<E> {
             timeouts,
             pool,
             dialler: Dialler::new(env, upstream, &model),
+            protocol: upstream.protocol,
+            is_single: AtomicBool::new(false),
+            turns: Mutex::default(),
             model,
         }
     }
@@ -121,9 +147,63 @@ impl<E: Env> Backend<E> {
         self.lock().open
     }
 
+    /// A connection to use: one that is there, unless `fresh` asks for another, or a new one. A new one begins with `first`.
+    ///
+    /// # Errors
+    /// Why no address of the backend could be reached in time.
+    pub async fn checkout(
+        self: &Arc<Self>,
+        env: &E,
+        now: Tick,
+        first: &[u8],
+        fresh: bool,
+    ) -> Result<Carrier<E>, Undialled> {
+        if !fresh
+            && self.protocol != BackendProtocol::Http2
+            && let Some(link) = self.reuse(env, now)
+        {
+            return Ok(Carrier::Link(link));
+        }
+        if self.protocol == BackendProtocol::Http1 || self.is_single.load(Ordering::Relaxed) {
+            return self.dialler.in_time(env, self.open(env, first)).await;
+        }
+        if let Some(ticket) = self.ticket(env) {
+            return Ok(Carrier::Stream(ticket));
+        }
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(env.core()).or_default())
+        };
+        let dialling = async {
+            let _turn = turn.lock().await;
+            // Whoever dialled meanwhile may have a stream to spare.
+            match self.ticket(env) {
+                Some(ticket) => Ok(Carrier::Stream(ticket)),
+                None => self.open(env, first).await,
+            }
+        };
+        self.dialler.in_time(env, dialling).await
+    }
+
+    /// A new connection of its own, which begins with `first`.
+    ///
+    /// # Errors
+    /// Why no address of the backend could be reached in time.
+    pub async fn dial(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Link<E>, Undialled> {
+        match self.dialler.in_time(env, self.open(env, first)).await? {
+            Carrier::Link(link) => Ok(link),
+            Carrier::Stream(_) => Err(Undialled::of(Cause::TlsProtocol)),
+        }
+    }
+
+    /// A stream on a connection of this core, if one has room.
+    fn ticket(self: &Arc<Self>, env: &E) -> Option<Ticket<E>> {
+        Ticket::take(self, &mut self.lock().shared, env.core())
+    }
+
     /// An idle connection that still stands, if there is one: this core's latest, or, where the backend's bound leaves no room
     /// for another, one that a different core hands over.
-    pub fn reuse(self: &Arc<Self>, env: &E, now: Tick) -> Option<Link<E>> {
+    fn reuse(self: &Arc<Self>, env: &E, now: Tick) -> Option<Link<E>> {
         loop {
             let idle = {
                 let mut pool = self.lock();
@@ -169,19 +249,48 @@ impl<E: Env> Backend<E> {
     }
 
     /// Opens a new connection, closing an idle one first where the backend's bound asks for it.
-    ///
-    /// # Errors
-    /// Why no address of the backend could be reached in time.
-    pub async fn dial(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Link<E>, Undialled> {
-        let permit = self.permit();
+    async fn open(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Carrier<E>, Undialled> {
+        let permit = self.permit().await;
         let stream = self.dialler.dial(env, &self.model, first).await?;
-        Ok(Link {
+        let is_http2 = self.dialler.is_http2::<E>(&stream, &self.model)?;
+        self.is_single.store(!is_http2, Ordering::Relaxed);
+        if is_http2 {
+            let ticket = streams::open(env, self, stream, permit).await?;
+            return Ok(Carrier::Stream(ticket));
+        }
+        Ok(Carrier::Link(Link {
             stream,
             read: BytesMut::new(),
             write: BytesMut::with_capacity(1024),
             reused: false,
             permit,
-        })
+        }))
+    }
+
+    /// Takes in a connection that exchanges will share, made by `make` from its number; that is given back.
+    pub fn share(&self, make: impl FnOnce(u64) -> Shared) -> u64 {
+        let mut pool = self.lock();
+        pool.opened += 1;
+        let id = pool.opened;
+        pool.shared.push(make(id));
+        id
+    }
+
+    /// Lets `change` see to the connection of this number, if it is still there.
+    pub fn with_shared(&self, id: u64, change: impl FnOnce(&mut Shared)) {
+        let mut pool = self.lock();
+        if let Some(shared) = pool.shared.iter_mut().find(|s| s.id() == id) {
+            change(shared);
+        }
+    }
+
+    /// Forgets the connection of this number: it has ended.
+    pub fn unshare(&self, id: u64) {
+        let mut pool = self.lock();
+        let at = pool.shared.iter().position(|s| s.id() == id);
+        let ended = at.map(|at| pool.shared.swap_remove(at));
+        drop(pool);
+        drop(ended);
     }
 
     /// Opens a datagram socket to the backend's first address. Whether anybody is there only a datagram can tell.
@@ -189,7 +298,7 @@ impl<E: Env> Backend<E> {
     /// # Errors
     /// Why there is no address, or no socket.
     pub async fn associate(self: &Arc<Self>, env: &E) -> Result<Association<E>, Undialled> {
-        let permit = self.permit();
+        let permit = self.permit().await;
         let addr = self.dialler.resolve(env, &self.model).await?;
         let socket = env.net().associate(addr).map_err(|e| Undialled::by(&e))?;
         Ok(Association {
@@ -253,6 +362,13 @@ impl<E: Env> Backend<E> {
             }
         }
         pool.idle = kept;
+        let patience = self.timeouts.idle;
+        let late: Vec<Shared> = pool
+            .shared
+            .extract_if(.., |shared| !shared.reap(now, patience))
+            .collect();
+        drop(pool);
+        drop(late);
     }
 
     /// Closes every idle connection.
@@ -262,23 +378,34 @@ impl<E: Env> Backend<E> {
 
     /// A place for a connection. The engine admits no more than max_in_flight requests and each holds at most one connection,
     /// so where the bound is reached some connection is idle, and gives way.
-    fn permit(self: &Arc<Self>) -> Permit<E> {
-        let evicted = {
-            let mut pool = self.lock();
-            match if self.is_full(&pool) {
-                pool.idle.pop_front()
-            } else {
-                None
-            } {
-                Some(idle) => Some(idle),
-                None => {
-                    pool.open += 1;
-                    None
+    async fn permit(self: &Arc<Self>) -> Permit<E> {
+        loop {
+            match self.try_permit() {
+                Ok(permit) => return permit,
+                // Its driver may be another core's. An error says the same: it is gone.
+                Err(closing) => {
+                    let _ = closing.await;
                 }
             }
-        };
+        }
+    }
+
+    /// A place, or the end of a shared connection that gives way.
+    fn try_permit(self: &Arc<Self>) -> Result<Permit<E>, oneshot::Receiver<()>> {
+        let mut pool = self.lock();
+        let mut evicted = None;
+        if !self.is_full(&pool) {
+            pool.open += 1;
+        } else if let Some(idle) = pool.idle.pop_front() {
+            evicted = Some(idle);
+        } else if let Some(at) = pool.shared.iter().position(Shared::is_idle) {
+            return Err(pool.shared.swap_remove(at).close());
+        } else {
+            pool.open += 1;
+        }
+        drop(pool);
         drop(evicted);
-        Permit(Some(Arc::clone(self)))
+        Ok(Permit(Some(Arc::clone(self))))
     }
 
     fn is_full(&self, pool: &Pool<StreamOf<E>>) -> bool {

@@ -1,5 +1,6 @@
 //! Reaching a backend: resolve its name, try its addresses, shake hands. Absent: what is done with the connection (connect).
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::connect::{SocketOf, StreamOf};
 use super::wire::Wire;
-use crate::config::model;
+use crate::config::model::{self, BackendProtocol, Protocol};
 use crate::engine::Outcome;
 use crate::env::{Clock, Env, Net};
 use crate::message::cause::Cause;
@@ -22,9 +23,14 @@ use crate::tls::client::{Trouble, explain, trouble};
 /// How long the addresses of a name are believed.
 const RESOLVED_FOR: Duration = Duration::from_secs(5);
 
+/// Names of protocols in ALPN (RFC 7301).
+const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";
+
 /// Where a backend is, and what is said before the first request.
 pub struct Dialler {
     patience: Duration,
+    protocol: BackendProtocol,
     tls: Option<Tls>,
     resolved: Mutex<Option<(Tick, Arc<[SocketAddr]>)>>,
 }
@@ -88,33 +94,36 @@ impl Dialler {
     /// For one backend of an upstream.
     pub fn new<E: Env>(env: &E, upstream: &model::Upstream, backend: &model::Backend) -> Self {
         let tls = upstream.tls.as_deref().filter(|_| backend.is_tls());
+        let alpn: &[&[u8]] = match upstream.protocol {
+            _ if backend.scheme.protocol() != Protocol::Http => &[],
+            BackendProtocol::Http1 => &[HTTP1],
+            BackendProtocol::Http2 => &[HTTP2],
+            BackendProtocol::Auto => &[HTTP2, HTTP1],
+        };
         let tls = tls.map(|tls| {
             let env = env.clone();
             Tls {
-                config: tls
-                    .client
-                    .for_server(&[b"http/1.1"], move || env.clock().wall()),
+                config: tls.client.for_server(alpn, move || env.clock().wall()),
                 name: tls.client.name_of(&backend.host),
             }
         });
         Dialler {
             patience: upstream.timeouts.connect,
+            protocol: upstream.protocol,
             tls,
             resolved: Mutex::new(None),
         }
     }
 
-    /// A connection to one of the backend's addresses, tried in turn. `first` goes out before anything else, a handshake included.
+    /// Bounds what comes before the first request.
     ///
     /// # Errors
-    /// Why none of them could be reached in time.
-    pub async fn dial<E: Env>(
+    /// It took too long, or what `dialling` says.
+    pub async fn in_time<E: Env, T: Send>(
         &self,
         env: &E,
-        backend: &model::Backend,
-        first: &[u8],
-    ) -> Result<StreamOf<E>, Undialled> {
-        let dialling = self.dial_any(env, backend, first);
+        dialling: impl Future<Output = Result<T, Undialled>> + Send,
+    ) -> Result<T, Undialled> {
         let dialled = env.clock().timeout(self.patience, dialling).await;
         dialled.unwrap_or(Err(Undialled::of(Cause::ConnectTimeout)))
     }
@@ -128,18 +137,44 @@ impl Dialler {
         env: &E,
         backend: &model::Backend,
     ) -> Result<SocketAddr, Undialled> {
-        let resolving = self.addresses(env, backend);
-        let addresses = match env.clock().timeout(self.patience, resolving).await {
-            Some(resolved) => resolved.map_err(Undialled::of)?,
-            None => return Err(Undialled::of(Cause::ConnectTimeout)),
+        let resolving = async {
+            let found = self.addresses(env, backend).await;
+            found.map_err(Undialled::of)
         };
+        let addresses = self.in_time(env, resolving).await?;
         addresses
             .first()
             .copied()
             .ok_or_else(|| Undialled::of(Cause::Dns))
     }
 
-    async fn dial_any<E: Env>(
+    /// Is HTTP/2 spoken on this connection?
+    ///
+    /// # Errors
+    /// It is asked for, and the backend chose something else, or nothing.
+    pub fn is_http2<E: Env>(
+        &self,
+        stream: &StreamOf<E>,
+        backend: &model::Backend,
+    ) -> Result<bool, Undialled> {
+        let chosen = match (self.protocol, stream) {
+            (BackendProtocol::Http1, _) => return Ok(false),
+            (_, Wire::Plain(_)) => return Ok(true),
+            (_, Wire::Tls(stream)) => stream.get_ref().1.alpn_protocol(),
+        };
+        if chosen != Some(HTTP2) && self.protocol == BackendProtocol::Http2 {
+            tracing::warn!(backend = %backend.name, "it chose no HTTP/2 by ALPN; \"protocol\": \"auto\" takes HTTP/1.1 as well");
+            return Err(Undialled::of(Cause::TlsProtocol));
+        }
+        Ok(chosen == Some(HTTP2))
+    }
+
+    /// A connection to one of the backend's addresses, tried in turn. `first` goes out before anything else, a handshake
+    /// included. The caller bounds the time.
+    ///
+    /// # Errors
+    /// Why none of them could be reached.
+    pub async fn dial<E: Env>(
         &self,
         env: &E,
         backend: &model::Backend,

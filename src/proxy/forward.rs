@@ -23,7 +23,7 @@ use crate::h1::{DecodeError, ResponseDecoder, ResponseHead};
 use crate::message::cause::Cause;
 
 /// A kept-alive connection that ends within this time of being used again was closed before.
-const RACE: Duration = Duration::from_secs(1);
+pub const RACE: Duration = Duration::from_secs(1);
 
 /// Below this much room a read buffer grows: a body of 16 KiB should come in one read.
 const ROOM: usize = 17 * 1024;
@@ -65,7 +65,9 @@ where
                     sent = true;
                     conn.arm_in(Phase::FirstByte, sending.first_byte);
                 }
-                Poll::Ready(Err(cause)) => return Poll::Ready(Err(client_failed(cause, sending))),
+                Poll::Ready(Err(cause)) => {
+                    return Poll::Ready(Err(client_failed(cause, sending.progress())));
+                }
                 Poll::Pending => {}
             }
         }
@@ -93,7 +95,8 @@ where
         }
         match conn.due() {
             Some(Phase::RequestBody) => {
-                Poll::Ready(Err(client_failed(Cause::ClientTimeout, sending)))
+                let progress = sending.progress();
+                Poll::Ready(Err(client_failed(Cause::ClientTimeout, progress)))
             }
             Some(_) => {
                 let progress = Progress::Sent { replayable: false };
@@ -122,8 +125,8 @@ impl Failure {
 }
 
 /// The client's body failed: nothing that the backend could be blamed for.
-fn client_failed(cause: Cause, sending: &Sending) -> Failure {
-    Failure::new(cause, sending.progress(), Outcome::Cancelled)
+pub fn client_failed(cause: Cause, progress: Progress) -> Failure {
+    Failure::new(cause, progress, Outcome::Cancelled)
 }
 
 fn malformed(error: &DecodeError) -> Failure {

@@ -24,6 +24,7 @@ mod respond;
 mod secure;
 mod sending;
 mod server;
+mod streams;
 mod tcp;
 mod udp;
 mod watch;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderName};
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -54,8 +54,44 @@ pub struct Hop<'a> {
     pub close: bool,
 }
 
+/// Where the fields of a request go, in the form of a codec.
+pub trait FieldSink {
+    /// A field that was received, or that the config says.
+    fn pass(&mut self, name: &HeaderName, value: &HeaderValue);
+    /// A field of ours.
+    fn put(&mut self, name: &HeaderName, value: &[u8]);
+    /// What is for the connection: whether the client takes trailers, and whether no other request follows.
+    fn connection(&mut self, trailers: bool, close: bool);
+}
+
+/// HTTP/1.1.
+struct Lines<'a>(&'a mut BytesMut);
+
+impl FieldSink for Lines<'_> {
+    fn pass(&mut self, name: &HeaderName, value: &HeaderValue) {
+        h1::field(self.0, name.as_str().as_bytes(), value.as_bytes());
+    }
+
+    fn put(&mut self, name: &HeaderName, value: &[u8]) {
+        h1::field(self.0, name.as_str().as_bytes(), value);
+    }
+
+    fn connection(&mut self, trailers: bool, close: bool) {
+        if trailers {
+            h1::field(self.0, b"te", b"trailers");
+        }
+        let options: &[u8] = match (trailers, close) {
+            (false, false) => return,
+            (true, false) => b"te",
+            (false, true) => b"close",
+            (true, true) => b"te, close",
+        };
+        h1::field(self.0, b"connection", options);
+    }
+}
+
 impl Inbound {
-    /// Appends the head as the backend behind `hop` is to see it: hop-by-hop fields gone, forwarding fields true, rules applied.
+    /// Appends the head as the backend behind `hop` is to see it in HTTP/1.1.
     pub fn encode<E: Env>(
         &self,
         out: &mut BytesMut,
@@ -63,69 +99,67 @@ impl Inbound {
         hop: &Hop<'_>,
         id: (u64, u64),
     ) {
-        let Hop {
-            prefix,
-            rewrite,
-            rules,
-            close,
-        } = *hop;
-        let [path, mark, query] = self.target.parts();
-        // The server as a whole lies below no prefix.
-        let prefix = if path == "*" { "" } else { prefix };
-        match rewritten(rewrite, path) {
-            Some([head, slash, tail]) => {
-                h1::request_line(out, &self.method, &[prefix, head, slash, tail, mark, query]);
-            }
-            None => h1::request_line(out, &self.method, &[prefix, path, mark, query]),
-        }
-        let tokens = ConnectionTokens::of(&self.headers);
-        let ruled = |name: &HeaderName| rules_say(rules, name);
+        h1::request_line(out, &self.method, &self.target_parts(hop));
         // HTTP/1.1 asks for a Host even where an HTTP/1.0 client had none to give (RFC 9112 section 3.2).
-        if !ruled(&header::HOST) {
+        if !rules_say(hop.rules, &header::HOST) {
             h1::field(
                 out,
                 b"host",
                 self.target.authority().map_or(b"", |v| v.as_bytes()),
             );
         }
+        self.fields(&mut Lines(out), conn, hop, id);
+        h1::framing(out, self.framing);
+        h1::end_of_head(out);
+    }
+
+    /// The target as the backend behind `hop` is to see it, in parts to put together.
+    pub fn target_parts<'a>(&'a self, hop: &Hop<'a>) -> [&'a str; 6] {
+        let [path, mark, query] = self.target.parts();
+        // The server as a whole lies below no prefix.
+        let prefix = if path == "*" { "" } else { hop.prefix };
+        match rewritten(hop.rewrite, path) {
+            Some([head, slash, tail]) => [prefix, head, slash, tail, mark, query],
+            None => [prefix, path, "", "", mark, query],
+        }
+    }
+
+    /// Every field but Host, unless the rules say one, and those of the body's framing: hop-by-hop fields gone, forwarding
+    /// fields true, rules applied.
+    pub fn fields<E: Env>(
+        &self,
+        sink: &mut impl FieldSink,
+        conn: &Conn<E>,
+        hop: &Hop<'_>,
+        id: (u64, u64),
+    ) {
+        let rules = hop.rules;
+        let tokens = ConnectionTokens::of(&self.headers);
+        let ruled = |name: &HeaderName| rules_say(rules, name);
         for (name, value) in &self.headers {
             if passes(name, conn.trusted) && !tokens.nominates(name) && !ruled(name) {
-                h1::field(out, name.as_str().as_bytes(), value.as_bytes());
+                sink.pass(name, value);
             }
         }
-        let te = fields::te_trailers(&self.headers);
-        if te {
-            h1::field(out, b"te", b"trailers");
-        }
-        let options: &[u8] = match (te, close) {
-            (false, false) => b"",
-            (true, false) => b"te",
-            (false, true) => b"close",
-            (true, true) => b"te, close",
-        };
-        if !options.is_empty() {
-            h1::field(out, b"connection", options);
-        }
-        self.forwarding(out, conn, rules);
+        sink.connection(fields::te_trailers(&self.headers), hop.close);
+        self.forwarding(sink, conn, rules);
         let known = conn.trusted && self.headers.contains_key(&X_REQUEST_ID);
         if !known && !ruled(&X_REQUEST_ID) {
-            h1::field(out, X_REQUEST_ID.as_str().as_bytes(), &hex_id(id));
+            sink.put(&X_REQUEST_ID, &hex_id(id));
         }
         let via: &[u8] = match self.version {
             Version::HTTP_10 => b"1.0 weir",
             Version::HTTP_2 => b"2 weir",
             _ => b"1.1 weir",
         };
-        h1::field(out, b"via", via);
+        sink.put(&header::VIA, via);
         for (name, value) in rules.set.iter().chain(&rules.add) {
-            h1::field(out, name.as_str().as_bytes(), value.as_bytes());
+            sink.pass(name, value);
         }
-        h1::framing(out, self.framing);
-        h1::end_of_head(out);
     }
 
     /// X-Forwarded-For, -Proto and -Host: the peer's own word only where the peer is trusted.
-    fn forwarding<E: Env>(&self, out: &mut BytesMut, conn: &Conn<E>, rules: &HeaderRules) {
+    fn forwarding<E: Env>(&self, sink: &mut impl FieldSink, conn: &Conn<E>, rules: &HeaderRules) {
         let said = |name: &HeaderName| rules_say(rules, name);
         let told = conn.trusted && self.headers.contains_key(&CLIENT_CERT);
         let own = conn.secured.get().and_then(|s| s.client.as_ref());
@@ -133,33 +167,28 @@ impl Inbound {
             let subject = cert.subject.as_ref().map(|s| (&CLIENT_CERT_SUBJECT, s));
             let fields = [(&CLIENT_CERT, &cert.field)].into_iter().chain(subject);
             for (name, value) in fields.filter(|(name, _)| !said(name)) {
-                h1::field(out, name.as_str().as_bytes(), value.as_bytes());
+                sink.pass(name, value);
             }
         }
         if !said(&X_FORWARDED_FOR) {
-            let name = X_FORWARDED_FOR.as_str().as_bytes();
             if conn.trusted {
                 let mut chain = BytesMut::new();
                 let said = self.headers.get_all(&X_FORWARDED_FOR);
                 fields::forwarded_for(&mut chain, said, conn.peer, true);
-                h1::field(out, name, &chain);
+                sink.put(&X_FORWARDED_FOR, &chain);
             } else {
-                h1::field(out, name, conn.peer_text.as_bytes());
+                sink.put(&X_FORWARDED_FOR, conn.peer_text.as_bytes());
             }
         }
         let kept =
             |name: &HeaderName| said(name) || (conn.trusted && self.headers.contains_key(name));
         if !kept(&X_FORWARDED_PROTO) {
-            h1::field(
-                out,
-                X_FORWARDED_PROTO.as_str().as_bytes(),
-                conn.scheme().as_bytes(),
-            );
+            sink.put(&X_FORWARDED_PROTO, conn.scheme().as_bytes());
         }
         if !kept(&X_FORWARDED_HOST)
             && let Some(host) = self.target.authority()
         {
-            h1::field(out, X_FORWARDED_HOST.as_str().as_bytes(), host.as_bytes());
+            sink.pass(&X_FORWARDED_HOST, host);
         }
     }
 }

@@ -7,10 +7,10 @@ use base64::Engine as _;
 use http::HeaderValue;
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::{Acceptor, ProducesTickets};
+use rustls::server::{Accepted, Acceptor, ProducesTickets};
 use rustls::time_provider::TimeProvider;
-use tokio::io::AsyncWriteExt;
-use tokio_rustls::{LazyConfigAcceptor, TlsStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::{StartHandshake, TlsStream};
 
 use super::connect::{SocketOf, StreamOf};
 use super::respond;
@@ -20,6 +20,12 @@ use crate::env::{Clock, Env};
 use crate::message::cause::Cause;
 use crate::tls::Fault;
 use crate::tls::server::{self, Settings};
+
+/// What one read of a hello may bring: most are smaller.
+const HELLO: usize = 4096;
+
+/// The first byte of a handshake's records (RFC 8446 section 5.1).
+const HANDSHAKE: u8 = 0x16;
 
 /// TLS of one listener. What is swapped in serves the handshakes that begin after it.
 pub struct Secure {
@@ -178,24 +184,20 @@ async fn accept<E: Env>(
 async fn shake<E: Env>(
     conn: &Conn<E>,
     secure: &Secure,
-    socket: SocketOf<E>,
+    mut socket: SocketOf<E>,
 ) -> io::Result<StreamOf<E>> {
-    let mut acceptor = Box::pin(LazyConfigAcceptor::new(Acceptor::default(), socket));
-    let start = match acceptor.as_mut().await {
-        Ok(start) => start,
-        Err(error) => {
-            if let Some(mut socket) = acceptor.take_io()
-                && error.get_ref().is_some_and(is_no_tls)
-            {
-                // A browser that was sent to the wrong scheme reads this.
-                let answer = respond::raw(Cause::NotTls, &conn.core.date());
-                socket.write_all(&answer).await?;
-                socket.shutdown().await?;
-            }
-            return Err(error);
+    let accepted = match hello(&mut socket).await? {
+        Some(accepted) => accepted,
+        None => {
+            // A browser that was sent to the wrong scheme reads this.
+            let answer = respond::raw(Cause::NotTls, &conn.core.date());
+            socket.write_all(&answer).await?;
+            socket.shutdown().await?;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not TLS"));
         }
     };
     let current = secure.current();
+    let start = StartHandshake::from_parts(accepted, socket);
     let stream = start.into_stream(Arc::clone(&current.config)).await?;
     let (_, session) = stream.get_ref();
     let served = session.server_name().map(|n| n.to_ascii_lowercase());
@@ -211,12 +213,32 @@ async fn shake<E: Env>(
     Ok(Wire::Tls(Box::new(TlsStream::Server(stream))))
 }
 
-/// Was what came no TLS at all?
-fn is_no_tls(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    matches!(
-        error.downcast_ref::<rustls::Error>(),
-        Some(rustls::Error::InvalidMessage(
-            rustls::InvalidMessage::InvalidContentType
-        ))
-    )
+/// Reads up to the end of a client's hello; `None` when what comes is no TLS at all.
+async fn hello<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) -> io::Result<Option<Accepted>> {
+    let mut acceptor = Acceptor::default();
+    let mut room = vec![0; HELLO];
+    let mut first = true;
+    loop {
+        let read = socket.read(&mut room).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if std::mem::take(&mut first) && room[0] != HANDSHAKE {
+            return Ok(None);
+        }
+        let mut bytes = &room[..read];
+        while !bytes.is_empty() {
+            acceptor.read_tls(&mut bytes)?;
+        }
+        match acceptor.accept() {
+            Ok(Some(accepted)) => return Ok(Some(accepted)),
+            Ok(None) => {}
+            Err((error, mut alert)) => {
+                let mut words = Vec::new();
+                alert.write_all(&mut words)?;
+                socket.write_all(&words).await?;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        }
+    }
 }

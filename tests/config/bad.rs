@@ -66,7 +66,7 @@ fn flat_values_that_cannot_be_are_refused() {
         ("port", r#""http""#, "not a port"),
         ("proto", r#""udp""#, "level L7"),
         ("maxWorkers", "0", "whole number from 1"),
-        ("tls", "{}", "\"tls\" is not built yet"),
+        ("tls", r#"{"certificate": "x.pem"}"#, "\"key\" is missing"),
         (
             "caching",
             r#""memory""#,

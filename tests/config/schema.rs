@@ -217,6 +217,11 @@ fn every_word_that_the_schema_lists_is_read() {
             r#"{"port": 1, "servers": {"http://a": 1}, "phase": "WORD"}"#,
         ),
         (
+            "BackendProtocol",
+            r#"{"listeners": {"a": {"bind": ":80"}}, "upstreams": {"u": {"backends": ["https://a"], "protocol": "WORD",
+                "tls": {"verify": false}}}}"#,
+        ),
+        (
             "LogFormat",
             r#"{"port": 1, "servers": {"http://a": 1}, "access_log": {"format": "WORD"}}"#,
         ),

@@ -9,7 +9,7 @@ use crate::support::weir::Weir;
 use crate::support::wire::Broken;
 
 /// A config with these backends and members of the upstream.
-fn config(backends: &[String], upstream: &str) -> String {
+pub(super) fn config(backends: &[String], upstream: &str) -> String {
     let backends = backends.join("\", \"");
     format!(
         r#"{{"admin": {{"bind": "127.0.0.1:0"}}, "workers": 1, "listeners": {{"web": {{"bind": "127.0.0.1:0"}}}},
@@ -17,7 +17,7 @@ fn config(backends: &[String], upstream: &str) -> String {
     )
 }
 
-fn url(host: &str, port: u16) -> String {
+pub(super) fn url(host: &str, port: u16) -> String {
     format!("https://{host}:{port}")
 }
 

@@ -11,10 +11,10 @@ use crate::support::weir::{Extra, Weir, config};
 use crate::support::wire::Framing;
 
 /// What the proxy may hold beyond its memory at rest while a large body passes: buffers of sockets are the kernel's.
-const ROOM: u64 = 24 << 20;
+pub(super) const ROOM: u64 = 24 << 20;
 
 /// A body that no buffer on the way would hold by accident.
-const LARGE: u64 = 256 << 20;
+pub(super) const LARGE: u64 = 256 << 20;
 
 #[test]
 fn a_response_arrives_before_its_end_is_written() {
@@ -63,7 +63,7 @@ fn a_request_arrives_before_its_end_is_sent() {
 }
 
 /// Waits until a counter has stood still for a while: whoever counts is blocked.
-fn stands_still(counter: &AtomicU64) {
+pub(super) fn stands_still(counter: &AtomicU64) {
     let mut last = 0;
     let mut same = 0;
     eventually("the writer is held back", || {

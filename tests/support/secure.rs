@@ -149,6 +149,8 @@ impl Server {
                             continue;
                         };
                         count.fetch_add(1, Ordering::SeqCst);
+                        // Small frames would each wait for a delayed acknowledgement.
+                        stream.set_nodelay(true).expect("a socket can be so");
                         tokio::spawn(serve(stream));
                     }
                 };

@@ -125,3 +125,10 @@ where
         done.expect("it is done in time")
     })
 }
+
+/// Waits for what other threads bring about, while this one's connection goes on; the caller bounds the time.
+pub(crate) async fn soon(mut condition: impl FnMut() -> bool) {
+    while !condition() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}

@@ -7,6 +7,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+const BACKEND_URL: &str = concat!(
+    r"^([hH][tT][tT][pP][sS]?://[^/?#@]+(/[^?#]*)?",
+    r"|(tcp|tls|udp)://[^/?#@]+/?)$|\$\{"
+);
+
 /// Defines a value with a schema of its own.
 macro_rules! leaf {
     ($($(#[$doc:meta])* $name:ident = $schema:tt;)*) => {$(
@@ -87,7 +92,7 @@ leaf! {
     /// An address to bind.
     Bind = { "type": "string", "pattern": r"^(\[[0-9A-Fa-f:.%]+\]|[0-9.]*):[0-9]{1,5}$|\$\{" };
     /// A backend's URL.
-    BackendUrl = { "type": "string", "pattern": r"^([hH][tT][tT][pP][sS]?://[^/?#@]+(/[^?#]*)?|(tcp|tls|udp)://[^/?#@]+/?)$|\$\{" };
+    BackendUrl = { "type": "string", "pattern": BACKEND_URL };
     /// A path that begins with a slash.
     PathText = { "type": "string", "pattern": r"^/[^?#]*$|\$\{" };
     /// Letters, digits, `-` and `_`.
@@ -116,6 +121,8 @@ leaf! {
     LogFormat = { "enum": ["combined", "json"] };
     /// Where a round robin begins.
     Phase = { "enum": ["random", "zero"] };
+    /// What is spoken with backends.
+    BackendProtocol = { "enum": ["http1", "http2", "auto"] };
     /// How to choose a backend.
     Strategy = { "enum": [
         "round-robin", "weighted-round-robin", "smooth-weighted-round-robin", "least-request", "power-of-two",

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::leaf::{
-    BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText, HashWord, LoadFactor,
-    Phase, ProxyVersion, Strategy,
+    BackendProtocol, BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText, HashWord,
+    LoadFactor, Phase, ProxyVersion, Strategy,
 };
 
 /// A group of backends behind one queue.
@@ -33,6 +33,9 @@ pub struct Upstream {
     /// Begin each connection with a PROXY protocol header that names the client. By default none. Such a connection serves one
     /// request.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// What is spoken with the backends: "http1" (the default), "http2" (which gRPC needs), or over TLS "auto", which is HTTP/2
+    /// where the backend speaks it.
+    pub protocol: Option<BackendProtocol>,
     /// How backends whose URLs begin with https:// are met. By default they are verified against the system's authorities.
     pub tls: Option<UpstreamTls>,
     /// URLs, or objects with a URL.

@@ -1,4 +1,4 @@
-//! A response body on its way from a backend, with all that it holds until its end.
+//! A response body on its way on a connection of its own, with all that it holds until its end.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,17 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-use super::connect::{Backend, Link};
-use super::forward::poll_fill;
-use super::gate::Lease;
-use super::sending::Sending;
-use super::server::Conn;
-use super::watch::{Phase, SWEEP};
 use crate::config::model::BackendTimeouts;
 use crate::engine::Outcome;
 use crate::env::Env;
-use crate::h1::{Piece, ResponseDecoder, ResponseHead};
+use crate::h1::{Piece, ResponseDecoder};
 use crate::message::cause::{Cause, Side};
+use crate::proxy::connect::{Backend, Link};
+use crate::proxy::forward::poll_fill;
+use crate::proxy::gate::Lease;
+use crate::proxy::sending::Sending;
+use crate::proxy::server::Conn;
+use crate::proxy::watch::{Phase, SWEEP};
 use crate::time::Tick;
 
 /// A response body on its way, with all that it holds: its connection, its place in flight, the rest of the request.
@@ -50,6 +50,8 @@ pub struct Attempt<E: Env> {
     pub decoder: ResponseDecoder,
     /// How far the request has gone out.
     pub sending: Sending,
+    /// What the backend said of its own patience.
+    pub keep_alive: Option<Duration>,
 }
 
 impl<E: Env, B> Fetch<E, B>
@@ -61,8 +63,7 @@ where
         conn: &Arc<Conn<E>>,
         attempt: Attempt<E>,
         timeouts: BackendTimeouts,
-        deadline: Option<Tick>,
-        head: &ResponseHead,
+        deadline: Tick,
         body: B,
     ) -> Self {
         let Attempt {
@@ -71,6 +72,7 @@ where
             backend,
             decoder,
             mut sending,
+            keep_alive,
         } = attempt;
         sending.leave_watch();
         let body = (!sending.is_complete(&link)).then_some(body);
@@ -80,9 +82,9 @@ where
             backend,
             conn: Arc::clone(conn),
             decoder,
-            keep_alive: head.keep_alive_timeout,
+            keep_alive,
             timeouts,
-            deadline: deadline.unwrap_or(Tick::MAX),
+            deadline,
             sending,
             body,
         }
