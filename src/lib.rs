@@ -82,7 +82,7 @@
 //! - No scheduler per core: fairness and capacity would then hold per core only.
 //! - No global state: no statics that change, no thread-locals, since simulated hosts share one thread.
 //! - No `unsafe` in this crate or in the simulator.
-//! - Not built yet: upgraded connections, active health checks, reload.
+//! - Not built yet: upgraded connections, ACME, TLS passed through by its name, active health checks, reload.
 
 pub mod admin;
 pub mod cache;
