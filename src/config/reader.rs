@@ -413,7 +413,11 @@ impl<'a> Object<'a> {
 
     /// The value of `key`.
     pub(crate) fn get(&self, key: &'static str) -> Option<Node<'a>> {
-        self.known.borrow_mut().push(key);
+        let mut known = self.known.borrow_mut();
+        if !known.contains(&key) {
+            known.push(key);
+        }
+        drop(known);
         self.find(key)
     }
 

@@ -292,7 +292,7 @@ fn upstream(u: &Upstream) -> raw::Upstream {
             let known = VERSIONS.iter().find(|(_, v)| *v == version);
             known.map_or("unknown", |(name, _)| name).into()
         }),
-        protocol: Some(protocol_name(u.protocol).into()),
+        protocol: (u.protocol() == Protocol::Http).then(|| protocol_name(u.protocol).into()),
         tls: u.tls.as_deref().map(upstream_tls),
         backends: backends.map(|(b, spec)| backend(b, spec)).collect(),
     }
