@@ -101,6 +101,8 @@ impl Settings {
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(ByName(self.clone())));
+        // All suites are good; which of them comes first is not left to what a client happens to list.
+        config.ignore_client_order = true;
         // Tickets hold what a session needs; nothing is kept here.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = tickets;
