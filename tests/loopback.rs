@@ -12,3 +12,4 @@ mod rules;
 mod shutdown;
 mod streaming;
 mod tcp;
+mod upgrades;

@@ -168,7 +168,7 @@ fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Bo
             }
             upstreams
                 .first()
-                .map(|_| default_route(all, rules))
+                .map(|u| default_route(all, rules, u.spoken().1))
                 .into_iter()
                 .collect()
         }
@@ -181,7 +181,11 @@ fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Bo
 }
 
 /// Everything goes to the only upstream.
-pub(crate) fn default_route(listeners: Vec<usize>, cache: Option<Arc<Rules>>) -> PlannedRoute {
+pub(crate) fn default_route(
+    listeners: Vec<usize>,
+    cache: Option<Arc<Rules>>,
+    spoken: Protocol,
+) -> PlannedRoute {
     PlannedRoute {
         listeners,
         route: Route {
@@ -192,6 +196,7 @@ pub(crate) fn default_route(listeners: Vec<usize>, cache: Option<Arc<Rules>>) ->
                 rewrite: Rewrite::Keep,
             },
             cache,
+            upgrades: route::default_upgrades(spoken),
             request_headers: Default::default(),
             response_headers: Default::default(),
         },

@@ -179,6 +179,8 @@ pub struct Route {
     pub action: Action,
     /// How its responses are cached; `None` is not at all.
     pub cache: Option<Arc<Rules>>,
+    /// The protocols that a request may ask to change to, in lower case; empty is none.
+    pub upgrades: Vec<String>,
     /// Changes to the request's fields.
     pub request_headers: HeaderRules,
     /// Changes to the response's fields.
@@ -250,6 +252,8 @@ pub struct Upstream {
     pub hash_by: HashBy,
     /// The PROXY protocol header that each connection to a backend begins with. Such a connection serves one request.
     pub proxy_protocol: Option<proxy_protocol::Version>,
+    /// Upgraded connections at once, which no max_in_flight counts; `None` is unlimited.
+    pub max_tunnels: Option<u32>,
     /// How backends that are reached over TLS are met; `Some` if there is one.
     pub tls: Option<Arc<UpstreamTls>>,
 }

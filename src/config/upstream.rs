@@ -86,6 +86,7 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
         .get("max_in_flight")
         .and_then(|n| n.count_or_off())
         .flatten();
+    let max_tunnels = o.get("max_tunnels").and_then(|n| n.count_or_off());
     let d = defaults.for_upstream(o);
     let mut group = Group::default();
     let place = o.require("backends", "\"backends\": [\"http://127.0.0.1:8081\"]");
@@ -102,6 +103,7 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
     let mut upstream = group.into_upstream(name, strategy, max_in_flight, tls, &d, next_id);
     upstream.hash_by = hash_by;
     upstream.proxy_protocol = version;
+    upstream.max_tunnels = max_tunnels.unwrap_or(upstream.max_tunnels);
     if let Some(node) = o.get("max_in_flight") {
         warn_if_below_capacity(&node, &upstream.spec);
     }
@@ -277,6 +279,7 @@ impl Group {
             retry: d.retry,
             hash_by: HashBy::default(),
             proxy_protocol: None,
+            max_tunnels: Some(Defaults::TUNNELS),
             tls,
         }
     }

@@ -178,27 +178,32 @@ impl<E: Env> Run<'_, E> {
             };
             self.inbound.encode(&mut link.write, conn, &hop, id);
             let mut decoder = ResponseDecoder::new(&self.inbound.method, RESPONSE_LIMITS);
+            if self.inbound.upgrade.is_some() {
+                decoder = decoder.expecting_switch();
+            }
             let mut sending = Sending::new(
                 self.inbound.framing,
                 self.upstream.model.timeouts.first_byte,
             );
-            let mut failure =
-                match exchange(conn, &mut link, &mut sending, upload, &mut decoder).await {
-                    Ok(head) => {
-                        let backend = Arc::clone(backend);
-                        return Ok((
-                            Attempt {
-                                link,
-                                lease,
-                                backend,
-                                decoder,
-                                sending,
-                            },
-                            head,
-                        ));
-                    }
-                    Err(failure) => failure,
-                };
+            let answered = exchange(conn, &mut link, &mut sending, upload, &mut decoder).await;
+            let mut failure = match answered
+                .and_then(|head| self.switched_rightly(head, sending.is_complete(&link)))
+            {
+                Ok(head) => {
+                    let backend = Arc::clone(backend);
+                    return Ok((
+                        Attempt {
+                            link,
+                            lease,
+                            backend,
+                            decoder,
+                            sending,
+                        },
+                        head,
+                    ));
+                }
+                Err(failure) => failure,
+            };
             // Closed before its place in flight is free, so that open connections stay within the backend's bound.
             drop(link);
             upload.put_back(std::mem::take(&mut failure.unsent));
@@ -208,6 +213,22 @@ impl<E: Env> Run<'_, E> {
                 return Err(failure);
             }
         }
+    }
+
+    /// A change of protocol must be the one that was asked for, after all of the request has gone out.
+    fn switched_rightly(&self, head: ResponseHead, sent: bool) -> Result<ResponseHead, Failure> {
+        let asked = self.inbound.upgrade.as_ref();
+        if head.status != StatusCode::SWITCHING_PROTOCOLS
+            || (sent && asked.is_some_and(|ask| ask.is_answered_by(&head.headers)))
+        {
+            return Ok(head);
+        }
+        tracing::debug!("a backend switched to what was not asked for");
+        Err(Failure::new(
+            Cause::BadResponse,
+            Progress::Answered,
+            Outcome::Broken,
+        ))
     }
 
     /// A backend's head without what belongs to its connection.

@@ -25,6 +25,8 @@ mod secure;
 mod sending;
 mod server;
 mod tcp;
+mod tunnel;
+mod upgrade;
 mod watch;
 mod wire;
 
@@ -82,6 +84,8 @@ struct Upstream<E: Env> {
     index: usize,
     model: model::Upstream,
     gate: Arc<Gate<E>>,
+    /// Upgraded connections that may still be opened.
+    tunnels: Arc<Semaphore>,
     backends: BTreeMap<BackendId, Arc<Backend<E>>>,
 }
 
@@ -97,6 +101,7 @@ impl<E: Env> Upstream<E> {
         let gate = Gate::new(env, &model.name, model.spec.clone(), model.retry);
         Arc::new(Upstream {
             index,
+            tunnels: Arc::new(Semaphore::new(tunnel_bound(model))),
             model: model.clone(),
             gate,
             backends,
@@ -105,6 +110,7 @@ impl<E: Env> Upstream<E> {
 
     fn status(&self) -> UpstreamStatus {
         let status = self.gate.status();
+        let tunnels = tunnel_bound(&self.model) - self.tunnels.available_permits();
         let backends = status.backends.iter().filter_map(|b| {
             let backend = self.backends.get(&b.id)?;
             Some(BackendStatus {
@@ -120,9 +126,17 @@ impl<E: Env> Upstream<E> {
             waiting: status.waiting,
             in_flight: status.in_flight,
             max_in_flight: self.model.spec.max_in_flight,
+            tunnels: u32::try_from(tunnels).unwrap_or(u32::MAX),
+            max_tunnels: self.model.max_tunnels,
             backends: backends.collect(),
         }
     }
+}
+
+fn tunnel_bound(model: &model::Upstream) -> usize {
+    model
+        .max_tunnels
+        .map_or(Semaphore::MAX_PERMITS, |max| max as usize)
 }
 
 fn secured<E: Env>(env: &E, listener: &model::Listener) -> io::Result<Option<Secure>> {

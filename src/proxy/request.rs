@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::server::Conn;
+use super::upgrade::Ask;
 use crate::config::model::{HeaderRules, Rewrite};
 use crate::env::Env;
 use crate::h1::{self, BodyFraming};
@@ -19,6 +20,7 @@ use crate::message::cause::Cause;
 use crate::message::fields::{self, ConnectionTokens};
 use crate::message::prefix;
 use crate::message::target::Target;
+use crate::message::upgrade;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -39,6 +41,8 @@ pub struct Inbound {
     pub version: Version,
     pub headers: HeaderMap,
     pub framing: BodyFraming,
+    /// The change of protocol that it asks for and may have.
+    pub upgrade: Option<Ask>,
 }
 
 /// What changes on a request's way to one backend.
@@ -79,6 +83,7 @@ impl Inbound {
             None => h1::request_line(out, &self.method, &[prefix, path, mark, query]),
         }
         let tokens = ConnectionTokens::of(&self.headers);
+        let own_key = self.upgrade.as_ref().and_then(|ask| ask.key.as_deref());
         let ruled = |name: &HeaderName| rules_say(rules, name);
         // HTTP/1.1 asks for a Host even where an HTTP/1.0 client had none to give (RFC 9112 section 3.2).
         if !ruled(&header::HOST) {
@@ -89,7 +94,8 @@ impl Inbound {
             );
         }
         for (name, value) in &self.headers {
-            if passes(name, conn.trusted) && !tokens.nominates(name) && !ruled(name) {
+            let said_anew = own_key.is_some() && *name == upgrade::KEY;
+            if passes(name, conn.trusted) && !tokens.nominates(name) && !ruled(name) && !said_anew {
                 h1::field(out, name.as_str().as_bytes(), value.as_bytes());
             }
         }
@@ -97,11 +103,20 @@ impl Inbound {
         if te {
             h1::field(out, b"te", b"trailers");
         }
-        let options: &[u8] = match (te, close) {
-            (false, false) => b"",
-            (true, false) => b"te",
-            (false, true) => b"close",
-            (true, true) => b"te, close",
+        if let Some(ask) = &self.upgrade {
+            h1::field(out, b"upgrade", ask.token.as_bytes());
+            if let Some(key) = own_key {
+                h1::field(out, upgrade::KEY.as_str().as_bytes(), key.as_bytes());
+            }
+        }
+        // A connection that changes its protocol closes with that; to ask for both would contradict itself.
+        let options: &[u8] = match (te, close, self.upgrade.is_some()) {
+            (false, false, false) => b"",
+            (true, false, false) => b"te",
+            (false, true, false) => b"close",
+            (true, true, false) => b"te, close",
+            (false, _, true) => b"upgrade",
+            (true, _, true) => b"te, upgrade",
         };
         if !options.is_empty() {
             h1::field(out, b"connection", options);

@@ -33,6 +33,9 @@ pub struct Upstream {
     /// Begin each connection with a PROXY protocol header that names the client. By default none. Such a connection serves one
     /// request.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// Upgraded connections (WebSocket) at once, to all backends together. They count apart from requests in flight. By default
+    /// 10,000.
+    pub max_tunnels: Option<CountOrOff>,
     /// How backends whose URLs begin with https:// are met. By default they are verified against the system's authorities.
     pub tls: Option<UpstreamTls>,
     /// URLs, or objects with a URL.
