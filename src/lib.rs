@@ -58,7 +58,7 @@
 //! - **One answer.** Every offer ends in exactly one of finished, shed or cancelled. Dropping a lease reports it as cancelled,
 //!   so a client that leaves never leaks a slot.
 //! - **Capacity is exact.** One engine serves every core. No backend has more than its `max_in_flight` requests at once, and
-//!   no more open connections than that either, busy and idle together. After an abort a backend may go on working on a
+//!   no more open connections than that either, busy and idle together; upgraded ones count apart. After an abort a backend may go on working on a
 //!   request that nobody waits for; such orphans are not ours to count.
 //! - **Work-conserving.** If a backend may take a request, no request for which it is eligible waits.
 //! - **Everything has a bound**: queue, heads, connections, retries. A refusal names its reason.
@@ -82,7 +82,7 @@
 //! - No scheduler per core: fairness and capacity would then hold per core only.
 //! - No global state: no statics that change, no thread-locals, since simulated hosts share one thread.
 //! - No `unsafe` in this crate or in the simulator.
-//! - Not built yet: upgraded connections, ACME, TLS passed through by its name, active health checks, reload.
+//! - Not built yet: ACME, TLS passed through by its name, active health checks, reload.
 
 pub mod admin;
 pub mod cache;

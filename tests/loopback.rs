@@ -16,3 +16,4 @@ mod streaming;
 mod tcp;
 mod tls;
 mod udp;
+mod upgrades;

@@ -170,7 +170,7 @@ fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Bo
             }
             upstreams
                 .first()
-                .map(|_| default_route(all, rules))
+                .map(|u| default_route(all, rules, u.spoken().1))
                 .into_iter()
                 .collect()
         }
@@ -183,7 +183,11 @@ fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Bo
 }
 
 /// Everything goes to the only upstream.
-pub(crate) fn default_route(listeners: Vec<usize>, cache: Option<Arc<Rules>>) -> PlannedRoute {
+pub(crate) fn default_route(
+    listeners: Vec<usize>,
+    cache: Option<Arc<Rules>>,
+    spoken: Protocol,
+) -> PlannedRoute {
     PlannedRoute {
         listeners,
         route: Route {
@@ -194,6 +198,7 @@ pub(crate) fn default_route(listeners: Vec<usize>, cache: Option<Arc<Rules>>) ->
                 rewrite: Rewrite::Keep,
             },
             cache,
+            upgrades: route::default_upgrades(spoken),
             request_headers: Default::default(),
             response_headers: Default::default(),
         },

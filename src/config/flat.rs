@@ -94,7 +94,7 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
             http2,
         }],
         upstreams: vec![upstream],
-        routes: vec![default_route(vec![0], rules)],
+        routes: vec![default_route(vec![0], rules, protocol)],
     }
 }
 

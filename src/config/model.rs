@@ -182,6 +182,8 @@ pub struct Route {
     pub action: Action,
     /// How its responses are cached; `None` is not at all.
     pub cache: Option<Arc<Rules>>,
+    /// The protocols that a request may ask to change to, in lower case; empty is none.
+    pub upgrades: Vec<String>,
     /// Changes to the request's fields.
     pub request_headers: HeaderRules,
     /// Changes to the response's fields.
@@ -255,6 +257,8 @@ pub struct Upstream {
     pub proxy_protocol: Option<proxy_protocol::Version>,
     /// What is spoken with the backends.
     pub protocol: BackendProtocol,
+    /// Upgraded connections at once, which no max_in_flight counts; `None` is unlimited.
+    pub max_tunnels: Option<u32>,
     /// How backends that are reached over TLS are met; `Some` if there is one.
     pub tls: Option<Arc<UpstreamTls>>,
 }

@@ -173,6 +173,7 @@ fn route(planned: &PlannedRoute, config: &Config) -> raw::Route {
         strip_prefix: None,
         replace_prefix: None,
         cache: Some(cache::route(route.cache.as_deref())),
+        upgrades: upgrades(&route.upgrades),
         request_headers: header_rules(&route.request_headers),
         response_headers: header_rules(&route.response_headers),
     };
@@ -205,6 +206,13 @@ fn route(planned: &PlannedRoute, config: &Config) -> raw::Route {
         }
     }
     out
+}
+
+fn upgrades(tokens: &[String]) -> Option<raw::Upgrades> {
+    Some(match tokens {
+        [] => raw::Upgrades::Off("off".into()),
+        some => raw::Upgrades::To(raw::OneOrMany::Many(some.to_vec())),
+    })
 }
 
 /// What a route matches. Parts that match anything have no form of their own and are left out.
@@ -293,6 +301,7 @@ fn upstream(u: &Upstream) -> raw::Upstream {
             known.map_or("unknown", |(name, _)| name).into()
         }),
         protocol: (u.protocol() == Protocol::Http).then(|| protocol_name(u.protocol).into()),
+        max_tunnels: count(u.max_tunnels),
         tls: u.tls.as_deref().map(upstream_tls),
         backends: backends.map(|(b, spec)| backend(b, spec)).collect(),
     }

@@ -13,6 +13,7 @@ use super::model::{Action, Protocol, Rewrite, Route};
 use super::reader::{Node, Object};
 use super::settings::NOT_BUILT;
 use crate::engine::router::{HeaderMatch, PathMatch, RouteMatch};
+use crate::message::upgrade::WEBSOCKET;
 
 /// Every route that could be read, with its place, in file order.
 pub(crate) fn read_all<'a>(
@@ -79,6 +80,9 @@ fn read(
     if let (Some(node), Some(rules), Some(matches)) = (&cache_node, &rules, &matches) {
         lint::cached(node, matches, rules);
     }
+    let upgrades = o
+        .get("upgrades")
+        .map_or_else(|| default_upgrades(spoken), |n| upgrades(&n));
     let request = o
         .get("request_headers")
         .map(|n| headers::rules(&n, true))
@@ -94,10 +98,47 @@ fn read(
             matches: matches?,
             action: action?,
             cache: rules,
+            upgrades,
             request_headers: request,
             response_headers: response,
         },
     })
+}
+
+/// What a route allows that says nothing.
+pub(crate) fn default_upgrades(spoken: Protocol) -> Vec<String> {
+    match spoken {
+        Protocol::Http => vec![WEBSOCKET.into()],
+        Protocol::Tcp | Protocol::Udp => Vec::new(),
+    }
+}
+
+/// The names of protocols, in lower case; "off" is none.
+fn upgrades(node: &Node<'_>) -> Vec<String> {
+    if node.is_off() {
+        return Vec::new();
+    }
+    let mut tokens: Vec<String> = Vec::new();
+    for item in node.one_or_many().unwrap_or_default() {
+        let Some(token) = item.string() else {
+            continue;
+        };
+        let token = token.to_ascii_lowercase();
+        // RFC 9110 section 5.6.2, with the slash before a version.
+        let letter = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&b);
+        if token.is_empty() || !token.bytes().all(letter) {
+            item.error(format!("{token:?} is no name of a protocol"));
+        } else if token == "h2c" || token.starts_with("http") {
+            item.error(format!(
+                "\"{token}\" would carry requests that meet no route"
+            ));
+        } else if tokens.contains(&token) {
+            item.error(format!("\"{token}\" stands here twice"));
+        } else {
+            tokens.push(token);
+        }
+    }
+    tokens
 }
 
 /// A route that names no listener serves all those whose protocol is its own.
@@ -141,7 +182,7 @@ fn fits(
     for key in ["redirect", "respond", "strip_prefix", "replace_prefix"] {
         o.get(key).into_iter().for_each(|n| refuse(key, n));
     }
-    for key in ["cache", "request_headers", "response_headers"] {
+    for key in ["cache", "upgrades", "request_headers", "response_headers"] {
         let node = o.get(key).filter(|n| !n.is_off());
         node.into_iter().for_each(|n| refuse(key, n));
     }

@@ -30,6 +30,8 @@ pub(crate) struct Defaults {
 impl Defaults {
     /// What runs may take this long to finish when the process is told to stop.
     pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
+    /// Upgraded connections at once to an upstream.
+    pub(crate) const TUNNELS: u32 = 10_000;
     /// Where status and metrics are served.
     pub(crate) const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
 

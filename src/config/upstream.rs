@@ -99,6 +99,7 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
         .get("max_in_flight")
         .and_then(|n| n.count_or_off())
         .flatten();
+    let max_tunnels = o.get("max_tunnels").and_then(|n| n.count_or_off());
     let d = defaults.for_upstream(o);
     let mut group = Group::default();
     let place = o.require("backends", "\"backends\": [\"http://127.0.0.1:8081\"]");
@@ -127,6 +128,7 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
     if let (Protocol::Udp, Some(node)) = (protocol, o.get("proxy_protocol")) {
         node.error("the PROXY protocol is for TCP, and these backends' is \"udp\"");
     }
+    upstream.max_tunnels = max_tunnels.unwrap_or(upstream.max_tunnels);
     if let Some(node) = o.get("max_in_flight") {
         warn_if_below_capacity(&node, &upstream.spec);
     }
@@ -331,6 +333,7 @@ impl Group {
             hash_by: HashBy::default(),
             proxy_protocol: None,
             protocol: self.protocol.unwrap_or(BackendProtocol::Http1),
+            max_tunnels: Some(Defaults::TUNNELS),
             tls: self.tls,
         }
     }

@@ -2,7 +2,7 @@
 //! a final head comes, then with `body` until `End`; tell it of the connection's end with `eof`.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::DecodeError;
 use super::chunked::Chunked;
@@ -28,6 +28,7 @@ pub struct ResponseDecoder {
     state: State,
     is_head: bool,
     is_connect: bool,
+    may_switch: bool,
     limits: HeadLimits,
     interim: u8,
     keep_alive: bool,
@@ -54,11 +55,18 @@ impl ResponseDecoder {
             state: State::Head(Scan::default()),
             is_head: method == Method::HEAD,
             is_connect: method == Method::CONNECT,
+            may_switch: false,
             limits,
             interim: 0,
             keep_alive: false,
             suspect: false,
         }
+    }
+
+    /// The request asks for another protocol: a 101 is a final head, and what follows it in the buffer is that protocol's.
+    pub fn expecting_switch(mut self) -> Self {
+        self.may_switch = true;
+        self
     }
 
     /// Takes one head off the buffer, `None` if it is not whole yet. After an interim (1xx) head the next call
@@ -161,6 +169,12 @@ impl ResponseDecoder {
             self.suspect |= !head.keep_alive;
             self.state = State::Head(Scan::default());
             return Ok(Some(head));
+        }
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            if !self.may_switch {
+                return Err(DecodeError::Unasked);
+            }
+            self.suspect = true;
         }
         self.keep_alive = head.keep_alive;
         self.state = match head.framing {

@@ -35,14 +35,14 @@ pub enum ResponseFraming {
 /// A response's head.
 #[derive(Clone, Debug)]
 pub struct ResponseHead {
-    /// 100 to 599, never 101.
+    /// 100 to 599; 101 only where a switch was asked for.
     pub status: StatusCode,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
     /// All fields in their order, hop-by-hop ones included. Content-Length is there once, or not at all where the
     /// status forbids it.
     pub headers: HeaderMap,
-    /// A 1xx head: another one follows.
+    /// A 1xx head other than 101: another one follows.
     pub interim: bool,
     /// What follows the head.
     pub framing: ResponseFraming,
@@ -105,14 +105,11 @@ pub(super) fn parse(
         Ok(status) if line.code <= 599 => status,
         _ => return Err(DecodeError::BadHead),
     };
-    if status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(DecodeError::Unasked);
-    }
     let mut head = ResponseHead {
         status,
         version: line.version,
         headers,
-        interim: status.is_informational(),
+        interim: status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS,
         framing: ResponseFraming::None,
         keep_alive: false,
         keep_alive_timeout: None,

@@ -1,7 +1,7 @@
 //! PURE: HTTP/1.1 towards backends, as bytes in and bytes out (RFC 9112). `encode` writes request heads and bodies,
 //! `decode` reads responses, by means of `head`, `framing` and `chunked`. The caller owns every buffer and its bound.
 //!
-//! Absent: sockets and time (the proxy drives the codec), the client's side (hyper), upgrades and tunnels, and
+//! Absent: sockets and time (the proxy drives the codec), the client's side (hyper), what follows a switch of protocols, and
 //! leniency: a response that two readers could frame in two ways is refused, since the other reader may be a cache.
 
 mod chunked;

@@ -36,7 +36,7 @@ pub enum Cause {
     Misdirected,
     /// The client went away.
     ClientGone,
-    /// The method is not served here (CONNECT without a tunnel).
+    /// The method is not served here (CONNECT without a tunnel of WebSocket).
     MethodNotAllowed,
     /// No route matches.
     NoRoute,
@@ -48,6 +48,8 @@ pub enum Cause {
     NoBackend,
     /// The request's own deadline passed.
     Deadline,
+    /// The upstream has as many tunnels open as it may have.
+    TunnelsFull,
     /// The name of the backend did not resolve.
     Dns,
     /// The backend refused the connection.
@@ -96,8 +98,8 @@ impl Cause {
             Dns | ConnectRefused | ConnectTimeout | ConnectFailed | TlsCertificate | TlsAlert
             | TlsProtocol | BackendClosed | FirstByteTimeout | BadResponse
             | ResponseHeadTooLarge | ResponseIncomplete | BodyTimeout => Side::Backend,
-            NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline | TunnelIdle
-            | SessionEvicted | Panic | ShuttingDown => Side::Internal,
+            NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline | TunnelsFull
+            | TunnelIdle | SessionEvicted | Panic | ShuttingDown => Side::Internal,
         }
     }
 
@@ -121,6 +123,7 @@ impl Cause {
             QueueTimeout => "queue_timeout",
             NoBackend => "no_backend",
             Deadline => "deadline",
+            TunnelsFull => "tunnels_full",
             Dns => "dns",
             ConnectRefused => "connect_refused",
             ConnectTimeout => "connect_timeout",

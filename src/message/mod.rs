@@ -1,6 +1,6 @@
 //! PURE: what both sides of the proxy must agree on about an HTTP message: the target's one normal form, field lists,
 //! hop-by-hop fields, framing, what makes requests belong together, the header that names a client whom a balancer speaks for,
-//! and the causes that a request can fail for.
+//! changes of protocol, and the causes that a request can fail for.
 
 pub mod affinity;
 pub mod cause;
@@ -11,3 +11,4 @@ mod path;
 pub mod prefix;
 pub mod proxy_protocol;
 pub mod target;
+pub mod upgrade;

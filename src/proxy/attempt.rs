@@ -22,7 +22,7 @@ use crate::config::model::{HeaderRules, Rewrite, Route};
 use crate::engine::retry::{Progress, may_retry};
 use crate::engine::{Meta, Outcome, ShedReason, Strategy};
 use crate::env::Env;
-use crate::h1::{HeadLimits, ResponseDecoder};
+use crate::h1::{HeadLimits, ResponseDecoder, ResponseHead};
 use crate::message::cause::{Cause, Side};
 use crate::message::fields;
 
@@ -214,11 +214,15 @@ impl<E: Env> Run<'_, E> {
         self.inbound
             .encode(&mut link.write, conn, &self.hop(backend), id);
         let mut decoder = ResponseDecoder::new(&self.inbound.method, RESPONSE_LIMITS);
+        if self.inbound.upgrade.is_some() {
+            decoder = decoder.expecting_switch();
+        }
         let mut sending = Sending::new(
             self.inbound.framing,
             self.upstream.model.timeouts.first_byte,
         );
         let head = exchange(conn, &mut link, &mut sending, upload, &mut decoder).await?;
+        let head = self.switched_rightly(head, sending.is_complete(&link))?;
         let Some(lease) = lease.take() else {
             return Err(unleased());
         };
@@ -259,6 +263,22 @@ impl<E: Env> Run<'_, E> {
         let attempt = streams::Attempt::new(exchange, lease, &inbound.method, &head, body);
         let parts = self.response(head.status, head.headers, VIA_HTTP2);
         Ok((parts, Attempt::Stream(attempt)))
+    }
+
+    /// A change of protocol must be the one that was asked for, after all of the request has gone out.
+    fn switched_rightly(&self, head: ResponseHead, sent: bool) -> Result<ResponseHead, Failure> {
+        let asked = self.inbound.upgrade.as_ref();
+        if head.status != StatusCode::SWITCHING_PROTOCOLS
+            || (sent && asked.is_some_and(|ask| ask.is_answered_by(&head.headers)))
+        {
+            return Ok(head);
+        }
+        tracing::debug!("a backend switched to what was not asked for");
+        Err(Failure::new(
+            Cause::BadResponse,
+            Progress::Answered,
+            Outcome::Broken,
+        ))
     }
 
     /// A backend's head without what belongs to its connection.

@@ -21,6 +21,7 @@ use super::connect::{SocketOf, StreamOf};
 use super::parked::{self, Hope};
 use super::quick;
 use super::server::Conn;
+use super::tunnel::{self, Tunnel};
 use super::watch::Phase;
 use super::{http, multiplex, respond, secure};
 use crate::config::model::Http2;
@@ -61,6 +62,9 @@ struct Io<E: Env> {
     prefix: Bytes,
     stream: StreamOf<E>,
     conn: Arc<Conn<E>>,
+    /// What the client did not take at once before a tunnel. hyper lets go of a connection that changes its protocol without
+    /// waiting until all is written, so it is told that it was.
+    held: BytesMut,
 }
 
 impl<E: Env> Io<E> {
@@ -96,6 +100,15 @@ impl<E: Env> Io<E> {
         }
         line.overflow.store(true, Ordering::Relaxed);
         false
+    }
+
+    /// Keeps what hyper writes and the client does not take, once a tunnel follows; `None` where hyper is to wait.
+    fn hold(&mut self, bufs: &[io::IoSlice<'_>]) -> Option<usize> {
+        if !self.conn.tunnel.is_filled() {
+            return None;
+        }
+        bufs.iter().for_each(|b| self.held.extend_from_slice(b));
+        Some(bufs.iter().map(|b| b.len()).sum())
     }
 
     /// Notes a write: a client that takes some of a response may take its time for the rest.
@@ -154,13 +167,11 @@ impl<E: Env> AsyncRead for Io<E> {
 
 impl<E: Env> AsyncWrite for Io<E> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.wrote(&result);
-        result
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -168,7 +179,18 @@ impl<E: Env> AsyncWrite for Io<E> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let mut result = Poll::Pending;
+        if self.held.is_empty() {
+            result = match bufs {
+                [one] => Pin::new(&mut self.stream).poll_write(cx, one),
+                _ => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
+            };
+        }
+        if result.is_pending()
+            && let Some(held) = self.hold(bufs)
+        {
+            return Poll::Ready(Ok(held));
+        }
         self.wrote(&result);
         result
     }
@@ -194,13 +216,15 @@ impl<E: Env> AsyncWrite for Io<E> {
 }
 
 /// Why a stretch of serving ended.
-enum End {
+enum End<E: Env> {
     /// hyper is done with the connection.
     Done(Result<(), hyper::Error>),
     /// The client was too slow.
     Late(Phase),
     /// Idle, with nothing left to write: it can be parked. What was read of a next head comes along.
     Park(Bytes),
+    /// Another protocol follows, of which this much was read; and this is yet to be written before it.
+    Tunnel(Box<Tunnel<E>>, Bytes, BytesMut),
 }
 
 /// Serves one client connection until it ends.
@@ -244,6 +268,10 @@ async fn exchanges<E: Env>(conn: &Arc<Conn<E>>, mut stream: StreamOf<E>, http2: 
                 prefix = begun;
             }
             End::Done(result) => return finish(conn, stream, result).await,
+            // On the heap: a parked connection holds this future's frame.
+            End::Tunnel(tunnel, first, held) => {
+                return Box::pin(tunnel::carry(tunnel, stream, first, held)).await;
+            }
             End::Late(Phase::Head) => return refuse(conn, stream, Cause::ClientTimeout).await,
             End::Late(_) => {
                 // It takes nothing: what is buffered for it need not outlive it.
@@ -264,7 +292,7 @@ async fn serve<E: Env>(
     conn: &Arc<Conn<E>>,
     stream: StreamOf<E>,
     prefix: Bytes,
-) -> (StreamOf<E>, End) {
+) -> (StreamOf<E>, End<E>) {
     let limits = &conn.model().limits;
     let service = {
         let conn = Arc::clone(conn);
@@ -277,6 +305,7 @@ async fn serve<E: Env>(
         prefix,
         stream,
         conn: Arc::clone(conn),
+        held: BytesMut::new(),
     });
     let mut hyper = http1::Builder::new()
         .auto_date_header(false)
@@ -313,14 +342,16 @@ async fn serve<E: Env>(
     .await;
     let parts = hyper.into_parts();
     let io = parts.io.into_inner();
-    let end = match ended {
-        Ended::Done(result) => End::Done(result),
-        Ended::Due(Phase::Idle) => {
-            let mut begun = BytesMut::from(parts.read_buf);
-            begun.extend_from_slice(&io.prefix);
-            End::Park(without_empty_lines(begun.freeze()))
-        }
-        Ended::Due(phase) => End::Late(phase),
+    let unread = || {
+        let mut unread = BytesMut::from(parts.read_buf);
+        unread.extend_from_slice(&io.prefix);
+        unread.freeze()
+    };
+    let end = match (ended, conn.tunnel.take()) {
+        (Ended::Done(Ok(())), Some(tunnel)) => End::Tunnel(tunnel, unread(), io.held),
+        (Ended::Done(result), _) => End::Done(result),
+        (Ended::Due(Phase::Idle), _) => End::Park(without_empty_lines(unread())),
+        (Ended::Due(phase), _) => End::Late(phase),
     };
     (io.stream, end)
 }

@@ -114,6 +114,13 @@ impl<E: Env> Drop for Permit<E> {
     }
 }
 
+impl<E: Env> Link<E> {
+    /// It carries requests no longer, and leaves its place in the backend's bound to a connection that does.
+    pub fn leave_pool(&mut self) {
+        self.permit = Permit(None);
+    }
+}
+
 impl<E: Env> Backend<E> {
     /// No connection yet.
     pub fn new(env: &E, index: usize, upstream: &model::Upstream) -> Self {

@@ -18,6 +18,8 @@ use super::reply::{Record, Reply, Source};
 use super::request::{Inbound, Upload};
 use super::respond;
 use super::server::Conn;
+use super::tunnel::{Opening, Tunnel};
+use super::upgrade;
 use super::watch::Phase;
 use crate::config::model::{Action, HeaderRules, Route};
 use crate::env::{Clock, Env};
@@ -44,6 +46,7 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
     let (mut head, body) = match answer {
         Ok(Answer::Fetched((head, fetch))) => (head, Content::Fetch(fetch)),
         Ok(Answer::Filling(head, reader)) => (head, Content::Filling(reader)),
+        Ok(Answer::Switched(head, opening)) => (head, Content::Tunnel(opening)),
         Ok(Answer::Own(response)) => split(response),
         Err(cause) => {
             if cause == Cause::Panic {
@@ -78,6 +81,10 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
                 Reply::stream(Source::Filling(reader), record)
             }
         },
+        Content::Tunnel(opening) => {
+            Tunnel::leave(opening, record);
+            Reply::Tunnel
+        }
     };
     Response::from_parts(head, reply)
 }
@@ -92,6 +99,8 @@ pub enum Answer<E: Env> {
     Fetched(Fetched<E>),
     /// A backend's, that others may read as well.
     Filling(http::response::Parts, Reader),
+    /// A backend's, after which another protocol is spoken.
+    Switched(http::response::Parts, Box<Opening<E>>),
     /// The proxy's own, or a stored one.
     Own(Response<Bytes>),
 }
@@ -101,6 +110,7 @@ enum Content<E: Env> {
     Whole(Bytes),
     Fetch(Fetch<E, Upload<E>>),
     Filling(Reader),
+    Tunnel(Box<Opening<E>>),
 }
 
 fn split<E: Env>(response: Response<Bytes>) -> (http::response::Parts, Content<E>) {
@@ -126,6 +136,7 @@ async fn answer<E: Env>(
     record: &mut Record<E>,
 ) -> Result<Answer<E>, Cause> {
     let limits = &conn.model().limits;
+    let connect = upgrade::take_connect(&mut parts);
     if parts
         .uri
         .path_and_query()
@@ -162,6 +173,8 @@ async fn answer<E: Env>(
         })
         .ok_or(Cause::NoRoute)?;
     record.route = Some(index);
+    let (is_connect, id) = (connect.is_some(), record.facts.id);
+    let ask = upgrade::ask(conn, &parts, route, bodiless, is_connect, id)?;
     if parts.version == Version::HTTP_2 {
         fields::join_cookies(&mut parts.headers);
     }
@@ -172,8 +185,13 @@ async fn answer<E: Env>(
         version: parts.version,
         headers: parts.headers,
         framing,
+        upgrade: ask,
     };
     match &route.action {
+        // Neither a stored answer nor one that others wait for opens a tunnel.
+        Action::Forward { .. } if inbound.upgrade.is_some() => {
+            upgrade::answer(conn, route, &inbound, upload, connect, record).await
+        }
         Action::Forward { .. } => match &route.cache {
             Some(rules) => caching::answer(conn, index, rules, &inbound, upload, record).await,
             None => {

@@ -26,7 +26,9 @@ mod sending;
 mod server;
 mod streams;
 mod tcp;
+mod tunnel;
 mod udp;
+mod upgrade;
 mod watch;
 mod wire;
 
@@ -86,6 +88,8 @@ struct Upstream<E: Env> {
     index: usize,
     model: model::Upstream,
     gate: Arc<Gate<E>>,
+    /// Upgraded connections that may still be opened.
+    tunnels: Arc<Semaphore>,
     backends: BTreeMap<BackendId, Arc<Backend<E>>>,
 }
 
@@ -101,6 +105,7 @@ impl<E: Env> Upstream<E> {
         let gate = Gate::new(env, &model.name, model.spec.clone(), model.retry);
         Arc::new(Upstream {
             index,
+            tunnels: Arc::new(Semaphore::new(tunnel_bound(model))),
             model: model.clone(),
             gate,
             backends,
@@ -109,6 +114,7 @@ impl<E: Env> Upstream<E> {
 
     fn status(&self) -> UpstreamStatus {
         let status = self.gate.status();
+        let tunnels = tunnel_bound(&self.model) - self.tunnels.available_permits();
         let backends = status.backends.iter().filter_map(|b| {
             let backend = self.backends.get(&b.id)?;
             Some(BackendStatus {
@@ -124,9 +130,17 @@ impl<E: Env> Upstream<E> {
             waiting: status.waiting,
             in_flight: status.in_flight,
             max_in_flight: self.model.spec.max_in_flight,
+            tunnels: u32::try_from(tunnels).unwrap_or(u32::MAX),
+            max_tunnels: self.model.max_tunnels,
             backends: backends.collect(),
         }
     }
+}
+
+fn tunnel_bound(model: &model::Upstream) -> usize {
+    model
+        .max_tunnels
+        .map_or(Semaphore::MAX_PERMITS, |max| max as usize)
 }
 
 fn secured<E: Env>(env: &E, listener: &model::Listener) -> io::Result<Option<Secure>> {

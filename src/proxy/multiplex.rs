@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::connect::StreamOf;
 use super::http;
 use super::server::{Conn, Place, detached};
+use super::tunnel::{self, Framed, Tunnel, Writer};
 use super::watch::Phase;
 use crate::config::model::Http2;
 use crate::env::{Env, Stream};
@@ -43,6 +44,7 @@ pub async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>, prefix: Byt
     let streams = Arc::new(Streams {
         open: AtomicUsize::new(0),
         newest: Mutex::new(None),
+        writer: Mutex::new(None),
         conn: Arc::clone(conn),
     });
     let service = {
@@ -56,6 +58,7 @@ pub async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>, prefix: Byt
     let io = TokioIo::new(Io { prefix, stream });
     let mut hyper = http2::Builder::new(Spawn(Arc::clone(&streams)))
         .auto_date_header(false)
+        .enable_connect_protocol()
         .max_concurrent_streams(model.streams)
         .initial_stream_window_size(model.stream_window)
         .initial_connection_window_size(model.connection_window)
@@ -96,6 +99,8 @@ struct Streams<E: Env> {
     open: AtomicUsize,
     /// The exchange whose task hyper is about to start.
     newest: Mutex<Option<Exchange<E>>>,
+    /// hyper's part of the stream that it has just handed over to a tunnel.
+    writer: Mutex<Option<Writer>>,
     conn: Arc<Conn<E>>,
 }
 
@@ -145,27 +150,60 @@ where
             .take();
         let env = &self.0.conn.core.env;
         let Some((own, place)) = newest else {
-            env.spawn("http2", future);
+            // A stream that becomes a tunnel, whose task is being polled at this moment.
+            *self.0.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(future));
             return;
         };
         let open = Open::new(&self.0);
         env.spawn("stream", async move {
-            let (_open, _place) = (open, place);
-            let mut future = std::pin::pin!(future);
-            std::future::poll_fn(|cx| {
-                own.watch.register(cx.waker());
-                if future.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
-                }
-                // A client that opens no window is not asked for the body's next piece: only this look finds it late. What is
-                // dropped here resets the stream.
-                match own.due() {
-                    Some(Phase::ClientWrite) => Poll::Ready(()),
-                    _ => Poll::Pending,
-                }
-            })
-            .await;
+            let (open, _place) = (open, place);
+            let writer = exchange(&open.0, &own, future).await;
+            if let (Some(tunnel), Some(writer)) = (own.tunnel.take(), writer) {
+                // On the heap, since few streams need it.
+                Box::pin(become_tunnel(tunnel, writer)).await;
+            }
         });
+    }
+}
+
+/// Sees a stream through its exchange; what hyper hands over for a tunnel is returned.
+async fn exchange<E: Env>(
+    streams: &Streams<E>,
+    own: &Conn<E>,
+    future: impl Future<Output = ()>,
+) -> Option<Writer> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        own.watch.register(cx.waker());
+        if future.as_mut().poll(cx).is_ready() {
+            let mut writer = streams
+                .writer
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            return Poll::Ready(writer.take());
+        }
+        // A client that opens no window is not asked for the body's next piece: only this look finds it late. What is dropped
+        // here resets the stream.
+        match own.due() {
+            Some(Phase::ClientWrite) => Poll::Ready(None),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Carries the tunnel that a stream has become.
+async fn become_tunnel<E: Env>(mut tunnel: Box<Tunnel<E>>, writer: Writer) {
+    let Some(connect) = tunnel.take_connect() else {
+        return;
+    };
+    match connect.await {
+        Ok(stream) => {
+            let near = Framed::new(stream, writer);
+            tunnel::carry(tunnel, near, Bytes::new(), BytesMut::new()).await;
+        }
+        // hyper has sent the head and handed the stream over in one go, or there would be no writer.
+        Err(error) => tracing::debug!(%error, "a stream did not become a tunnel"),
     }
 }
 

@@ -335,6 +335,7 @@ fn record<E: Env>(
                 std::time::UNIX_EPOCH
             },
             cache: Some(CacheResult::Hit),
+            tunnel: false,
         },
     );
 }

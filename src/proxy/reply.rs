@@ -34,6 +34,8 @@ pub enum Reply<E: Env> {
     },
     /// It comes from a backend.
     Stream(Box<Stream<E>>),
+    /// There is none: what follows the head belongs to a tunnel, and so does the record.
+    Tunnel,
 }
 
 /// Where a body that streams comes from.
@@ -108,11 +110,12 @@ impl<E: Env> Body for Reply<E> {
         match &mut *self {
             Reply::Whole { data, .. } => Poll::Ready(data.take().map(|data| Ok(Frame::data(data)))),
             Reply::Stream(stream) => stream.poll(cx),
+            Reply::Tunnel => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Reply::Whole { data: None, .. })
+        matches!(self, Reply::Whole { data: None, .. } | Reply::Tunnel)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -124,6 +127,7 @@ impl<E: Env> Body for Reply<E> {
                 .source
                 .remaining()
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
+            Reply::Tunnel => SizeHint::with_exact(0),
         }
     }
 }
@@ -188,6 +192,8 @@ pub struct Record<E: Env> {
     pub facts: Facts,
     /// What the cache did, where the route has one.
     pub cache: Option<CacheResult>,
+    /// It has become a tunnel.
+    pub tunnel: bool,
     sent: u64,
     /// Its body ended as it should.
     complete: bool,
@@ -246,6 +252,7 @@ impl<E: Env> Record<E> {
             cause: None,
             route: None,
             cache: None,
+            tunnel: false,
             sent: 0,
             complete: true,
             log,
@@ -256,6 +263,22 @@ impl<E: Env> Record<E> {
     /// From here on only a whole body is a complete answer.
     pub fn expect_body(&mut self) {
         self.complete = false;
+    }
+
+    /// Counts what has passed through a tunnel by now, from the client and to it; false when it is nothing new.
+    pub fn passed(&mut self, (received, sent): (u64, u64)) -> bool {
+        let before = self.conn.line.received.swap(received, Ordering::Relaxed);
+        let more = (received - before, sent - self.sent);
+        if more == (0, 0) {
+            return false;
+        }
+        self.sent = sent;
+        if let (Some(upstream), Some(backend)) = (self.facts.upstream, self.facts.backend) {
+            let (core, listener) = (self.conn.core(), self.conn.listener);
+            let telemetry = self.conn.core.telemetry();
+            telemetry.passed(core, listener, (upstream, backend), more.0, more.1);
+        }
+        true
     }
 }
 
@@ -340,6 +363,7 @@ impl<E: Env> Drop for Record<E> {
                 attempts: self.facts.attempts,
                 cause: self.cause,
                 cache: self.cache,
+                tunnel: self.tunnel,
                 request_id: id
                     .as_ref()
                     .and_then(|id| std::str::from_utf8(id).ok())

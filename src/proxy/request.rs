@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::server::Conn;
+use super::upgrade::Ask;
 use crate::config::model::{HeaderRules, Rewrite};
 use crate::env::Env;
 use crate::h1::{self, BodyFraming};
@@ -19,6 +20,7 @@ use crate::message::cause::Cause;
 use crate::message::fields::{self, ConnectionTokens};
 use crate::message::prefix;
 use crate::message::target::Target;
+use crate::message::upgrade;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -39,6 +41,8 @@ pub struct Inbound {
     pub version: Version,
     pub headers: HeaderMap,
     pub framing: BodyFraming,
+    /// The change of protocol that it asks for and may have.
+    pub upgrade: Option<Ask>,
 }
 
 /// What changes on a request's way to one backend.
@@ -60,8 +64,9 @@ pub trait FieldSink {
     fn pass(&mut self, name: &HeaderName, value: &HeaderValue);
     /// A field of ours.
     fn put(&mut self, name: &HeaderName, value: &[u8]);
-    /// What is for the connection: whether the client takes trailers, and whether no other request follows.
-    fn connection(&mut self, trailers: bool, close: bool);
+    /// What is for the connection: whether the client takes trailers, whether no other request follows, and whether another
+    /// protocol is asked for.
+    fn connection(&mut self, trailers: bool, close: bool, upgrade: bool);
 }
 
 /// HTTP/1.1.
@@ -76,15 +81,18 @@ impl FieldSink for Lines<'_> {
         h1::field(self.0, name.as_str().as_bytes(), value);
     }
 
-    fn connection(&mut self, trailers: bool, close: bool) {
+    fn connection(&mut self, trailers: bool, close: bool, upgrade: bool) {
         if trailers {
             h1::field(self.0, b"te", b"trailers");
         }
-        let options: &[u8] = match (trailers, close) {
-            (false, false) => return,
-            (true, false) => b"te",
-            (false, true) => b"close",
-            (true, true) => b"te, close",
+        // A connection that changes its protocol closes with that; to ask for both would contradict itself.
+        let options: &[u8] = match (trailers, close, upgrade) {
+            (false, false, false) => return,
+            (true, false, false) => b"te",
+            (false, true, false) => b"close",
+            (true, true, false) => b"te, close",
+            (false, _, true) => b"upgrade",
+            (true, _, true) => b"te, upgrade",
         };
         h1::field(self.0, b"connection", options);
     }
@@ -135,13 +143,22 @@ impl Inbound {
     ) {
         let rules = hop.rules;
         let tokens = ConnectionTokens::of(&self.headers);
+        let own_key = self.upgrade.as_ref().and_then(|ask| ask.key.as_deref());
         let ruled = |name: &HeaderName| rules_say(rules, name);
         for (name, value) in &self.headers {
-            if passes(name, conn.trusted) && !tokens.nominates(name) && !ruled(name) {
+            let said_anew = own_key.is_some() && *name == upgrade::KEY;
+            if passes(name, conn.trusted) && !tokens.nominates(name) && !ruled(name) && !said_anew {
                 sink.pass(name, value);
             }
         }
-        sink.connection(fields::te_trailers(&self.headers), hop.close);
+        if let Some(ask) = &self.upgrade {
+            sink.put(&header::UPGRADE, ask.token.as_bytes());
+            if let Some(key) = own_key {
+                sink.put(&upgrade::KEY, key.as_bytes());
+            }
+        }
+        let trailers = fields::te_trailers(&self.headers);
+        sink.connection(trailers, hop.close, self.upgrade.is_some());
         self.forwarding(sink, conn, rules);
         let known = conn.trusted && self.headers.contains_key(&X_REQUEST_ID);
         if !known && !ruled(&X_REQUEST_ID) {

@@ -113,6 +113,11 @@ fn table(cause: Cause) -> Row {
             "http_response_timeout",
             "the request's time is over",
         ),
+        TunnelsFull => row(
+            S::SERVICE_UNAVAILABLE,
+            "connection_limit_reached",
+            "too many upgraded connections are open",
+        ),
         Dns => row(
             S::BAD_GATEWAY,
             "dns_error",

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::proxied;
 use super::redis::Tier;
 use super::secure::Secured;
+use super::tunnel::Slot;
 use super::watch::{Phase, SWEEP, Watch};
 use super::{Proxy, client, connect::SocketOf, tcp, udp};
 use crate::cache::purge::Purge;
@@ -145,6 +146,8 @@ pub struct Conn<E: Env> {
     pub line: client::Line,
     /// What is known since its TLS handshake.
     pub secured: OnceLock<Arc<Secured>>,
+    /// A tunnel that has been agreed on, until whoever drives the connection takes it.
+    pub tunnel: Slot<E>,
 }
 
 impl<E: Env> Conn<E> {
@@ -205,6 +208,7 @@ pub fn detached<E: Env>(conn: &Conn<E>) -> (Arc<Conn<E>>, Place<E>) {
         watch: Watch::default(),
         line: client::Line::default(),
         secured: conn.secured.clone(),
+        tunnel: Slot::default(),
     });
     let place = Place::take(core, &detached);
     (detached, place)
@@ -396,6 +400,7 @@ pub fn enter<E: Env>(
         watch: Watch::default(),
         line: client::Line::default(),
         secured: OnceLock::new(),
+        tunnel: Slot::default(),
     });
     core.telemetry()
         .connection_opened(core.env.core(), listener);

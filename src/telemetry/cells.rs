@@ -16,7 +16,7 @@ const FIRST_BOUND_NANOS: u64 = 100_000;
 /// The buckets and, behind them, the sum in nanoseconds.
 pub(super) const HISTOGRAM: usize = BOUNDS + 2;
 /// Every cause, at its discriminant.
-pub(super) const CAUSES: [Cause; 33] = [
+pub(super) const CAUSES: [Cause; 34] = [
     Cause::BadRequest,
     Cause::BadRequestBody,
     Cause::UriTooLong,
@@ -33,6 +33,7 @@ pub(super) const CAUSES: [Cause; 33] = [
     Cause::QueueTimeout,
     Cause::NoBackend,
     Cause::Deadline,
+    Cause::TunnelsFull,
     Cause::Dns,
     Cause::ConnectRefused,
     Cause::ConnectTimeout,

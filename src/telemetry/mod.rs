@@ -74,6 +74,8 @@ pub struct Exchange<'a> {
     pub cause: Option<Cause>,
     /// What the cache did, where the route has one.
     pub cache: Option<CacheResult>,
+    /// It became a tunnel: its length says nothing of latency, and the bytes are those that passed.
+    pub tunnel: bool,
     /// Its X-Request-Id.
     pub request_id: &'a str,
     /// The date when it ended, for the access log.
@@ -138,7 +140,11 @@ impl Telemetry {
         let block = self.block(core);
         let target = self.cells.target(x.upstream, x.backend);
         block.add(self.cells.request(x.listener, target, x.status));
-        block.observe(self.cells.duration(target), x.ended.since(x.started));
+        if x.tunnel {
+            block.add(self.cells.flow(x.listener, target, Flow::Ended));
+        } else {
+            block.observe(self.cells.duration(target), x.ended.since(x.started));
+        }
         if let Some(upstream) = x.upstream {
             block.observe(self.cells.queue_wait(upstream), x.queue_wait);
         }

@@ -257,15 +257,15 @@ fn flows(
         let (name, help) = match flow {
             Flow::Ended => (
                 "weir_sessions_ended",
-                "TCP connections and UDP sessions that have ended.",
+                "TCP connections, UDP sessions and upgraded connections that have ended.",
             ),
             Flow::Received => (
                 "weir_session_received_bytes",
-                "Bytes from clients over TCP and UDP.",
+                "Bytes from clients over TCP, UDP and upgraded connections.",
             ),
             Flow::Sent => (
                 "weir_session_sent_bytes",
-                "Bytes to clients over TCP and UDP.",
+                "Bytes to clients over TCP, UDP and upgraded connections.",
             ),
             Flow::Dropped => (
                 "weir_datagrams_dropped",

@@ -14,6 +14,10 @@ pub struct UpstreamStatus {
     pub in_flight: u32,
     /// The bound on them; `None` is unlimited.
     pub max_in_flight: Option<u32>,
+    /// Upgraded connections, those that are being asked for included.
+    pub tunnels: u32,
+    /// The bound on them; `None` is unlimited.
+    pub max_tunnels: Option<u32>,
     /// In config order.
     pub backends: Vec<BackendStatus>,
 }
@@ -105,6 +109,18 @@ pub fn render(upstreams: &[UpstreamStatus], out: &mut String) {
         "weir_upstream_max_in_flight",
         "Bound on requests in flight; absent when unlimited.",
         &|u| u.max_in_flight.map(u64::from),
+    );
+    upstream_gauge(
+        out,
+        "weir_upstream_tunnels",
+        "Upgraded connections now.",
+        &|u| Some(u.tunnels.into()),
+    );
+    upstream_gauge(
+        out,
+        "weir_upstream_max_tunnels",
+        "Bound on upgraded connections; absent when unlimited.",
+        &|u| u.max_tunnels.map(u64::from),
     );
     let backend_gauge =
         |out: &mut String, name, help, value: &dyn Fn(&BackendStatus) -> Option<u64>| {

@@ -37,6 +37,7 @@ fn exchange() -> Exchange<'static> {
         attempts: 1,
         cause: None,
         cache: None,
+        tunnel: false,
         request_id: "id-1",
         wall: UNIX_EPOCH + Duration::from_millis(951_827_696_789),
     }
@@ -391,6 +392,28 @@ fn what_cannot_be_written_is_counted() {
 }
 
 #[test]
+fn a_tunnel_says_nothing_of_latency() {
+    let telemetry = Telemetry::new(layout(), 1, None);
+    let x = Exchange {
+        status: 101,
+        tunnel: true,
+        ..exchange()
+    };
+    telemetry.record(0, &x);
+    let text = rendered(&telemetry);
+    for line in [
+        r#"weir_requests_total{listener="main",upstream="web",backend="b\"2\\",code="1xx"} 1"#,
+        r#"weir_sessions_ended_total{listener="main",upstream="web",backend="b\"2\\"} 1"#,
+    ] {
+        assert_line(&text, line);
+    }
+    assert!(
+        !text.contains("weir_request_duration_seconds_count"),
+        "{text}"
+    );
+}
+
+#[test]
 fn gauges_leave_out_what_is_unlimited() {
     let mut out = String::new();
     let web = UpstreamStatus {
@@ -398,6 +421,8 @@ fn gauges_leave_out_what_is_unlimited() {
         waiting: 4,
         in_flight: 3,
         max_in_flight: None,
+        tunnels: 2,
+        max_tunnels: Some(5),
         backends: vec![BackendStatus {
             name: "a:1".into(),
             in_flight: 3,
@@ -408,6 +433,8 @@ fn gauges_leave_out_what_is_unlimited() {
     };
     status::render(&[web], &mut out);
     assert_line(&out, r#"weir_upstream_waiting{upstream="web"} 4"#);
+    assert_line(&out, r#"weir_upstream_tunnels{upstream="web"} 2"#);
+    assert_line(&out, r#"weir_upstream_max_tunnels{upstream="web"} 5"#);
     assert_line(
         &out,
         r#"weir_backend_max_in_flight{upstream="web",backend="a:1"} 3"#,

@@ -10,13 +10,13 @@ use crate::support::weir::{Extra, Weir, config};
 use crate::support::{PATIENCE, eventually, free_port};
 
 /// A backend that hands its connections to the test.
-struct Peer {
-    port: u16,
-    accepted: Receiver<TcpStream>,
+pub(super) struct Peer {
+    pub(super) port: u16,
+    pub(super) accepted: Receiver<TcpStream>,
 }
 
 impl Peer {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let (send, accepted) = channel();
@@ -31,7 +31,7 @@ impl Peer {
     }
 
     #[track_caller]
-    fn accept(&self) -> TcpStream {
+    pub(super) fn accept(&self) -> TcpStream {
         self.accepted
             .recv_timeout(PATIENCE)
             .expect("the proxy dials")
@@ -46,7 +46,7 @@ fn patient(stream: TcpStream) -> TcpStream {
 }
 
 #[track_caller]
-fn connect(weir: &Weir) -> TcpStream {
+pub(super) fn connect(weir: &Weir) -> TcpStream {
     patient(TcpStream::connect(("127.0.0.1", weir.port)).expect("the proxy accepts"))
 }
 
@@ -67,7 +67,7 @@ fn l4(ports: &[u16], extra: Extra<'_>) -> String {
 }
 
 #[track_caller]
-fn read(stream: &mut TcpStream, n: usize) -> Vec<u8> {
+pub(super) fn read(stream: &mut TcpStream, n: usize) -> Vec<u8> {
     let mut bytes = vec![0; n];
     stream.read_exact(&mut bytes).expect("the bytes come");
     bytes
@@ -75,32 +75,32 @@ fn read(stream: &mut TcpStream, n: usize) -> Vec<u8> {
 
 /// Reads to an end in order.
 #[track_caller]
-fn rest(stream: &mut TcpStream) -> Vec<u8> {
+pub(super) fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("it ends in order");
     bytes
 }
 
 /// Is the next thing to come a reset?
-fn is_reset(stream: &mut TcpStream) -> bool {
+pub(super) fn is_reset(stream: &mut TcpStream) -> bool {
     matches!(stream.read(&mut [0]), Err(e) if e.kind() == ErrorKind::ConnectionReset)
 }
 
 /// Makes the drop of `stream` a reset.
-fn reset(stream: TcpStream) {
+pub(super) fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream)
         .set_linger(Some(std::time::Duration::ZERO))
         .expect("a socket takes a linger");
 }
 
 /// The value of an upstream's gauge or a counter.
-fn metric(weir: &Weir, line: &str) -> u64 {
+pub(super) fn metric(weir: &Weir, line: &str) -> u64 {
     let metrics = weir.admin("/metrics").text();
     let value = metrics.lines().find_map(|l| l.strip_prefix(line));
     value.map_or(0, |v| v.trim().parse().expect("a number"))
 }
 
-fn in_flight(weir: &Weir) -> u64 {
+pub(super) fn in_flight(weir: &Weir) -> u64 {
     metric(weir, "weir_upstream_in_flight{upstream=\"app\"}")
 }
 

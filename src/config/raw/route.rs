@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::RouteCacheOrOff;
-use super::leaf::{FieldMatch, Name, OneOrMany, Ordered, PathText, RedirectStatus};
+use super::leaf::{FieldMatch, Name, Off, OneOrMany, Ordered, PathText, RedirectStatus};
 
 /// A rule that leads somewhere: exactly one of `upstream`, `redirect` and `respond`. For listeners of protocol tcp or udp it
 /// has an `upstream`, and nothing of HTTP.
@@ -34,10 +34,22 @@ pub struct Route {
     pub replace_prefix: Option<ReplacePrefix>,
     /// Store its responses: true, false, or what differs from "cache" at the top of the file. By default false.
     pub cache: Option<RouteCacheOrOff>,
+    /// The protocols that a request may ask to change to (RFC 9110 section 7.8), or "off". By default "websocket".
+    pub upgrades: Option<Upgrades>,
     /// Changes to the request's fields: remove, then set, then add.
     pub request_headers: Option<HeaderRules>,
     /// Changes to the response's fields: remove, then set, then add.
     pub response_headers: Option<HeaderRules>,
+}
+
+/// Names of protocols, or "off".
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Upgrades {
+    /// None.
+    Off(Off),
+    /// One or any of several, in any case.
+    To(OneOrMany),
 }
 
 /// What a request must be; every part that is given must hold.

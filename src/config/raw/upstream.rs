@@ -36,6 +36,9 @@ pub struct Upstream {
     /// What is spoken with the backends: "http1" (the default), "http2" (which gRPC needs), or over TLS "auto", which is HTTP/2
     /// where the backend speaks it.
     pub protocol: Option<BackendProtocol>,
+    /// Upgraded connections (WebSocket) at once, to all backends together. They count apart from requests in flight. By default
+    /// 10,000.
+    pub max_tunnels: Option<CountOrOff>,
     /// How backends whose URLs begin with https:// are met. By default they are verified against the system's authorities.
     pub tls: Option<UpstreamTls>,
     /// URLs, or objects with a URL.

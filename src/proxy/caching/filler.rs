@@ -209,6 +209,7 @@ impl<E: Env> InFlight<E> {
             version: order.inbound.version,
             headers,
             framing: crate::h1::BodyFraming::None,
+            upgrade: None,
         };
         let run = Run {
             conn: &self.conn,

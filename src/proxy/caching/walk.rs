@@ -329,6 +329,7 @@ impl<E: Env> Visit<'_, E> {
                 version: self.inbound.version,
                 headers,
                 framing: BodyFraming::None,
+                upgrade: None,
             },
             wants: self.wants,
             ranged,

@@ -110,6 +110,17 @@ where
         Some(piece)
     }
 
+    /// The connection, after its protocol has changed. It no longer counts among those of requests, and the place in flight is
+    /// free.
+    pub fn switch(mut self) -> Option<Link<E>> {
+        let mut link = self.link.take()?;
+        link.leave_pool();
+        if let Some(lease) = self.lease.take() {
+            lease.finish(Outcome::Success);
+        }
+        Some(link)
+    }
+
     /// Body bytes to come, when the backend said how many.
     pub fn remaining(&self) -> Option<u64> {
         self.decoder.remaining()

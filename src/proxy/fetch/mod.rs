@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
+use super::connect::Link;
 use super::server::Conn;
 use super::streams;
 use crate::config::model::BackendTimeouts;
@@ -61,6 +62,15 @@ where
         match self {
             Fetch::Link(fetch) => fetch.take_whole(),
             Fetch::Stream(fetch) => fetch.take_whole(),
+        }
+    }
+
+    /// The connection, after its protocol has changed: no stream's ever does. It no longer counts among those of requests, and
+    /// the place in flight is free.
+    pub fn switch(self) -> Option<Link<E>> {
+        match self {
+            Fetch::Link(fetch) => fetch.switch(),
+            Fetch::Stream(_) => None,
         }
     }
 

@@ -85,7 +85,7 @@ impl FieldSink for Fields {
         }
     }
 
-    fn connection(&mut self, trailers: bool, _: bool) {
+    fn connection(&mut self, trailers: bool, _: bool, _: bool) {
         if trailers {
             let value = HeaderValue::from_static("trailers");
             self.0.insert(header::TE, value);
