@@ -58,8 +58,8 @@
 //! - **One answer.** Every offer ends in exactly one of finished, shed or cancelled. Dropping a lease reports it as cancelled,
 //!   so a client that leaves never leaks a slot.
 //! - **Capacity is exact.** One engine serves every core. No backend has more than its `max_in_flight` requests at once, and
-//!   no more open connections than that either, busy and idle together; upgraded ones count apart. After an abort a backend may go on working on a
-//!   request that nobody waits for; such orphans are not ours to count.
+//!   no more open connections than that either, busy and idle together; upgraded ones have a bound of their own. After an
+//!   abort a backend may go on working on a request that nobody waits for; such orphans are not ours to count.
 //! - **Work-conserving.** If a backend may take a request, no request for which it is eligible waits.
 //! - **Everything has a bound**: queue, heads, connections, retries. A refusal names its reason.
 //! - **At most once.** A request whose method is not idempotent is never sent again once a byte of it may have arrived.

@@ -1,7 +1,7 @@
 //! What a config can use at most: memory and descriptors, by what uses them. An estimate from above, from the bounds that the
 //! config itself sets; where it sets none, the cause is named.
 
-use super::model::{Config, Listener, Protocol, Upstream};
+use super::model::{Action, Config, Listener, Protocol, Route, Upstream};
 use super::units::format_size;
 
 /// What a config can use at most.
@@ -42,6 +42,8 @@ const TUNNEL_MEMORY: u64 = 36 << 10;
 const SESSION_MEMORY: u64 = 4 << 10;
 /// A backend connection: read buffer, head, one piece of a body.
 const BACKEND_MEMORY: u64 = 48 << 10;
+/// An upgraded connection's part beside the client's: what one side has sent and the other has not taken.
+const UPGRADED_MEMORY: u64 = 32 << 10;
 /// A waiting request's entry in the queue; the request itself stays with its connection.
 const WAITER_MEMORY: u64 = 512;
 
@@ -72,8 +74,9 @@ pub fn footprint(config: &Config, cores: usize) -> Footprint {
         items.push(cache(config.cache.memory));
     }
     let mut unlimited = Vec::new();
-    for upstream in &config.upstreams {
+    for (index, upstream) in config.upstreams.iter().enumerate() {
         backends(upstream, &mut items, &mut unlimited);
+        tunnels(config, index, &mut items, &mut unlimited);
         queue(upstream, clients, &mut items);
     }
     Footprint {
@@ -140,6 +143,37 @@ fn backends(upstream: &Upstream, items: &mut Vec<Item>, unlimited: &mut Vec<Stri
             memory: connections * BACKEND_MEMORY,
             descriptors: connections,
         });
+    }
+}
+
+/// A tunnel's connection to its backend counts in no max_in_flight. Each has a client's connection, or a stream of one.
+fn tunnels(config: &Config, index: usize, items: &mut Vec<Item>, unlimited: &mut Vec<String>) {
+    let leads_here =
+        |r: &&Route| matches!(r.action, Action::Forward { upstream, .. } if upstream == index);
+    let opens = |l: &&Listener| {
+        let mut routes = l.routes.iter().filter(leads_here);
+        routes.any(|r| !r.upgrades.is_empty())
+    };
+    let each = |l: &Listener| l.http2.map_or(1, |h| u64::from(h.streams));
+    let clients: u64 = config
+        .listeners
+        .iter()
+        .filter(|l| l.protocol == Protocol::Http && opens(l))
+        .map(|l| l.limits.connections as u64 * each(l))
+        .sum();
+    let upstream = &config.upstreams[index];
+    match upstream.max_tunnels.map(|max| u64::from(max).min(clients)) {
+        Some(0) => {}
+        Some(most) => items.push(Item {
+            what: format!("upstream {}: {most} upgraded connections", upstream.name),
+            memory: most * UPGRADED_MEMORY,
+            descriptors: most,
+        }),
+        None if clients == 0 => {}
+        None => unlimited.push(format!(
+            "upgraded connections to upstream {}, since its max_tunnels is off",
+            upstream.name
+        )),
     }
 }
 

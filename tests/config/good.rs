@@ -296,13 +296,14 @@ fn odd_strings_survive_expansion() {
 fn the_footprint_counts_what_the_config_bounds_and_names_what_it_does_not() {
     let bounded = footprint(&good(FIRST_USER), 2);
     assert!(bounded.unlimited.is_empty());
-    // 10,000 clients with 48 KiB each, 5 backend connections, 160 MiB for the cache, and what the process needs anyway.
+    // 10,000 clients with 48 KiB each, as many tunnels of theirs with 32 KiB, 5 backend connections, 160 MiB for the cache, and
+    // what the process needs anyway.
     assert!(
-        bounded.descriptors > 10_005 && bounded.descriptors < 10_100,
+        bounded.descriptors > 20_005 && bounded.descriptors < 20_100,
         "{bounded:?}"
     );
     assert!(
-        (10_000 * (48 << 10)..10_000 * (60 << 10)).contains(&(bounded.memory - (160 << 20))),
+        (10_000 * (80 << 10)..10_000 * (92 << 10)).contains(&(bounded.memory - (160 << 20))),
         "{bounded:?}"
     );
     let uncached = footprint(&good(&FIRST_USER.replace("\"redis\"", "\"none\"")), 2);
@@ -311,4 +312,43 @@ fn the_footprint_counts_what_the_config_bounds_and_names_what_it_does_not() {
     assert_eq!(more.descriptors, bounded.descriptors + 297);
     let open = footprint(&good(&read(&fixtures("configs/good/routes.json"))), 2);
     assert_eq!(open.unlimited.len(), 2, "{open:?}");
+}
+
+#[test]
+fn what_may_be_upgraded_and_how_often() {
+    let with = |route: &str, upstream: &str| {
+        format!(
+            r#"{{"listeners": {{"web": {{"bind": ":80"}}}}, "routes": [{{"upstream": "app"{route}}}],
+                "upstreams": {{"app": {{"backends": ["http://a"]{upstream}}}}}}}"#
+        )
+    };
+    for (route, upgrades) in [
+        ("", &["websocket"][..]),
+        (r#", "upgrades": "off""#, &[]),
+        (r#", "upgrades": false"#, &[]),
+        (r#", "upgrades": "WebSocket""#, &["websocket"]),
+        (r#", "upgrades": ["foo/2", "TCP"]"#, &["foo/2", "tcp"]),
+    ] {
+        let config = good(&with(route, ""));
+        assert_eq!(config.listeners[0].routes[0].upgrades, upgrades, "{route}");
+    }
+    for (upstream, most) in [
+        ("", Some(10_000)),
+        (r#", "max_tunnels": 3"#, Some(3)),
+        (r#", "max_tunnels": "off""#, None),
+    ] {
+        let config = good(&with("", upstream));
+        assert_eq!(config.upstreams[0].max_tunnels, most, "{upstream}");
+        let unlimited = footprint(&config, 1).unlimited.join("\n");
+        assert_eq!(unlimited.contains("max_tunnels"), most.is_none());
+    }
+    for refused in [
+        r#", "upgrades": ["h2c"]"#,
+        r#", "upgrades": "HTTP/2.0""#,
+        r#", "upgrades": "a b""#,
+        r#", "upgrades": ["tcp", "TCP"]"#,
+        r#", "upgrades": true"#,
+    ] {
+        assert!(load(&with(refused, "")).is_err(), "{refused}");
+    }
 }

@@ -1,5 +1,7 @@
 //! Upgraded connections: when one is opened and when not, that its bytes are nobody's business, and what ends it.
 
+mod streams;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
