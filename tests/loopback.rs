@@ -1,6 +1,11 @@
 //! The proxy as a process on real sockets, with a client that isn't ours: what it keeps, streams, limits, changes and survives.
 //! Absent: bad input, which is abuse; and whatever needs a clock to show.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests on real sockets stand outside the seam: they are the world that it looks at"
+)]
+
 mod caching;
 mod capacity;
 mod failure;

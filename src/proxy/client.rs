@@ -62,9 +62,6 @@ struct Io<E: Env> {
     prefix: Bytes,
     stream: StreamOf<E>,
     conn: Arc<Conn<E>>,
-    /// What the client did not take at once before a tunnel. hyper lets go of a connection that changes its protocol without
-    /// waiting until all is written, so it is told that it was.
-    held: BytesMut,
 }
 
 impl<E: Env> Io<E> {
@@ -100,15 +97,6 @@ impl<E: Env> Io<E> {
         }
         line.overflow.store(true, Ordering::Relaxed);
         false
-    }
-
-    /// Keeps what hyper writes and the client does not take, once a tunnel follows; `None` where hyper is to wait.
-    fn hold(&mut self, bufs: &[io::IoSlice<'_>]) -> Option<usize> {
-        if !self.conn.tunnel.is_filled() {
-            return None;
-        }
-        bufs.iter().for_each(|b| self.held.extend_from_slice(b));
-        Some(bufs.iter().map(|b| b.len()).sum())
     }
 
     /// Notes a write: a client that takes some of a response may take its time for the rest.
@@ -167,11 +155,13 @@ impl<E: Env> AsyncRead for Io<E> {
 
 impl<E: Env> AsyncWrite for Io<E> {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(&result);
+        result
     }
 
     fn poll_write_vectored(
@@ -179,18 +169,7 @@ impl<E: Env> AsyncWrite for Io<E> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut result = Poll::Pending;
-        if self.held.is_empty() {
-            result = match bufs {
-                [one] => Pin::new(&mut self.stream).poll_write(cx, one),
-                _ => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
-            };
-        }
-        if result.is_pending()
-            && let Some(held) = self.hold(bufs)
-        {
-            return Poll::Ready(Ok(held));
-        }
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.wrote(&result);
         result
     }
@@ -223,8 +202,8 @@ enum End<E: Env> {
     Late(Phase),
     /// Idle, with nothing left to write: it can be parked. What was read of a next head comes along.
     Park(Bytes),
-    /// Another protocol follows, of which this much was read; and this is yet to be written before it.
-    Tunnel(Box<Tunnel<E>>, Bytes, BytesMut),
+    /// Another protocol follows, of which this much was read. hyper has flushed all that comes before it.
+    Tunnel(Box<Tunnel<E>>, Bytes),
 }
 
 /// Serves one client connection until it ends.
@@ -269,8 +248,8 @@ async fn exchanges<E: Env>(conn: &Arc<Conn<E>>, mut stream: StreamOf<E>, http2: 
             }
             End::Done(result) => return finish(conn, stream, result).await,
             // On the heap: a parked connection holds this future's frame.
-            End::Tunnel(tunnel, first, held) => {
-                return Box::pin(tunnel::carry(tunnel, stream, first, held)).await;
+            End::Tunnel(tunnel, first) => {
+                return Box::pin(tunnel::carry(tunnel, stream, first)).await;
             }
             End::Late(Phase::Head) => return refuse(conn, stream, Cause::ClientTimeout).await,
             End::Late(_) => {
@@ -305,7 +284,6 @@ async fn serve<E: Env>(
         prefix,
         stream,
         conn: Arc::clone(conn),
-        held: BytesMut::new(),
     });
     let mut hyper = http1::Builder::new()
         .auto_date_header(false)
@@ -348,7 +326,7 @@ async fn serve<E: Env>(
         unread.freeze()
     };
     let end = match (ended, conn.tunnel.take()) {
-        (Ended::Done(Ok(())), Some(tunnel)) => End::Tunnel(tunnel, unread(), io.held),
+        (Ended::Done(Ok(())), Some(tunnel)) => End::Tunnel(tunnel, unread()),
         (Ended::Done(result), _) => End::Done(result),
         (Ended::Due(Phase::Idle), _) => End::Park(without_empty_lines(unread())),
         (Ended::Due(phase), _) => End::Late(phase),

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -200,7 +200,7 @@ async fn become_tunnel<E: Env>(mut tunnel: Box<Tunnel<E>>, writer: Writer) {
     match connect.await {
         Ok(stream) => {
             let near = Framed::new(stream, writer);
-            tunnel::carry(tunnel, near, Bytes::new(), BytesMut::new()).await;
+            tunnel::carry(tunnel, near, Bytes::new()).await;
         }
         // hyper has sent the head and handed the stream over in one go, or there would be no writer.
         Err(error) => tracing::debug!(%error, "a stream did not become a tunnel"),

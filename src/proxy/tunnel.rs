@@ -43,8 +43,8 @@ impl<E: Env> Tunnel<E> {
     /// Leaves a tunnel to whoever drives the connection of its record.
     pub fn leave(opening: Box<Opening<E>>, mut record: Record<E>) {
         record.tunnel = true;
-        // What stands if it is dropped before its end.
-        record.cause = Some(Cause::ShuttingDown);
+        // What stands if the head of the answer does not reach the client.
+        record.cause = Some(Cause::ClientGone);
         let conn = std::sync::Arc::clone(&record.conn);
         *conn.tunnel.lock() = Some(Box::new(Tunnel { opening, record }));
     }
@@ -68,11 +68,6 @@ impl<E: Env> Slot<E> {
     /// The tunnel, if one has been agreed on.
     pub fn take(&self) -> Option<Box<Tunnel<E>>> {
         self.lock().take()
-    }
-
-    /// Has one been agreed on?
-    pub fn is_filled(&self) -> bool {
-        self.lock().is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Box<Tunnel<E>>>> {
@@ -168,13 +163,8 @@ impl AsyncWrite for Framed {
 }
 
 /// Joins client and backend until both have ended, one breaks off, or nothing passes for too long. `first` has been read of the
-/// client already, and `held` is to go to it before anything that the backend says.
-pub async fn carry<E: Env, N: Near>(
-    tunnel: Box<Tunnel<E>>,
-    mut near: N,
-    first: Bytes,
-    mut held: BytesMut,
-) {
+/// client already.
+pub async fn carry<E: Env, N: Near>(tunnel: Box<Tunnel<E>>, mut near: N, first: Bytes) {
     let Tunnel {
         opening,
         mut record,
@@ -185,10 +175,12 @@ pub async fn carry<E: Env, N: Near>(
         ..
     } = *opening;
     let conn = std::sync::Arc::clone(&record.conn);
-    held.extend_from_slice(&link.read);
-    // A tunnel may be silent for long, and needs neither buffer.
+    // What stands if this is dropped before its end.
+    record.cause = Some(Cause::ShuttingDown);
+    // A tunnel may be silent for long, and needs neither buffer of a request's.
+    let greeting = Bytes::copy_from_slice(&link.read);
     (link.read, link.write) = (BytesMut::new(), BytesMut::new());
-    let mut relay = Relay::new(first, false, held.freeze());
+    let mut relay = Relay::new(first, false, greeting);
     let patience = conn.model().timeouts.tunnel;
     conn.arm_in(Phase::Tunnel, patience);
     let end = std::future::poll_fn(|cx| {
