@@ -85,7 +85,7 @@ fn a_variant_on_its_way_is_joined() {
     for client in &mut others {
         client.wire().head().expect("it reads along");
     }
-    assert_eq!(gate.waiting(), 2, "one for each variant");
+    eventually("one for each variant", || gate.waiting() == 2);
     gate.open();
     for client in first.iter_mut().chain(&mut later) {
         assert_eq!(client.wire().body(Framing::Length(4)), Ok(b"de--".to_vec()));
