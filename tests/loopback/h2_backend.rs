@@ -242,7 +242,10 @@ fn a_backend_that_speaks_something_else_is_told_apart_and_another_tried() {
         conn.send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     });
     let other_url = format!("http://127.0.0.1:{}", other.port);
-    let alone = Weir::start(&config(&[other_url.clone()], r#""protocol": "http2","#));
+    let alone = Weir::start(&config(
+        std::slice::from_ref(&other_url),
+        r#""protocol": "http2","#,
+    ));
     let response = alone.once(get("/"));
     let why = response.get("proxy-status").unwrap_or_default();
     assert!(why.contains("http_protocol_error"), "{why}");

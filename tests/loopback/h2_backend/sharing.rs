@@ -64,7 +64,7 @@ fn max_in_flight_counts_streams() {
     let server = gated(Builder::new(), &barrier);
     let url = format!("http://127.0.0.1:{}", server.port);
     let bounded = format!(r#"{{"url": "{url}", "max_in_flight": 2}}"#);
-    let whole = config(&[url.clone()], r#""protocol": "http2","#);
+    let whole = config(std::slice::from_ref(&url), r#""protocol": "http2","#);
     let weir = Weir::start(&whole.replace(&format!("\"{url}\""), &bounded));
     together(&weir, &barrier, 6, 2);
     assert_eq!(barrier.peak(), 2);
@@ -88,7 +88,7 @@ fn cores_share_a_bound_of_one_connection() {
     });
     let url = format!("http://127.0.0.1:{}", server.port);
     let bounded = format!(r#"{{"url": "{url}", "max_in_flight": 1}}"#);
-    let whole = config(&[url.clone()], r#""protocol": "http2","#);
+    let whole = config(std::slice::from_ref(&url), r#""protocol": "http2","#);
     let whole = whole.replace(&format!("\"{url}\""), &bounded);
     let weir = Weir::start(&whole.replace(r#""workers": 1"#, r#""workers": 2"#));
     for _ in 0..50 {
