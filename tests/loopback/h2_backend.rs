@@ -240,6 +240,8 @@ fn alpn_decides_where_both_are_welcome() {
 fn a_backend_that_speaks_something_else_is_told_apart_and_another_tried() {
     let other = crate::support::backend::Backend::start(|conn| {
         conn.send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        // To close with its peer's preface unread would reset the connection, and could take these words with it.
+        conn.wait_for_close();
     });
     let other_url = format!("http://127.0.0.1:{}", other.port);
     let alone = Weir::start(&config(
