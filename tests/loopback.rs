@@ -14,6 +14,7 @@ mod hashing;
 mod http2;
 mod https;
 mod limits;
+mod passthrough;
 mod proxied;
 mod rules;
 mod shutdown;

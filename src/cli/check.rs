@@ -184,6 +184,12 @@ fn condition(m: &RouteMatch) -> String {
     if !m.hosts.is_empty() {
         parts.push(format!("host {}", m.hosts.join(" or ")));
     }
+    if !m.server_names.is_empty() {
+        parts.push(format!("sni {}", m.server_names.join(" or ")));
+    }
+    if !m.alpn.is_empty() {
+        parts.push(format!("alpn {}", m.alpn.join(" or ")));
+    }
     match &m.path {
         PathMatch::Any => {}
         PathMatch::Exact(path) => parts.push(format!("path {path}")),

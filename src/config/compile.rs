@@ -153,6 +153,7 @@ fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Bo
         Some(node) => {
             let routes = route::read_all(&node, &served, &spoken, caching);
             lint::routes(&routes);
+            lint::terminated(&routes, &listeners);
             lint::unused(file, &upstreams, &routes, &listeners);
             routes.into_iter().map(|(_, route)| route).collect()
         }

@@ -68,7 +68,7 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
         node.error("there is no TLS over udp here");
     }
     let http2 = defaults.http2.filter(|_| protocol == Protocol::Http);
-    let tls = tls.and_then(|n| tls::read(&n, http2.is_some()));
+    let tls = tls.and_then(|n| tls::read(&n, protocol, http2.is_some()));
     let max_workers = file.get("maxWorkers");
     let max_in_flight = max_workers
         .as_ref()

@@ -135,6 +135,21 @@ pub(crate) fn unused(
     }
 }
 
+/// Warns of routes by ALPN on a listener that ends TLS itself: its clients agree on no protocol there.
+pub(crate) fn terminated(routes: &[(Node<'_>, PlannedRoute)], listeners: &[Listener]) {
+    for (node, planned) in routes {
+        let ends = |l: &&usize| listeners[**l].tls.is_some();
+        if !planned.route.matches.alpn.is_empty()
+            && let Some(listener) = planned.listeners.iter().find(ends)
+        {
+            node.warn(format_args!(
+                "the route \"{}\" takes nothing of the listener \"{}\", which ends TLS and offers no protocol",
+                planned.route.name, listeners[*listener].name
+            ));
+        }
+    }
+}
+
 /// Without routes every listener leads to the only upstream, which then has to speak the protocol of them all.
 pub(crate) fn unfit(
     file: &Object<'_>,
@@ -166,11 +181,7 @@ pub(crate) fn misfit(listener: &str, served: Protocol, upstream: &str, spoken: P
 
 /// Does `a` match whatever `b` matches?
 fn covers(a: &RouteMatch, b: &RouteMatch) -> bool {
-    let hosts = a.hosts.is_empty()
-        || (!b.hosts.is_empty()
-            && b.hosts
-                .iter()
-                .all(|h| a.hosts.iter().any(|w| host_covers(w, h))));
+    let hosts = hosts_cover(&a.hosts, &b.hosts);
     let methods = a.methods.is_empty()
         || (!b.methods.is_empty() && b.methods.iter().all(|m| a.methods.contains(m)));
     let headers = a.headers.iter().all(|h| {
@@ -178,7 +189,16 @@ fn covers(a: &RouteMatch, b: &RouteMatch) -> bool {
             .iter()
             .any(|other| other.name == h.name && (h.value.is_none() || h.value == other.value))
     });
-    hosts && methods && headers && path_covers(&a.path, &b.path)
+    let names = hosts_cover(&a.server_names, &b.server_names);
+    let alpn =
+        a.alpn.is_empty() || (!b.alpn.is_empty() && b.alpn.iter().all(|p| a.alpn.contains(p)));
+    hosts && methods && headers && names && alpn && path_covers(&a.path, &b.path)
+}
+
+/// Lists where none is any.
+fn hosts_cover(a: &[String], b: &[String]) -> bool {
+    let covered = |h: &String| a.iter().any(|w| host_covers(w, h));
+    a.is_empty() || (!b.is_empty() && b.iter().all(covered))
 }
 
 fn host_covers(a: &str, b: &str) -> bool {

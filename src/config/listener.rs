@@ -57,7 +57,7 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
         node.error("HTTP/2 belongs to listeners of the protocol \"http\"");
     }
     let http2 = d.http2.filter(|_| protocol == Protocol::Http);
-    let tls = tls.and_then(|n| tls::read(&n, http2.is_some()));
+    let tls = tls.and_then(|n| tls::read(&n, protocol, http2.is_some()));
     let node = o.require("bind", "\"bind\": \":8080\"");
     let bind = node.as_ref().and_then(bind);
     if let (Some(bind), Some(node)) = (bind, &node)

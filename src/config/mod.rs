@@ -18,6 +18,7 @@ mod interpolate;
 mod json;
 mod lint;
 mod listener;
+mod matches;
 pub mod model;
 pub mod raw;
 mod reader;

@@ -13,6 +13,7 @@ use crate::engine::UpstreamSpec;
 use crate::engine::retry::RetrySpec;
 use crate::engine::router::RouteMatch;
 use crate::message::affinity::HashBy;
+use crate::message::client_hello::ClientHello;
 use crate::message::proxy_protocol;
 use crate::tls;
 
@@ -108,12 +109,18 @@ impl Listener {
         self.bind == bind && bind.port() != 0 && udp(self.protocol) == udp(protocol)
     }
 
-    /// Where everything goes, when the listener is not HTTP: its first route's upstream.
-    pub fn leads_to(&self) -> Option<usize> {
-        match self.routes.first()?.action {
+    /// Where a connection or session goes, when the listener is not HTTP: to the upstream of the first route that takes it.
+    /// `hello` is `None` where it does not begin with TLS.
+    pub fn leads_to(&self, hello: Option<&ClientHello>) -> Option<usize> {
+        match self.routes.iter().find(|r| r.matches.takes(hello))?.action {
             Action::Forward { upstream, .. } => Some(upstream),
             _ => None,
         }
+    }
+
+    /// Does it take a client's hello to say where its connection goes?
+    pub fn asks_for_hello(&self) -> bool {
+        self.routes.iter().any(|r| r.matches.asks_for_hello())
     }
 }
 

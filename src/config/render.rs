@@ -240,6 +240,8 @@ fn matches(m: &RouteMatch) -> raw::Match {
         path: path.map(raw::PathMatch::By),
         methods: many(m.methods.iter().map(ToString::to_string).collect()),
         headers: (!headers.is_empty()).then_some(Ordered(headers)),
+        sni: many(m.server_names.clone()),
+        alpn: many(m.alpn.iter().map(|p| escape(p)).collect()),
     }
 }
 

@@ -1,18 +1,16 @@
 //! `routes` of the full form.
 
-use http::Method;
-
-use super::address;
 use super::cache;
 use super::compile::PlannedRoute;
 use super::error::nearest;
-use super::headers::{self, header_name};
+use super::headers;
 use super::lint;
 use super::listener::plain_name;
+use super::matches::{self, plain_path};
 use super::model::{Action, Protocol, Rewrite, Route};
 use super::reader::{Node, Object};
 use super::settings::NOT_BUILT;
-use crate::engine::router::{HeaderMatch, PathMatch, RouteMatch};
+use crate::engine::router::RouteMatch;
 use crate::message::upgrade::WEBSOCKET;
 
 /// Every route that could be read, with its place, in file order.
@@ -58,7 +56,7 @@ fn read(
     }
     let matches = o
         .get("match")
-        .map_or(Some(RouteMatch::default()), |n| matches(&n));
+        .map_or(Some(RouteMatch::default()), |n| matches::read(&n));
     let action = action(o, upstreams);
     let spoken = match &action {
         Some(Action::Forward { upstream, .. }) => upstreams[*upstream].1,
@@ -170,15 +168,24 @@ fn fits(
         node.error(lint::misfit(listener, served, name, spoken));
         return;
     }
-    if served == Protocol::Http {
-        return;
-    }
-    let refuse = |key: &str, node: Node<'_>| {
+    let refuse_as = |of: &str, key: &str, node: Node<'_>| {
         node.error(format!(
-            "\"{key}\" is of HTTP, and this route serves the listener \"{listener}\", which is {}",
+            "\"{key}\" is of {of}, and this route serves the listener \"{listener}\", which is {}",
             served.name()
         ));
     };
+    let matches = o.get("match").filter(Node::is_object);
+    let matches = matches.and_then(|n| n.object());
+    if let (Protocol::Http | Protocol::Udp, Some(matches)) = (served, &matches) {
+        for key in ["sni", "alpn"] {
+            let node = matches.get(key);
+            node.into_iter().for_each(|n| refuse_as("TCP", key, n));
+        }
+    }
+    if served == Protocol::Http {
+        return;
+    }
+    let refuse = |key: &str, node: Node<'_>| refuse_as("HTTP", key, node);
     for key in ["redirect", "respond", "strip_prefix", "replace_prefix"] {
         o.get(key).into_iter().for_each(|n| refuse(key, n));
     }
@@ -186,8 +193,7 @@ fn fits(
         let node = o.get(key).filter(|n| !n.is_off());
         node.into_iter().for_each(|n| refuse(key, n));
     }
-    let matches = o.get("match").filter(Node::is_object);
-    if let Some(matches) = matches.and_then(|n| n.object()) {
+    if let Some(matches) = matches {
         for key in ["host", "path", "methods", "headers"] {
             matches.get(key).into_iter().for_each(|n| refuse(key, n));
         }
@@ -233,136 +239,6 @@ fn index(node: &Node<'_>, what: &str, name: &str, known: &[(&str, Protocol)]) ->
         node.error_hint(format!("there is no {what} \"{name}\"{known}"), hint);
     }
     found
-}
-
-fn matches(node: &Node<'_>) -> Option<RouteMatch> {
-    let o = node.object()?;
-    let hosts = o
-        .get("host")
-        .and_then(|n| n.one_or_many())
-        .unwrap_or_default();
-    let path = o.get("path").map_or(Some(PathMatch::Any), |n| path(&n));
-    let methods = o
-        .get("methods")
-        .and_then(|n| n.one_or_many())
-        .unwrap_or_default();
-    let headers = o
-        .get("headers")
-        .and_then(|n| n.entries())
-        .unwrap_or_default();
-    let header = |entry: &super::reader::Entry<'_>| {
-        let name = header_name(entry.key)
-            .map_err(|what| entry.key_error(what, None))
-            .ok()?;
-        let value = if entry.node.is_true() {
-            None
-        } else if entry.node.is_string() {
-            Some(entry.node.string()?)
-        } else {
-            entry
-                .node
-                .error("expected the field's value, or true for any value");
-            return None;
-        };
-        Some(HeaderMatch { name, value })
-    };
-    let found = RouteMatch {
-        hosts: hosts.iter().filter_map(host).collect(),
-        methods: methods.iter().filter_map(method).collect(),
-        headers: headers.iter().filter_map(header).collect(),
-        path: path.unwrap_or_default(),
-    };
-    o.finish();
-    Some(found)
-}
-
-fn host(node: &Node<'_>) -> Option<String> {
-    match address::parse_host(&node.string()?) {
-        Ok(host) => Some(host),
-        Err((what, hint)) => {
-            node.error_hint(what, hint.as_deref());
-            None
-        }
-    }
-}
-
-fn method(node: &Node<'_>) -> Option<Method> {
-    let text = node.string()?;
-    let upper = text.to_ascii_uppercase();
-    match Method::from_bytes(text.as_bytes()) {
-        // Methods are case-sensitive (RFC 9110 section 9.1), so a small letter is a slip.
-        Ok(method) if text == upper => Some(method),
-        Ok(_) => {
-            node.error_hint(
-                format!("\"{text}\" would never match, methods are case-sensitive"),
-                Some(&upper),
-            );
-            None
-        }
-        Err(_) => {
-            node.error(format!("\"{text}\" is not a method"));
-            None
-        }
-    }
-}
-
-fn path(node: &Node<'_>) -> Option<PathMatch> {
-    if node.is_string() {
-        return plain_path(node).map(PathMatch::Exact);
-    }
-    if !node.is_object() {
-        node.error("expected an exact path, or an object with \"exact\", \"prefix\" or \"regex\"");
-        return None;
-    }
-    let o = node.object()?;
-    let (exact, prefix, regex) = (o.get("exact"), o.get("prefix"), o.get("regex"));
-    let given = [&exact, &prefix, &regex].into_iter().flatten().count();
-    if given != 1 {
-        node.error("exactly one of \"exact\", \"prefix\" and \"regex\" must be given");
-    }
-    o.finish();
-    if let Some(n) = exact {
-        plain_path(&n).map(PathMatch::Exact)
-    } else if let Some(n) = prefix {
-        plain_path(&n).map(PathMatch::Prefix)
-    } else {
-        regex.and_then(|n| compiled(&n)).map(PathMatch::Regex)
-    }
-}
-
-fn compiled(node: &Node<'_>) -> Option<regex::Regex> {
-    match regex::Regex::new(&node.string()?) {
-        Ok(regex) => Some(regex),
-        Err(e) => {
-            // The last line says what is wrong; those before it draw the expression.
-            let e = e.to_string();
-            let last = e.lines().last().unwrap_or(&e);
-            node.error(format!(
-                "not a regular expression: {}",
-                last.trim_start_matches("error: ")
-            ));
-            None
-        }
-    }
-}
-
-/// A path that begins with `/`.
-fn plain_path(node: &Node<'_>) -> Option<String> {
-    let path = node.string()?;
-    if !path.starts_with('/') {
-        node.error_hint(
-            format!("the path \"{path}\" does not begin with /"),
-            Some(&format!("/{path}")),
-        );
-        return None;
-    }
-    match address::check_path(&path) {
-        Ok(()) => Some(path),
-        Err(what) => {
-            node.error(what);
-            None
-        }
-    }
 }
 
 fn action(o: &Object<'_>, upstreams: &[(&str, Protocol)]) -> Option<Action> {

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::model::Protocol;
 use super::reader::{Node, Object};
 use crate::tls::server::{ClientAuth, MinVersion, Settings};
 use crate::tls::{Fault, Identity, pem};
 
-/// Reads the section. `http2` is whether it is offered. What is wrong with a file is an error at the key that names it.
-pub(crate) fn read(node: &Node<'_>, http2: bool) -> Option<Settings> {
+/// Reads the section of a listener of `protocol`. `http2` is whether it is offered. What is wrong with a file is an error at
+/// the key that names it.
+pub(crate) fn read(node: &Node<'_>, protocol: Protocol, http2: bool) -> Option<Settings> {
     let o = node.object()?;
     let identities = identities(&o);
     let client_auth = o.get("client_auth").and_then(|n| client_auth(&n));
@@ -19,7 +21,12 @@ pub(crate) fn read(node: &Node<'_>, http2: bool) -> Option<Settings> {
         identities: identities?.into(),
         client_auth,
         min_version: min_version.unwrap_or(MinVersion::Tls12),
-        http2,
+        alpn: match protocol {
+            Protocol::Http if http2 => &["h2", "http/1.1"],
+            Protocol::Http => &["http/1.1"],
+            // Whatever is spoken, it is the backend that speaks it.
+            Protocol::Tcp | Protocol::Udp => &[],
+        },
     })
 }
 

@@ -28,6 +28,13 @@ impl Default for RetrySpec {
     }
 }
 
+impl RetrySpec {
+    /// Is there another attempt after `failed` of them, each of which had another one of `backends`?
+    pub fn has_another(&self, failed: u8, backends: usize) -> bool {
+        failed <= self.attempts && usize::from(failed) < backends
+    }
+}
+
 /// How far an attempt had come when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -107,6 +114,25 @@ mod tests {
             Progress::Sent { replayable: false }
         ));
         assert!(!may_retry(&http::Method::GET, Progress::Answered));
+    }
+
+    #[test]
+    fn attempts_end_with_the_policy_or_with_the_backends() {
+        for attempts in 0..5_u8 {
+            let spec = RetrySpec {
+                attempts,
+                ..RetrySpec::default()
+            };
+            for backends in 0..5_usize {
+                let made = (1..10_u8).find(|failed| !spec.has_another(*failed, backends));
+                let most = (usize::from(attempts) + 1).min(backends.max(1));
+                assert_eq!(
+                    made.map(usize::from),
+                    Some(most),
+                    "{attempts} of {backends}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, Method};
 
+use crate::message::client_hello::ClientHello;
+
 /// What a route matches; every part that is given must hold.
 #[derive(Clone, Debug, Default)]
 pub struct RouteMatch {
@@ -13,6 +15,10 @@ pub struct RouteMatch {
     pub methods: Vec<Method>,
     /// All of these.
     pub headers: Vec<HeaderMatch>,
+    /// For connections that pass byte for byte: the client's hello names any of these hosts; empty is any connection.
+    pub server_names: Vec<String>,
+    /// The same for the protocols that it offers.
+    pub alpn: Vec<String>,
 }
 
 /// What a path must be. Paths are normalised before they come here.
@@ -45,6 +51,25 @@ impl RouteMatch {
             && (self.hosts.is_empty() || self.hosts.iter().any(|h| host_matches(h, host)))
             && (self.methods.is_empty() || self.methods.contains(method))
             && self.headers.iter().all(|h| h.matches(headers))
+    }
+
+    /// Does a connection match that passes byte for byte? `hello` is `None` where it does not begin with TLS.
+    pub fn takes(&self, hello: Option<&ClientHello>) -> bool {
+        let named = |h: &ClientHello| {
+            let name = h.server_name.as_deref();
+            name.is_some_and(|name| self.server_names.iter().any(|s| host_matches(s, name)))
+        };
+        let offers = |h: &ClientHello| {
+            let mut offered = h.protocols.iter();
+            offered.any(|p| self.alpn.iter().any(|a| a.as_bytes() == p))
+        };
+        (self.server_names.is_empty() || hello.is_some_and(named))
+            && (self.alpn.is_empty() || hello.is_some_and(offers))
+    }
+
+    /// Does it take a client's hello to tell?
+    pub fn asks_for_hello(&self) -> bool {
+        !self.server_names.is_empty() || !self.alpn.is_empty()
     }
 }
 
@@ -114,6 +139,30 @@ mod tests {
     }
 
     #[test]
+    fn a_hello_must_have_every_part_that_is_asked_for() {
+        let hello = |name: Option<&str>, protocols: &[&str]| ClientHello {
+            server_name: name.map(Into::into),
+            protocols: protocols.iter().map(|p| p.as_bytes().to_vec()).collect(),
+        };
+        let any = RouteMatch::default();
+        assert!(any.takes(None) && any.takes(Some(&hello(None, &[]))) && !any.asks_for_hello());
+        let mut m = RouteMatch {
+            server_names: vec!["a.example".into(), "*.b.example".into()],
+            ..RouteMatch::default()
+        };
+        assert!(m.takes(Some(&hello(Some("a.example"), &[]))));
+        assert!(m.takes(Some(&hello(Some("x.b.example"), &["h2"]))));
+        assert!(!m.takes(Some(&hello(Some("b.example"), &[]))));
+        assert!(!m.takes(Some(&hello(None, &[]))) && !m.takes(None));
+        m.alpn = vec!["h2".into(), "acme-tls/1".into()];
+        assert!(m.takes(Some(&hello(Some("a.example"), &["http/1.1", "h2"]))));
+        assert!(!m.takes(Some(&hello(Some("a.example"), &["http/1.1"]))));
+        assert!(!m.takes(Some(&hello(Some("c.example"), &["h2"]))));
+        m.server_names.clear();
+        assert!(m.takes(Some(&hello(None, &["h2"]))) && !m.takes(None) && m.asks_for_hello());
+    }
+
+    #[test]
     fn every_part_that_is_given_must_hold() {
         let m = RouteMatch {
             hosts: vec!["h".into()],
@@ -123,6 +172,7 @@ mod tests {
                 value: Some("1".into()),
             }],
             path: PathMatch::Exact("/x".into()),
+            ..RouteMatch::default()
         };
         let mut headers = HeaderMap::new();
         assert!(!m.matches("h", "/x", &Method::GET, &headers));

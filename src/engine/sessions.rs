@@ -1,10 +1,10 @@
-//! Sessions of a protocol that has none: who is one, which gives way when there are too many, and how much may pass for a
-//! client that nobody has answered yet.
+//! Sessions of a protocol that has none: who is one, which gives way when there are too many or others wait, and how much may
+//! pass for a client that nobody has answered yet.
 //!
 //! A datagram's source address may be forged. So before a session's first reply only a few datagrams pass, and nothing is
 //! ever said to a client that a backend did not say. Absent: sockets, and where a session's datagrams go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::time::Tick;
@@ -42,6 +42,9 @@ pub struct Sessions<K, V> {
     entries: BTreeMap<K, Entry<V>>,
     /// When each was used, or some time before: brought up to date only where it matters, at the front.
     order: BTreeSet<(Tick, SessionId, K)>,
+    /// Who was answered in full, by a number that grows. True is only what its entry has as well.
+    answered: VecDeque<(u64, K)>,
+    answers: u64,
     next: u64,
 }
 
@@ -54,7 +57,14 @@ struct Entry<V> {
     noted: Tick,
     /// Datagrams that may still pass; `None` once there was a reply.
     allowance: Option<u32>,
+    /// Datagrams that passed, less replies.
+    owed: u32,
+    /// The number of the reply by which nothing was owed any more.
+    answered: Option<u64>,
 }
+
+/// Places in `answered` that may be out of date, beside as many as there are sessions.
+const STALE: usize = 64;
 
 impl<K: Copy + Ord, V> Sessions<K, V> {
     /// No session yet.
@@ -63,6 +73,8 @@ impl<K: Copy + Ord, V> Sessions<K, V> {
             spec,
             entries: BTreeMap::new(),
             order: BTreeSet::new(),
+            answered: VecDeque::new(),
+            answers: 0,
             next: 0,
         }
     }
@@ -88,6 +100,8 @@ impl<K: Copy + Ord, V> Sessions<K, V> {
             None => {}
         }
         entry.used = now;
+        entry.owed = entry.owed.saturating_add(1);
+        entry.answered = None;
         Passage::Passes(&entry.value)
     }
 
@@ -108,6 +122,8 @@ impl<K: Copy + Ord, V> Sessions<K, V> {
             used: now,
             noted: now,
             allowance: Some(self.spec.unanswered.saturating_sub(1)),
+            owed: 1,
+            answered: None,
         };
         self.order.insert((now, id, client));
         self.entries.insert(client, entry);
@@ -116,14 +132,37 @@ impl<K: Copy + Ord, V> Sessions<K, V> {
 
     /// A reply of session `id` is to go to `client`. False when that session is no more: the reply is nobody's.
     pub fn replies(&mut self, now: Tick, client: &K, id: SessionId) -> bool {
-        match self.entries.get_mut(client) {
-            Some(entry) if entry.id == id => {
-                entry.used = now;
-                entry.allowance = None;
-                true
+        let Some(entry) = self.entries.get_mut(client).filter(|e| e.id == id) else {
+            return false;
+        };
+        entry.used = now;
+        entry.allowance = None;
+        entry.owed = entry.owed.saturating_sub(1);
+        if entry.owed == 0 {
+            entry.answered = Some(self.answers);
+            self.answered.push_back((self.answers, *client));
+            self.answers += 1;
+            if self.answered.len() > 2 * self.entries.len() + STALE {
+                let entries = &self.entries;
+                self.answered.retain(|(number, client)| {
+                    let entry = entries.get(client);
+                    entry.is_some_and(|e| e.answered == Some(*number))
+                });
             }
-            _ => false,
         }
+        true
+    }
+
+    /// Takes out the session that has been answered in full for the longest, so that another can have its place. In full is as
+    /// many replies as datagrams: whoever is owed one stays.
+    pub fn pop_answered(&mut self) -> Option<V> {
+        while let Some((number, client)) = self.answered.pop_front() {
+            let entry = self.entries.get(&client);
+            if let Some(entry) = entry.filter(|e| e.answered == Some(number)) {
+                return self.close(&client, entry.id);
+            }
+        }
+        None
     }
 
     /// Session `id` of `client` has ended by itself, unless it was gone before.

@@ -10,6 +10,9 @@ const LONGEST: usize = 16 * 1024;
 /// Bytes of a record's longest fragment (RFC 8446 section 5.1).
 const LONGEST_RECORD: usize = 1 << 14;
 
+/// The fatal alert for a name that nobody has here, as one record (RFC 6066 section 3, RFC 8446 section 6).
+pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {

@@ -23,7 +23,7 @@ use crate::engine::retry::{Progress, may_retry};
 use crate::engine::{Meta, Outcome, ShedReason, Strategy};
 use crate::env::Env;
 use crate::h1::{HeadLimits, ResponseDecoder, ResponseHead};
-use crate::message::cause::{Cause, Side};
+use crate::message::cause::Cause;
 use crate::message::fields;
 
 /// Bounds on a backend's response head.
@@ -108,12 +108,8 @@ impl<E: Env> Run<'_, E> {
             };
             meta.exclude.insert(id);
             meta.attempt += 1;
-            let again = meta.attempt <= upstream.model.retry.attempts
-                && usize::from(meta.attempt) < upstream.backends.len()
-                && failure.cause.side() == Side::Backend
-                && may_retry(&self.inbound.method, failure.progress)
-                && upstream.gate.may_spend_retry();
-            if !again {
+            let replayable = may_retry(&self.inbound.method, failure.progress);
+            if !replayable || !upstream.may_try_another(meta.attempt, failure.cause) {
                 return Err(failure.cause);
             }
             tracing::debug!(backend = %backend.model.name, cause = %failure.cause, "trying another backend");

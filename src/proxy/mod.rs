@@ -57,6 +57,7 @@ use crate::config::model::{self, Config};
 use crate::engine::BackendId;
 use crate::engine::trace::Event;
 use crate::env::Env;
+use crate::message::cause::{Cause, Side};
 use crate::telemetry::{BackendStatus, Telemetry, UpstreamStatus};
 use crate::time::Tick;
 
@@ -90,10 +91,19 @@ struct Upstream<E: Env> {
     gate: Arc<Gate<E>>,
     /// Upgraded connections that may still be opened.
     tunnels: Arc<Semaphore>,
+    /// UDP sessions that wait for a place.
+    sessions_waiting: AtomicUsize,
     backends: BTreeMap<BackendId, Arc<Backend<E>>>,
 }
 
 impl<E: Env> Upstream<E> {
+    /// May another backend be tried, after `failed` attempts of which the last one ended by `cause`? If so, a retry is spent.
+    fn may_try_another(&self, failed: u8, cause: Cause) -> bool {
+        cause.side() == Side::Backend
+            && self.model.retry.has_another(failed, self.backends.len())
+            && self.gate.may_spend_retry()
+    }
+
     fn new(env: &E, index: usize, model: &model::Upstream) -> Arc<Self> {
         let backends = model
             .spec
@@ -106,6 +116,7 @@ impl<E: Env> Upstream<E> {
         Arc::new(Upstream {
             index,
             tunnels: Arc::new(Semaphore::new(tunnel_bound(model))),
+            sessions_waiting: AtomicUsize::new(0),
             model: model.clone(),
             gate,
             backends,

@@ -6,11 +6,11 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use super::attempt::shed;
 use super::connect::{Link, SocketOf, StreamOf};
@@ -23,28 +23,40 @@ use super::{Upstream, secure};
 use crate::engine::{Meta, Outcome, ShedReason};
 use crate::env::{Clock, Env, Stream};
 use crate::message::affinity::address_key;
-use crate::message::cause::{Cause, Side as Blame};
+use crate::message::cause::Cause;
+use crate::message::client_hello::{self, ClientHello, Malformed, Progress, UNRECOGNIZED_NAME};
 use crate::telemetry::Session;
 use crate::time::Tick;
 
 /// What is read of a client while it waits for a place: enough for a greeting, and to notice that it leaves.
 const EARLY: usize = 4096;
 
+/// What is read in search of a hello's end: the longest one, in reasonable records.
+const HELLO: usize = 20 * 1024;
+
 /// Serves one client connection until it ends.
 pub async fn run<E: Env>(conn: Arc<Conn<E>>, socket: SocketOf<E>) {
     let Some(mut stream) = secure::begin(&conn, socket).await else {
         return;
     };
-    let Some(index) = conn.model().leads_to() else {
-        conn.core
-            .telemetry()
-            .refused(conn.core(), conn.listener, Cause::NoRoute);
-        stream.set_abort();
-        return;
+    let mut early = Early::default();
+    let started = conn.now();
+    let routed = if conn.model().asks_for_hello() {
+        Box::pin(route(&conn, &mut stream, &mut early)).await
+    } else {
+        conn.model().leads_to(None).ok_or(Cause::NoRoute)
+    };
+    let index = match routed {
+        Ok(index) => index,
+        Err(cause) => {
+            let telemetry = conn.core.telemetry();
+            telemetry.refused(conn.core(), conn.listener, cause);
+            stream.set_abort();
+            return;
+        }
     };
     let upstream = Arc::clone(&conn.core.proxy.upstreams[index]);
-    let mut record = Record::new(&conn, index);
-    let mut early = Early::default();
+    let mut record = Record::new(&conn, index, started);
     // On the heap, or its frame would stay with the connection for its whole life.
     let connecting = Box::pin(connect(
         &conn,
@@ -74,6 +86,39 @@ pub async fn run<E: Env>(conn: Arc<Conn<E>>, socket: SocketOf<E>) {
     if end == Some(End::Refused(Side::Far)) {
         Box::pin(linger(&conn.core.env, &mut stream)).await;
     }
+}
+
+/// Which upstream the client's hello leads to. A client that is silent for as long as a head may take waits to be spoken to,
+/// and is led like one whose first bytes are not TLS.
+async fn route<E: Env>(
+    conn: &Conn<E>,
+    stream: &mut StreamOf<E>,
+    early: &mut Early,
+) -> Result<usize, Cause> {
+    let hello = if let Some(session) = stream.session() {
+        let server_name = session.server_name().map(str::to_ascii_lowercase);
+        Some(ClientHello {
+            server_name,
+            protocols: Vec::new(),
+        })
+    } else {
+        let clock = conn.core.env.clock();
+        let reading = std::future::poll_fn(|cx| early.poll_hello(cx, stream));
+        let limit = conn.model().timeouts.header;
+        match clock.timeout(limit, reading).await {
+            Some(read) => read?,
+            None if early.bytes.is_empty() => None,
+            None => return Err(Cause::ClientTimeout),
+        }
+    };
+    let led = conn.model().leads_to(hello.as_ref());
+    if led.is_none() && hello.is_some() && !stream.is_tls() {
+        // Whether it is still there to hear of it makes no difference here.
+        stream.write_all(&UNRECOGNIZED_NAME).await.ok();
+        stream.shutdown().await.ok();
+        linger(&conn.core.env, stream).await;
+    }
+    led.ok_or(Cause::NoRoute)
 }
 
 /// Finds a backend that takes the connection.
@@ -116,11 +161,7 @@ async fn connect<E: Env>(
         lease.finish(undialled.outcome);
         meta.exclude.insert(id);
         meta.attempt += 1;
-        let again = meta.attempt <= upstream.model.retry.attempts
-            && usize::from(meta.attempt) < upstream.backends.len()
-            && undialled.cause.side() == Blame::Backend
-            && upstream.gate.may_spend_retry();
-        if !again {
+        if !upstream.may_try_another(meta.attempt, undialled.cause) {
             return Err(undialled.cause);
         }
         tracing::debug!(backend = %backend.model.name, cause = %undialled.cause, "trying another backend");
@@ -178,6 +219,36 @@ impl Early {
             }
         }
         self.ended && self.bytes.is_empty()
+    }
+
+    /// Reads until it is certain what the client's hello says; `None` when it is certain that there is none to be read.
+    fn poll_hello<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+    ) -> Poll<Result<Option<ClientHello>, Cause>> {
+        loop {
+            match client_hello::read(&self.bytes) {
+                Ok(Progress::Done(hello)) => return Poll::Ready(Ok(Some(hello))),
+                Err(Malformed) => return Poll::Ready(Ok(None)),
+                Ok(Progress::More) if self.ended && self.bytes.is_empty() => {
+                    return Poll::Ready(Err(Cause::ClientGone));
+                }
+                Ok(Progress::More) if self.ended || self.bytes.len() >= HELLO => {
+                    return Poll::Ready(Ok(None));
+                }
+                Ok(Progress::More) => {}
+            }
+            let mut piece = [0; 2048];
+            let mut read = ReadBuf::new(&mut piece);
+            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut read)) {
+                Err(_) => return Poll::Ready(Err(Cause::ClientGone)),
+                Ok(()) => {
+                    self.ended = read.filled().is_empty();
+                    self.bytes.extend_from_slice(read.filled());
+                }
+            }
+        }
     }
 }
 
@@ -253,12 +324,12 @@ struct Record<E: Env> {
 }
 
 impl<E: Env> Record<E> {
-    fn new(conn: &Arc<Conn<E>>, upstream: usize) -> Self {
+    fn new(conn: &Arc<Conn<E>>, upstream: usize, started: Tick) -> Self {
         Record {
             conn: Arc::clone(conn),
             upstream,
             backend: None,
-            started: conn.now(),
+            started,
             queue_wait: Duration::ZERO,
             attempts: 0,
             received: 0,

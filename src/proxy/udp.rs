@@ -53,7 +53,7 @@ pub struct Port<E: Env> {
 pub async fn serve<E: Env>(core: Arc<Core<E>>, listener: usize, socket: DatagramOf<E>) {
     let proxy = Arc::clone(&core.proxy);
     let model = &proxy.config.listeners[listener];
-    let Some(upstream) = model.leads_to() else {
+    let Some(upstream) = model.leads_to(None) else {
         return;
     };
     let cores = proxy.cores.load(Ordering::Acquire).max(1);
@@ -86,6 +86,10 @@ pub async fn serve<E: Env>(core: Arc<Core<E>>, listener: usize, socket: Datagram
                 round.set(clock.sleep_until(clock.now() + SWEEP));
                 if port.expire() && draining {
                     return;
+                }
+                // Those who wait may have come by another core, which has nobody that could give way.
+                for _ in 0..port.upstream.sessions_waiting.load(Ordering::Relaxed) {
+                    port.make_way();
                 }
             }
             error = std::future::poll_fn(|cx| port.receive(cx, &mut buffer, draining)) => {
@@ -140,6 +144,13 @@ impl<E: Env> Port<E> {
             flow.end(Over::Idle);
         }
         table.is_empty()
+    }
+
+    /// Ends the session that has been answered in full for the longest, if there is one: somebody waits for its place.
+    pub fn make_way(&self) {
+        if let Some(flow) = self.table().pop_answered() {
+            flow.end(Over::Yielded);
+        }
     }
 
     /// Receives for as long as something comes; ready only with an error.
@@ -213,7 +224,7 @@ impl<E: Env> Port<E> {
 fn cause(over: Over) -> Option<Cause> {
     match over {
         // The way that a session ends when nobody says so.
-        Over::Idle => None,
+        Over::Idle | Over::Yielded => None,
         Over::Evicted => Some(Cause::SessionEvicted),
         Over::Failed(io::ErrorKind::ConnectionRefused) => Some(Cause::ConnectRefused),
         Over::Failed(_) => Some(Cause::ConnectFailed),

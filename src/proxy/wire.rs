@@ -28,6 +28,17 @@ impl<S> Wire<S> {
         }
     }
 
+    /// What was agreed on when hands were shaken; `None` in the clear.
+    pub fn session(&self) -> Option<&rustls::ServerConnection> {
+        match self {
+            Wire::Tls(stream) => match stream.as_ref() {
+                TlsStream::Server(stream) => Some(stream.get_ref().1),
+                TlsStream::Client(_) => None,
+            },
+            Wire::Plain(_) => None,
+        }
+    }
+
     /// Is it over TLS?
     pub fn is_tls(&self) -> bool {
         matches!(self, Wire::Tls(_))

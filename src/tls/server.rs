@@ -21,8 +21,8 @@ pub struct Settings {
     pub client_auth: Option<ClientAuth>,
     /// The oldest version.
     pub min_version: MinVersion,
-    /// HTTP/2 is offered before HTTP/1.1 (ALPN, RFC 7301).
-    pub http2: bool,
+    /// The protocols that are offered (ALPN, RFC 7301), best first. Of none, nothing is agreed on and nothing refused.
+    pub alpn: &'static [&'static str],
 }
 
 /// The oldest version of TLS that is spoken.
@@ -106,10 +106,7 @@ impl Settings {
         // Tickets hold what a session needs; nothing is kept here.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = tickets;
-        config.alpn_protocols = match self.http2 {
-            true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            false => vec![b"http/1.1".to_vec()],
-        };
+        config.alpn_protocols = self.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
         Ok(Arc::new(config))
     }
 }

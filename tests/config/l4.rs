@@ -6,6 +6,7 @@ use weirkeeper::config::expand;
 use weirkeeper::config::model::Protocol;
 
 use super::{environment, errors, good};
+use crate::support::secure::{Authority, Folder};
 
 #[test]
 fn the_flat_form_drops_the_scheme_and_says_the_protocol_by_itself() {
@@ -16,7 +17,7 @@ fn the_flat_form_drops_the_scheme_and_says_the_protocol_by_itself() {
         ));
         let (listener, upstream) = (&config.listeners[0], &config.upstreams[0]);
         assert_eq!(listener.protocol, protocol);
-        assert_eq!(listener.leads_to(), Some(0));
+        assert_eq!(listener.leads_to(None), Some(0));
         let urls: Vec<String> = upstream.backends.iter().map(|b| b.url()).collect();
         let expected = ["a:1", "b:2", "c:3"].map(|b| format!("{proto}://{b}"));
         assert_eq!(urls, expected);
@@ -45,7 +46,7 @@ const FULL: &str = r#"{"listeners": {
 #[test]
 fn a_route_without_listeners_serves_those_of_its_protocol() {
     let config = good(&FULL.replace("ROUTES", ""));
-    let leads: Vec<_> = config.listeners.iter().map(|l| l.leads_to()).collect();
+    let leads: Vec<_> = config.listeners.iter().map(|l| l.leads_to(None)).collect();
     assert_eq!(leads, [Some(0), Some(1), Some(2)]);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     let timeouts = &config.listeners[1].timeouts;
@@ -58,6 +59,43 @@ fn a_route_without_listeners_serves_those_of_its_protocol() {
     let once = expand("a.json", &text, &environment).expect("it is good");
     let twice = expand("a.json", &once, &environment).expect("what is expanded is good");
     assert_eq!(once, twice);
+}
+
+#[test]
+fn a_tcp_route_may_name_whom_it_takes() {
+    let named =
+        r#"{"upstream": "t", "match": {"sni": ["A.example", "*.b.example"], "alpn": "h2"}},"#;
+    let text = FULL.replace("ROUTES", named);
+    let config = good(&text);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let raw = &config.listeners[1];
+    assert!(raw.asks_for_hello() && !config.listeners[2].asks_for_hello());
+    assert_eq!(
+        raw.routes[0].matches.server_names,
+        ["a.example", "*.b.example"]
+    );
+    assert_eq!(raw.routes[0].matches.alpn, ["h2"]);
+    let once = expand("a.json", &text, &environment).expect("it is good");
+    let twice = expand("a.json", &once, &environment).expect("what is expanded is good");
+    assert_eq!(once, twice);
+    let hidden = r#"{"upstream": "t", "match": {"sni": "*.b.example"}},
+        {"upstream": "t", "match": {"sni": "x.b.example", "alpn": "h2"}},"#;
+    let config = good(&FULL.replace("ROUTES", hidden));
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert!(config.warnings[0].contains("\"route-2\" never runs"));
+}
+
+#[test]
+fn where_tls_ends_no_protocol_is_agreed_on_that_could_lead() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let issued = authority.issue(&["a.example"]);
+    let certificate = folder.write("a.pem", &issued.pem);
+    let key = folder.write("a.key", &issued.key_pem);
+    let tls = format!(r#""tcp", "tls": {{"certificate": "{certificate}", "key": "{key}"}}"#);
+    let route = r#"{"upstream": "t", "match": {"alpn": "h2"}},"#;
+    let config = good(&FULL.replace("ROUTES", route).replace("\"tcp\"", &tls));
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert!(config.warnings[0].contains("\"raw\", which ends TLS"));
 }
 
 #[test]
@@ -82,6 +120,22 @@ fn what_is_of_http_cannot_serve_another_listener() {
         (
             r#"{"listeners": ["dns"], "upstream": "d", "cache": true}"#,
             "\"cache\" is of HTTP",
+        ),
+        (
+            r#"{"upstream": "u", "match": {"sni": "a.example"}}"#,
+            "\"sni\" is of TCP, and this route serves the listener \"web\", which is http",
+        ),
+        (
+            r#"{"upstream": "d", "match": {"alpn": "h2"}}"#,
+            "\"alpn\" is of TCP, and this route serves the listener \"dns\", which is udp",
+        ),
+        (
+            r#"{"upstream": "t", "match": {"sni": "a.example:443"}}"#,
+            "(/routes/0/match/sni)",
+        ),
+        (
+            r#"{"upstream": "t", "match": {"alpn": ["h2", ""]}}"#,
+            "1 to 255 bytes (/routes/0/match/alpn/1)",
         ),
         (
             r#"{"upstream": "t", "strip_prefix": "/a"}"#,

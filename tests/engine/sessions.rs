@@ -21,6 +21,7 @@ enum Step {
     Reply(usize),
     Close(usize),
     Expire,
+    MakeWay,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -30,6 +31,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..12_usize).prop_map(Step::Reply),
         1 => (0..12_usize).prop_map(Step::Close),
         1 => Just(Step::Expire),
+        1 => Just(Step::MakeWay),
     ]
 }
 
@@ -40,6 +42,9 @@ struct Modelled {
     number: usize,
     used: u64,
     unanswered: Option<u32>,
+    owed: u32,
+    /// The how manieth step answered it in full.
+    answered: usize,
 }
 
 fn idlest(model: &[Modelled]) -> Option<usize> {
@@ -53,7 +58,7 @@ proptest! {
         let mut model: Vec<Modelled> = Vec::new();
         let mut opened: Vec<(u8, SessionId)> = Vec::new();
         let mut now = 0;
-        for step in steps {
+        for (count, step) in steps.into_iter().enumerate() {
             let tick = Tick::from_millis(now);
             match step {
                 Step::Wait(ms) => now += ms,
@@ -64,6 +69,7 @@ proptest! {
                         Some(m) => {
                             m.unanswered = m.unanswered.map(|n| n + 1);
                             m.used = now;
+                            m.owed += 1;
                             Passage::Passes(&m.number)
                         }
                         None => Passage::Unknown,
@@ -74,7 +80,8 @@ proptest! {
                         let evicts = if model.len() == 3 { idlest(&model) } else { None };
                         let evicted = evicts.map(|i| model.remove(i).number);
                         let number = opened.len();
-                        model.push(Modelled { client, number, used: now, unanswered: Some(1) });
+                        let (unanswered, owed, answered) = (Some(1), 1, 0);
+                        model.push(Modelled { client, number, used: now, unanswered, owed, answered });
                         let (id, gone) = table.open(tick, client, number);
                         prop_assert_eq!(gone, evicted);
                         opened.push((client, id));
@@ -86,6 +93,7 @@ proptest! {
                     prop_assert_eq!(table.replies(tick, client, *id), lives.is_some());
                     if let Some(m) = lives {
                         (m.used, m.unanswered) = (now, None);
+                        (m.owed, m.answered) = (m.owed.saturating_sub(1), count);
                     }
                 }
                 Step::Close(number) => {
@@ -93,6 +101,12 @@ proptest! {
                     let lives = model.iter().position(|m| m.number == number);
                     let closed = lives.map(|i| model.remove(i).number);
                     prop_assert_eq!(table.close(client, *id), closed);
+                }
+                Step::MakeWay => {
+                    let done = (0..model.len()).filter(|&i| model[i].owed == 0);
+                    let first = done.min_by_key(|&i| model[i].answered);
+                    let gone = first.map(|i| model.remove(i).number);
+                    prop_assert_eq!(table.pop_answered(), gone);
                 }
                 Step::Expire => {
                     let late = idlest(&model).filter(|&i| model[i].used + IDLE <= now);

@@ -232,6 +232,52 @@ fn a_session_waits_for_its_place() {
 }
 
 #[test]
+fn who_was_answered_gives_way_and_who_is_owed_an_answer_does_not() {
+    let weir = Weir::start(&format!(
+        r#"{{"port": "0", "level": "L4", "proto": "udp", "servers": {{"http://127.0.0.1:{}": 2}}}}"#,
+        echo(b'=')
+    ));
+    // They all stay, and would hold the two places for as long as a session may be silent.
+    let clients: Vec<UdpSocket> = (0..30).map(|_| client(&weir)).collect();
+    for round in 0..2 {
+        for (i, client) in clients.iter().enumerate() {
+            let text = format!("={round}-{i}");
+            client.send(&text.as_bytes()[1..]).expect("it goes out");
+            assert_eq!(receive(client).0, text.as_bytes());
+        }
+    }
+    let backend = socket();
+    let extra = Extra {
+        listener: r#""timeouts": {"session": "1h"}"#,
+        upstream: r#""max_in_flight": 1, "queue": {"timeout": "1h"}"#,
+        ..Extra::default()
+    };
+    let weir = Weir::start(&l4(&[port(&backend)], extra));
+    let (first, second) = (client(&weir), client(&weir));
+    first.send(b"one").expect("it goes out");
+    first.send(b"two").expect("it goes out");
+    let (_, session) = receive(&backend);
+    receive(&backend);
+    let waiting = "weir_upstream_waiting{upstream=\"app\"}";
+    second.send(b"second").expect("it goes out");
+    eventually("it waits", || metric(&weir, waiting) == 1);
+    backend
+        .send_to(b"answer to one", session)
+        .expect("it goes out");
+    receive(&first);
+    assert_eq!(
+        metric(&weir, waiting),
+        1,
+        "the first is owed another answer"
+    );
+    backend
+        .send_to(b"answer to two", session)
+        .expect("it goes out");
+    receive(&first);
+    assert_eq!(receive(&backend).0, b"second");
+}
+
+#[test]
 fn a_backend_that_is_away_is_left_for_another_and_found_again() {
     let away = socket();
     let (gone, stays) = (port(&away), echo(b's'));

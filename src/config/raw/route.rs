@@ -7,7 +7,7 @@ use super::RouteCacheOrOff;
 use super::leaf::{FieldMatch, Name, Off, OneOrMany, Ordered, PathText, RedirectStatus};
 
 /// A rule that leads somewhere: exactly one of `upstream`, `redirect` and `respond`. For listeners of protocol tcp or udp it
-/// has an `upstream`, and nothing of HTTP.
+/// has an `upstream`, and nothing of HTTP; at tcp it may match by "sni" and "alpn".
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(
     deny_unknown_fields,
@@ -52,7 +52,7 @@ pub enum Upgrades {
     To(OneOrMany),
 }
 
-/// What a request must be; every part that is given must hold.
+/// What a request, or a connection, must be; every part that is given must hold.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Match {
@@ -64,6 +64,10 @@ pub struct Match {
     pub methods: Option<OneOrMany>,
     /// Fields by name: the value that must be there, or true for any value.
     pub headers: Option<Ordered<FieldMatch>>,
+    /// For listeners of protocol tcp: the host that a TLS client asks for (SNI), one or any of several, as in "host".
+    pub sni: Option<OneOrMany>,
+    /// For listeners of protocol tcp that do not end TLS: a protocol that the client offers (ALPN), one or any of several.
+    pub alpn: Option<OneOrMany>,
 }
 
 /// What a path must be.

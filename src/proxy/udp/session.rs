@@ -1,9 +1,11 @@
 //! One session: its place in the upstream, its socket to a backend, and its replies on their way to its client.
 
+use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,15 +16,17 @@ use tokio::sync::Notify;
 
 use super::{DATAGRAM, Port, cause};
 use crate::engine::sessions::SessionId;
-use crate::engine::{Meta, Outcome};
+use crate::engine::{Meta, Outcome, ShedReason};
 use crate::env::{Clock, Datagram, Env};
 use crate::message::affinity::address_key;
-use crate::message::cause::{Cause, Side};
+use crate::message::cause::Cause;
+use crate::proxy::Upstream;
 use crate::proxy::attempt::shed;
 use crate::proxy::connect::{DatagramOf, Permit};
 use crate::proxy::gate::Lease;
 use crate::proxy::server::Conn;
 use crate::telemetry::Session;
+use crate::time::Tick;
 
 /// Replies that one session passes on before others have their turn.
 const TURN: usize = 32;
@@ -34,6 +38,8 @@ pub enum Over {
     Idle,
     /// The table was full, and it was the idlest.
     Evicted,
+    /// All that it asked was answered, and another waited for its place.
+    Yielded,
     /// Its socket failed, as when nobody listens at the backend.
     Failed(io::ErrorKind),
 }
@@ -224,7 +230,7 @@ pub async fn run<E: Env>(
     };
     running.record.cause = cause(over);
     let outcome = match over {
-        Over::Idle => Outcome::Success,
+        Over::Idle | Over::Yielded => Outcome::Success,
         Over::Evicted => Outcome::Cancelled,
         Over::Failed(_) if running.replied => Outcome::Broken,
         Over::Failed(_) => Outcome::Refused,
@@ -255,7 +261,7 @@ impl<E: Env> Running<E> {
         let mut failed = None;
         loop {
             let offered = env.clock().now();
-            let admitted = upstream.gate.acquire(offered, &meta).await;
+            let admitted = self.acquire(&upstream, offered, &meta).await;
             if admitted.as_ref().map_or(true, Lease::waited) {
                 self.record.queue_wait += env.clock().now().since(offered);
             }
@@ -280,17 +286,33 @@ impl<E: Env> Running<E> {
             lease.finish(undialled.outcome);
             meta.exclude.insert(id);
             meta.attempt += 1;
-            let again = meta.attempt <= upstream.model.retry.attempts
-                && usize::from(meta.attempt) < upstream.backends.len()
-                && undialled.cause.side() == Side::Backend
-                && upstream.gate.may_spend_retry();
-            if !again {
+            if !upstream.may_try_another(meta.attempt, undialled.cause) {
                 return Err(undialled.cause);
             }
             let core = &self.port.core;
             core.telemetry().retried(env.core(), upstream.index);
             failed = Some(undialled.cause);
         }
+    }
+
+    /// Waits for a place; where there is none, a session that needs its own no more gives way.
+    async fn acquire(
+        &self,
+        upstream: &Arc<Upstream<E>>,
+        offered: Tick,
+        meta: &Meta,
+    ) -> Result<Lease<E>, ShedReason> {
+        let mut acquiring = pin!(upstream.gate.acquire(offered, meta));
+        let mut waiting = None;
+        std::future::poll_fn(|cx| {
+            let poll = acquiring.as_mut().poll(cx);
+            if poll.is_pending() && waiting.is_none() {
+                waiting = Some(Counted::new(&upstream.sessions_waiting));
+                self.port.make_way();
+            }
+            poll
+        })
+        .await
     }
 
     /// Passes replies on until the socket fails.
@@ -341,6 +363,25 @@ impl<E: Env> Running<E> {
             }
             _ => port.dropped(1),
         }
+        if port.upstream.sessions_waiting.load(Ordering::Relaxed) > 0 {
+            port.make_way();
+        }
+    }
+}
+
+/// One more in a number for as long as it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(number: &'a AtomicUsize) -> Self {
+        number.fetch_add(1, Ordering::Relaxed);
+        Counted(number)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
