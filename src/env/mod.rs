@@ -12,6 +12,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use pin_project_lite::pin_project;
+
 use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::rng::Rng;
@@ -147,13 +149,31 @@ pub trait Clock: Send + Sync + 'static {
         Self: Sized,
         F::Output: Send,
     {
-        let sleep = self.sleep_until(self.now() + limit);
-        async move {
-            ::tokio::select! {
-                biased;
-                out = future => Some(out),
-                () = sleep => None,
-            }
+        Limited {
+            future,
+            sleep: self.sleep_until(self.now() + limit),
         }
+    }
+}
+
+pin_project! {
+    /// A future with a limit: `None` when that comes first.
+    struct Limited<F, S> {
+        #[pin]
+        future: F,
+        #[pin]
+        sleep: S,
+    }
+}
+
+impl<F: Future, S: Future<Output = ()>> Future for Limited<F, S> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        let this = self.project();
+        if let Poll::Ready(out) = this.future.poll(cx) {
+            return Poll::Ready(Some(out));
+        }
+        this.sleep.poll(cx).map(|()| None)
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
+use pin_project_lite::pin_project;
 use tokio::io::ReadBuf;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
@@ -85,24 +86,35 @@ impl Env for TokioEnv {
         name: &'static str,
         future: F,
     ) -> Task {
-        // Tokio would keep a panic in the task's handle, where nobody looks: report it by name.
-        Task(tokio::spawn(async move {
-            let mut future = std::pin::pin!(future);
-            std::future::poll_fn(|cx| {
-                match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-                    Ok(poll) => poll,
-                    Err(_) => {
-                        tracing::error!(task = name, "a task panicked");
-                        Poll::Ready(())
-                    }
-                }
-            })
-            .await;
-        }))
+        Task(tokio::spawn(Named { name, future }))
     }
 
     fn core(&self) -> usize {
         self.core
+    }
+}
+
+pin_project! {
+    /// A task. Tokio would keep its panic in its handle, where nobody looks: it is reported by name.
+    struct Named<F> {
+        name: &'static str,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Named<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        match catch_unwind(AssertUnwindSafe(|| this.future.poll(cx))) {
+            Ok(poll) => poll,
+            Err(_) => {
+                tracing::error!(task = this.name, "a task panicked");
+                Poll::Ready(())
+            }
+        }
     }
 }
 

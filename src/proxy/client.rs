@@ -400,8 +400,14 @@ async fn refuse<E: Env>(conn: &Conn<E>, mut stream: StreamOf<E>, cause: Cause) {
 
 /// Closes in order; where unread bytes may come, reads and drops some of them first.
 async fn close<E: Env>(mut stream: StreamOf<E>, conn: &Conn<E>) {
+    if !conn.line.linger.load(Ordering::Relaxed) {
+        // The drop says the rest.
+        let farewell = std::future::poll_fn(|cx| stream.poll_farewell(cx));
+        let _ = conn.core.env.clock().timeout(LINGER, farewell).await;
+        return;
+    }
     let lingering = async {
-        if stream.shutdown().await.is_err() || !conn.line.linger.load(Ordering::Relaxed) {
+        if stream.shutdown().await.is_err() {
             return;
         }
         // On the heap, and made only here: a parked connection holds this future's frame.

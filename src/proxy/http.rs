@@ -232,15 +232,14 @@ pub async fn forward<E: Env>(
         inbound,
         fill: None,
     };
-    let attempts = run.attempts(upload, &mut record.facts);
+    // Pinned where it is made: it is large, and would be moved with every request.
+    let mut attempts = pin!(run.attempts(upload, &mut record.facts));
     match upstream.model.timeouts.request {
         None => attempts.await,
         Some(limit) => {
             let clock = conn.core.env.clock();
-            clock
-                .timeout(limit, attempts)
-                .await
-                .unwrap_or(Err(Cause::Deadline))
+            let limited = clock.timeout(limit, attempts.as_mut());
+            limited.await.unwrap_or(Err(Cause::Deadline))
         }
     }
 }

@@ -51,7 +51,9 @@ pub async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>, prefix: Byt
         let streams = Arc::clone(&streams);
         service_fn(move |request| {
             let own = streams.begin();
-            async move { Ok::<_, Infallible>(http::walk(own, request).await) }
+            // On the heap from the start: hyper and the stream's task hand it on, and it is large.
+            let walk = Box::pin(http::walk(own, request));
+            async move { Ok::<_, Infallible>(walk.await) }
         })
     };
     let limits = &conn.model().limits;

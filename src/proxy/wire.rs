@@ -45,6 +45,25 @@ impl<S> Wire<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Says over TLS that nothing more comes (close_notify, RFC 8446 section 6.1). The socket's own end is left to its drop.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Wire::Plain(_) => Poll::Ready(Ok(())),
+            Wire::Tls(stream) => {
+                match stream.as_mut() {
+                    TlsStream::Server(stream) => stream.get_mut().1.send_close_notify(),
+                    TlsStream::Client(stream) => stream.get_mut().1.send_close_notify(),
+                }
+                Pin::new(stream.as_mut()).poll_flush(cx)
+            }
+        }
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
     /// Over TLS a write may leave records behind that the socket did not take. Whoever has written all and waits for an answer
     /// moves them on.

@@ -106,6 +106,8 @@ impl Settings {
         // Tickets hold what a session needs; nothing is kept here.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = tickets;
+        // One for the one connection that this is. A client that opens several at once gets one on each.
+        config.send_tls13_tickets = 1;
         config.alpn_protocols = self.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
         Ok(Arc::new(config))
     }

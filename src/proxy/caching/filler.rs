@@ -220,13 +220,15 @@ impl<E: Env> InFlight<E> {
             fill: self.is_for_client.then_some(&*self.fill),
         };
         let requested = self.now();
-        let attempts = run.attempts(Upload::none(&self.conn), &mut facts);
-        let fetched = match order.upstream.model.timeouts.request {
-            None => attempts.await,
-            Some(limit) => {
-                let clock = self.conn.core.env.clock();
-                let limited = clock.timeout(limit, attempts).await;
-                limited.unwrap_or(Err(Cause::Deadline))
+        let fetched = {
+            let mut attempts = pin!(run.attempts(Upload::none(&self.conn), &mut facts));
+            match order.upstream.model.timeouts.request {
+                None => attempts.await,
+                Some(limit) => {
+                    let clock = self.conn.core.env.clock();
+                    let limited = clock.timeout(limit, attempts.as_mut()).await;
+                    limited.unwrap_or(Err(Cause::Deadline))
+                }
             }
         };
         let times = Times {
