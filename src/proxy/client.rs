@@ -36,6 +36,9 @@ const PARK_AFTER: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
 
+/// The fields that hyper takes of a head when it is told no number. Room for another number is cleared anew with every head.
+const HYPER_FIELDS: usize = 100;
+
 /// What the stream has seen, for the task that drives it.
 #[derive(Debug, Default)]
 pub struct Line {
@@ -285,13 +288,16 @@ async fn serve<E: Env>(
         stream,
         conn: Arc::clone(conn),
     });
-    let mut hyper = http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    builder
         .auto_date_header(false)
         .half_close(false)
         .header_read_timeout(None)
-        .max_buf_size(limits.head_bytes.max(8192))
-        .max_headers(limits.head_fields)
-        .serve_connection(io, service);
+        .max_buf_size(limits.head_bytes.max(8192));
+    if limits.head_fields != HYPER_FIELDS {
+        builder.max_headers(limits.head_fields);
+    }
+    let mut hyper = builder.serve_connection(io, service);
     begin_head(conn);
     let mut told = false;
     let ended = std::future::poll_fn(|cx| {
