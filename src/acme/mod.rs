@@ -13,7 +13,7 @@ pub mod storage;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -171,12 +171,19 @@ impl Desk {
         let mut wanted = Vec::new();
         for (file, (want, _)) in &plan {
             let stored = want.authority.load(&want.domain).unwrap_or_else(|fault| {
-                tracing::warn!("{fault}; another certificate for {} is ordered", want.domain);
+                tracing::warn!(
+                    "{fault}; another certificate for {} is ordered",
+                    want.domain
+                );
                 None
             });
             let validity = stored.as_ref().map(validity);
             if validity.is_none_or(|v| v.expires <= now) && !self.plan.contains_key(file) {
-                let what = if validity.is_some() { "an expired" } else { "no" };
+                let what = if validity.is_some() {
+                    "an expired"
+                } else {
+                    "no"
+                };
                 (self.tell)(&format!(
                     "{} has {what} certificate so far: one is ordered from {}",
                     want.domain,
@@ -225,7 +232,12 @@ impl Desk {
                     httpdate::fmt_http_date(identity.expires)
                 ));
                 // Whoever reads it first tells of a fault; one there would show again at the next look.
-                for fault in self.proxy.reload_certificates().into_iter().flat_map(Result::err) {
+                for fault in self
+                    .proxy
+                    .reload_certificates()
+                    .into_iter()
+                    .flat_map(Result::err)
+                {
                     tracing::warn!("{fault}");
                 }
             }
@@ -242,7 +254,7 @@ impl Desk {
         }
     }
 
-    fn note(&self, file: &PathBuf, change: impl FnOnce(&mut AcmeStatus)) {
+    fn note(&self, file: &Path, change: impl FnOnce(&mut AcmeStatus)) {
         if let Some(status) = self.counts.lock().get_mut(file) {
             change(status);
         }
@@ -251,7 +263,7 @@ impl Desk {
     /// Has a certificate issued and stores it.
     async fn issue(
         &mut self,
-        file: &PathBuf,
+        file: &Path,
         want: &Wanted,
         client: Client,
     ) -> Result<Identity, order::Failure> {
@@ -270,17 +282,14 @@ impl Desk {
                 })?
             }
         };
-        let identity = storage::keep(&want.authority, &want.domain, &pem).map_err(|unkept| {
+        let now = self.env.clock().wall();
+        storage::keep(&want.authority, &want.domain, &pem, now).map_err(|unkept| {
             let what = unkept.to_string();
             if let Unkept::Unwritten(_) = unkept {
-                self.unkept.insert(file.clone(), pem);
+                self.unkept.insert(file.to_owned(), pem);
             }
             fail(what)
-        })?;
-        if identity.expires <= self.env.clock().wall() {
-            return Err(fail("the certificate that came has ended already".into()));
-        }
-        Ok(identity)
+        })
     }
 }
 

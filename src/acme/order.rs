@@ -75,7 +75,10 @@ pub async fn obtain<E: Env>(
         Err(error) => return Err(said("the validation")(error)),
     }
     drop(published);
-    let key = order.finalize().await.map_err(said("the signing request"))?;
+    let key = order
+        .finalize()
+        .await
+        .map_err(said("the signing request"))?;
     let chain = order.poll_certificate(&POLL).await;
     let chain = chain.map_err(said("the certificate"))?;
     Ok(format!("{key}{chain}"))
@@ -117,7 +120,11 @@ async fn prove(
         if authorization.status == AuthorizationStatus::Valid {
             continue;
         }
-        let offered: Vec<String> = authorization.challenges.iter().map(|c| word(&c.r#type)).collect();
+        let offered: Vec<String> = authorization
+            .challenges
+            .iter()
+            .map(|c| word(&c.r#type))
+            .collect();
         let Some(mut found) = authorization.challenge(kind(challenge)) else {
             return Err(Trouble::Said(Failure::new(format!(
                 "the authority has no challenge \"{}\" for it, only {}",
@@ -130,7 +137,10 @@ async fn prove(
             Challenge::Http01 => challenges.publish_token(&found.token, authorization.as_str()),
             Challenge::TlsAlpn01 => challenges
                 .publish_handshake(domain, authorization.digest().as_ref())
-                .map_err(|what| Trouble::Said(Failure::new(what)))?,
+                .map_err(|what| {
+                    let what = format!("the challenge's certificate cannot be made: {what}");
+                    Trouble::Said(Failure::new(what))
+                })?,
         });
         found.set_ready().await?;
     }
@@ -181,12 +191,7 @@ fn words(problem: &Problem) -> String {
         .collect()
 }
 
-fn failure<E: Env>(
-    https: &Https<E>,
-    authority: &Authority,
-    step: &str,
-    error: &Error,
-) -> Failure {
+fn failure<E: Env>(https: &Https<E>, authority: &Authority, step: &str, error: &Error) -> Failure {
     let (what, asked) = match error {
         Error::Api(problem) => {
             let kind = problem.r#type.as_deref().unwrap_or_default();
@@ -254,10 +259,7 @@ async fn account<E: Env>(https: &Https<E>, authority: &Authority) -> Result<Acco
 fn stored(authority: &Authority) -> Option<AccountCredentials> {
     let unusable = |what: String| {
         let file = authority.account();
-        tracing::warn!(
-            "{}: {what}; a new account will be made",
-            file.display()
-        );
+        tracing::warn!("{}: {what}; a new account will be made", file.display());
     };
     let text = storage::account(authority)
         .map_err(|fault| unusable(fault.what))

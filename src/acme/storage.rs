@@ -5,6 +5,7 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::tls::acme::Authority;
 use crate::tls::{Fault, Identity, acme};
@@ -33,18 +34,28 @@ pub fn prepare(authority: &Authority) -> io::Result<()> {
     std::fs::remove_file(&trial).map_err(named)
 }
 
-/// Stores a certificate with its key, once it has been read back and found to be for `domain`.
+/// Stores a certificate with its key, once it has been read back and found to be for `domain` and valid beyond `now`.
 ///
 /// # Errors
 /// It is not, or it cannot be written.
-pub fn keep(authority: &Authority, domain: &str, pem: &str) -> Result<Identity, Unkept> {
+pub fn keep(
+    authority: &Authority,
+    domain: &str,
+    pem: &str,
+    now: SystemTime,
+) -> Result<Identity, Unkept> {
     let file = authority.certificate(domain);
     let new = beside(&file);
     create(&new, pem.as_bytes())?;
-    if let Err(fault) = acme::check(&new, domain) {
+    let found = match acme::check(&new, domain) {
+        Ok(identity) if identity.expires <= now => Err("has ended already".into()),
+        Ok(_) => Ok(()),
+        Err(fault) => Err(fault.what),
+    };
+    if let Err(what) = found {
         // What is left is overwritten next time.
         let _ = std::fs::remove_file(&new);
-        return Err(Unkept::Useless(fault.what));
+        return Err(Unkept::Useless(what));
     }
     replace(&new, &file).map_err(Unkept::Unwritten)?;
     acme::check(&file, domain).map_err(|fault| Unkept::Useless(fault.what))
@@ -130,5 +141,42 @@ pub fn account(authority: &Authority) -> Result<Option<String>, Fault> {
             let what = format!("cannot be read: {error}");
             Err(Fault { path, what })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_its_owners_alone_and_what_was_left_over_gives_way() {
+        let folder = std::env::temp_dir().join(format!("weir-storage-{}", std::process::id()));
+        let authority = Authority {
+            directory: "https://acme.example/directory".into(),
+            email: None,
+            ca: None,
+            storage: folder.clone(),
+            binding: None,
+        };
+        prepare(&authority).expect("it can be written to");
+        let mode = |path: &Path| {
+            let found = std::fs::metadata(path).expect("it is there");
+            found.permissions().mode() & 0o777
+        };
+        assert_eq!((mode(&folder), mode(&authority.folder())), (0o700, 0o700));
+        // A process that died within a write has left this behind.
+        std::fs::write(beside(&authority.account()), "half").expect("it can be written");
+        for text in ["first", "second"] {
+            keep_account(&authority, text).expect("it can be written");
+            let found = account(&authority).expect("it can be read");
+            assert_eq!(found.as_deref(), Some(text));
+            assert_eq!(mode(&authority.account()), 0o600);
+        }
+        let now = SystemTime::UNIX_EPOCH;
+        let useless = keep(&authority, "a.example", "no PEM", now);
+        assert!(matches!(useless, Err(Unkept::Useless(_))), "{useless:?}");
+        let left = std::fs::read_dir(authority.folder()).expect("it is there");
+        assert_eq!(left.count(), 1);
+        std::fs::remove_dir_all(&folder).expect("it is ours");
     }
 }

@@ -1,6 +1,7 @@
 //! `acme` within `tls`: whom to ask for which certificates. Nothing is asked here; the storage is only looked at, so that one
 //! which cannot be written to is an error of the config.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,9 +38,7 @@ pub(crate) fn read(node: &Node<'_>) -> Option<Acme> {
         let roots = Arc::new(authorities(&n, &file)?);
         Some(Ca { file, roots })
     });
-    let binding = o
-        .get("external_account_binding")
-        .and_then(|n| binding(&n));
+    let binding = o.get("external_account_binding").and_then(|n| binding(&n));
     o.finish();
     Some(Acme {
         domains: domains?,
@@ -116,16 +115,16 @@ fn storage(node: &Node<'_>) -> Option<PathBuf> {
 fn writable(folder: &Path) -> Result<(), String> {
     use rustix::fs::{Access, AtFlags, CWD, accessat};
     // The nearest that is there: what is missing below it will be made.
+    let missing = |path: &Path| {
+        let kind = std::fs::symlink_metadata(path).err().map(|e| e.kind());
+        matches!(kind, Some(ErrorKind::NotFound | ErrorKind::NotADirectory))
+    };
     let mut there = folder;
-    while std::fs::symlink_metadata(there).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
-    {
-        match there.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => there = parent,
-            _ => {
-                there = Path::new(".");
-                break;
-            }
-        }
+    while missing(there) {
+        there = match there.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
     }
     let blame = if there == folder {
         "it".into()
@@ -173,9 +172,8 @@ fn email(node: &Node<'_>) -> Option<String> {
     let text = node.string()?;
     let plain = |c: char| c.is_ascii_graphic() && !",;<>()?&%\"\\".contains(c);
     let parts = text.split_once('@');
-    let fine = parts.is_some_and(|(local, host)| {
-        !local.is_empty() && !host.is_empty() && !host.contains('@')
-    });
+    let fine = parts
+        .is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'));
     if fine && text.chars().all(plain) {
         return Some(text);
     }
@@ -220,7 +218,9 @@ pub(crate) fn lint<'a>(
                 "the authority comes over plain HTTP on port 80 for \"http-01\", and no listener here is http without TLS",
             );
         }
-        let twin = listeners[..i].iter().find(|l| of(l).is_some_and(|other| disagree(other, acme)));
+        let twin = listeners[..i]
+            .iter()
+            .find(|l| of(l).is_some_and(|other| disagree(other, acme)));
         if let Some(twin) = twin {
             node.error(format!(
                 "the listener \"{}\" shares this directory and storage, hence the account, and must have the same \"email\", \
@@ -239,6 +239,5 @@ fn of(listener: &Listener) -> Option<&Acme> {
 fn disagree(a: &Acme, b: &Acme) -> bool {
     let (a, b) = (&a.authority, &b.authority);
     let file = |authority: &Authority| authority.ca.as_ref().map(|ca| ca.file.clone());
-    a.folder() == b.folder()
-        && (a.email != b.email || file(a) != file(b) || a.binding != b.binding)
+    a.folder() == b.folder() && (a.email != b.email || file(a) != file(b) || a.binding != b.binding)
 }

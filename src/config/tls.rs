@@ -31,7 +31,13 @@ pub(crate) fn read(node: &Node<'_>, http2: bool) -> Option<Settings> {
         Some(read) => Some(read?),
         None => None,
     };
-    Some(Settings::new(identities?, acme, client_auth, min_version, http2))
+    Some(Settings::new(
+        identities?,
+        acme,
+        client_auth,
+        min_version,
+        http2,
+    ))
 }
 
 /// One pair of files, or a list of them.

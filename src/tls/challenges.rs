@@ -10,6 +10,7 @@ use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::ClientHello;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 /// Where a token is fetched, up to the token.
 pub const HTTP_PATH: &str = "/.well-known/acme-challenge/";
@@ -126,14 +127,17 @@ fn challenge_config(domain: &str, digest: &[u8]) -> Result<Arc<ServerConfig>, St
     let key = KeyPair::generate().map_err(text)?;
     let cert = params.self_signed(&key).map_err(text)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = super::provider();
+    let loaded = provider.key_provider.load_private_key(key);
+    let loaded = loaded.map_err(|e| e.to_string())?;
+    // Not checked: the extension is critical, and unknown to whoever would check it here.
+    let certified = CertifiedKey::new(vec![cert.der().clone()], loaded);
     // No certificate of the authority's is asked for, whatever the listener asks of its clients.
-    let config = ServerConfig::builder_with_provider(super::provider())
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| {
-            let builder = builder.with_no_client_auth();
-            builder.with_single_cert(vec![cert.der().clone()], key)
-        });
-    let mut config = config.map_err(|e| e.to_string())?;
+        .map_err(|e| e.to_string())?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))
 }
@@ -153,7 +157,12 @@ mod tests {
             answer("/.well-known/acme-challenge/a").as_deref(),
             Some("a.thumb")
         );
-        for path in ["/a", "/.well-known/acme-challenge/", "/.well-known/acme-challenge/a/", "/"] {
+        for path in [
+            "/a",
+            "/.well-known/acme-challenge/",
+            "/.well-known/acme-challenge/a/",
+            "/",
+        ] {
             assert_eq!(answer(path), None, "{path}");
         }
         drop(first);

@@ -32,7 +32,10 @@ pub(super) fn server(settings: &Settings, directory: &Path) -> raw::ServerTls {
     let own = &settings.identities[..settings.own];
     raw::ServerTls {
         certificates: (!own.is_empty()).then(|| own.iter().map(certificate).collect()),
-        acme: settings.acme.as_ref().map(|acme| self::acme(acme, directory)),
+        acme: settings
+            .acme
+            .as_ref()
+            .map(|acme| self::acme(acme, directory)),
         client_auth,
         min_version: Some(min_version.into()),
         ..raw::ServerTls::default()
