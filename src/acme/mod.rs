@@ -80,7 +80,7 @@ pub fn start(
         tell,
         counts: Arc::clone(&counts),
         plan: Plan::new(),
-        book: Book::new(),
+        book: Book::default(),
         unkept: BTreeMap::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

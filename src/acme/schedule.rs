@@ -65,14 +65,16 @@ struct Entry {
     failures: u32,
 }
 
-impl<K: Ord + Clone> Book<K> {
-    /// One in which nothing is wanted.
-    pub fn new() -> Self {
+impl<K> Default for Book<K> {
+    /// Nothing is wanted.
+    fn default() -> Self {
         Book {
             entries: BTreeMap::new(),
         }
     }
+}
 
+impl<K: Ord + Clone> Book<K> {
     /// From now on these are wanted and no others, each with what is there of it. What was wanted before keeps its back-off.
     pub fn want(
         &mut self,
@@ -144,6 +146,7 @@ impl<K: Ord + Clone> Book<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::Rng;
     use proptest::prelude::*;
 
     const DAY: u64 = 24 * 3600;
@@ -195,7 +198,7 @@ mod tests {
             ),
             seed: u64,
         ) {
-            let (mut rng, mut book) = (Rng::new(seed), Book::new());
+            let (mut rng, mut book) = (Rng::new(seed), Book::default());
             let (mut now, mut tried) = (Tick::ZERO, 0_u32);
             let date = |now: Tick| Wall::from_secs(1_000_000 * DAY) + now.since(Tick::ZERO);
             book.want([("a", None), ("b", None)].into_iter(), now, &mut rng);
@@ -227,7 +230,7 @@ mod tests {
     #[test]
     fn failures_double_their_rest_until_it_is_six_hours() {
         let mut rng = Rng::new(7);
-        let (mut book, mut now) = (Book::new(), Tick::ZERO);
+        let (mut book, mut now) = (Book::default(), Tick::ZERO);
         let date = Wall::from_secs(DAY);
         book.want([("a", None)].into_iter(), now, &mut rng);
         let mut rests = Vec::new();
@@ -246,7 +249,7 @@ mod tests {
 
     #[test]
     fn one_that_is_there_rests_until_its_renewal() {
-        let (mut rng, mut book) = (Rng::new(7), Book::new());
+        let (mut rng, mut book) = (Rng::new(7), Book::default());
         let now = Tick::ZERO;
         let there = Some(days(100, 190));
         book.want([("a", there), ("b", None)].into_iter(), now, &mut rng);
@@ -264,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_is_wanted_can_change_and_back_offs_outlive_it() {
-        let (mut rng, mut book) = (Rng::new(7), Book::new());
+        let (mut rng, mut book) = (Rng::new(7), Book::default());
         let (now, date) = (Tick::ZERO, Wall::from_secs(DAY));
         book.want([("a", None), ("b", None)].into_iter(), now, &mut rng);
         book.failed(&"a", None, now, &mut rng);
@@ -280,7 +283,7 @@ mod tests {
 
     #[test]
     fn who_waits_longest_is_next() {
-        let (mut rng, mut book) = (Rng::new(7), Book::new());
+        let (mut rng, mut book) = (Rng::new(7), Book::default());
         let date = Wall::from_secs(DAY);
         book.want([("a", None), ("b", None)].into_iter(), Tick::ZERO, &mut rng);
         book.failed(&"a", None, Tick::ZERO, &mut rng);

@@ -210,25 +210,23 @@ pub fn render_certificates(
     if acme.is_empty() {
         return;
     }
-    let counters: [(_, _, &dyn Fn(&AcmeStatus) -> u64); 2] = [
-        (
-            "weir_acme_certificates",
-            "Certificates that an authority issued by ACME.",
-            &|a| a.issued,
-        ),
-        (
-            "weir_acme_failures",
-            "Attempts to have a certificate by ACME that failed.",
-            &|a| a.failures,
-        ),
-    ];
-    for (name, help, value) in counters {
+    let mut counter = |name, help, value: &dyn Fn(&AcmeStatus) -> u64| {
         let mut family = Family::counter(out, name, help);
         for a in acme {
             let labels = [("authority", a.authority.as_str()), ("name", &a.name)];
             family.sample("_total", Labels(&labels), value(a));
         }
-    }
+    };
+    counter(
+        "weir_acme_certificates",
+        "Certificates that an authority issued by ACME.",
+        &|a| a.issued,
+    );
+    counter(
+        "weir_acme_failures",
+        "Attempts to have a certificate by ACME that failed.",
+        &|a| a.failures,
+    );
 }
 
 /// Appends what the cache is at in the OpenMetrics text format, without the final `# EOF`.

@@ -1,4 +1,4 @@
-//! `acme` of a listener's `tls`: what it means, what is warned of, and how it is printed. What is wrong is in fixtures/configs/bad.
+//! `acme` of a listener's `tls`: what it means, what is warned of, how it is printed. Errors are in fixtures/configs/bad.
 
 use super::{environment, errors, good};
 use crate::support::secure::{Authority, Folder};

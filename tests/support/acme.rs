@@ -221,7 +221,7 @@ async fn serve(
         &answer.body
     };
     let text = format!(
-        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nReplay-Nonce: {nonce}\r\nCache-Control: no-store\r\n{}\r\n{body}",
+        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nReplay-Nonce: {nonce}\r\n{}\r\n{body}",
         answer.status,
         answer.kind,
         answer.body.len(),
