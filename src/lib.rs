@@ -13,11 +13,12 @@
 //! | 2 | [`cache`] | what RFC 9111 lets be stored and served, keys, the bounded store, coalescing, the stored form |
 //! | 2 | [`h1`] | the HTTP/1.1 codec of the backend side: bytes in, heads and body pieces out |
 //! | 2 | [`env`](mod@env) | the seam: network, clock, entropy, spawning; the only place that touches the world |
-//! | 2 | [`tls`] | certificates, keys and authorities: from PEM files to what the TLS library wants to know |
+//! | 2 | [`tls`] | certificates, keys, authorities and their challenges: from PEM files to what the TLS library wants to know |
 //! | 3 | [`telemetry`] | counters, histograms, the state of upstreams and of the cache, the access log |
 //! | 4 | [`config`] | the file, its compilation, and errors with line, column and path |
 //! | 5 | [`proxy`] | the shell: sockets and tasks around the pure rooms, generic over one `E: Env` |
 //! | 6 | [`admin`] | health, readiness, metrics and purges of the cache, on a listener of their own |
+//! | 6 | [`acme`] | certificates that authorities issue (RFC 8555): orders, their files, their renewal, on a thread of its own |
 //! | 7 | [`cli`] | one file a subcommand |
 //! | 8 | `main` | arguments to a runtime to an exit code |
 //!
@@ -82,8 +83,9 @@
 //! - No scheduler per core: fairness and capacity would then hold per core only.
 //! - No global state: no statics that change, no thread-locals, since simulated hosts share one thread.
 //! - No `unsafe` in this crate or in the simulator.
-//! - Not built yet: ACME, TLS passed through by its name, active health checks, reload.
+//! - Not built yet: TLS passed through by its name, active health checks, reload.
 
+pub mod acme;
 pub mod admin;
 pub mod cache;
 pub mod cli;

@@ -1,5 +1,6 @@
 //! Config files as users write them: what good ones mean, and what bad ones are told.
 
+mod acme;
 mod bad;
 mod balancing;
 mod caching;

@@ -6,6 +6,7 @@
     reason = "tests on real sockets stand outside the seam: they are the world that it looks at"
 )]
 
+mod acme;
 mod caching;
 mod capacity;
 mod failure;

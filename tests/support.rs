@@ -10,6 +10,7 @@
     reason = "a kit: each test folder uses its part of it, and they grow apart"
 )]
 
+pub(crate) mod acme;
 pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod secure;

@@ -51,7 +51,7 @@ fn the_readme_shows_the_fixtures_that_it_names() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |name: &str| std::fs::read_to_string(root.join(name)).expect("the file is readable");
     let readme = read("README.md");
-    for name in ["tour", "caching"] {
+    for name in ["tour", "caching", "acme"] {
         let path = format!("fixtures/configs/good/{name}.json");
         assert!(readme.contains(&path), "the README does not name {path}");
         let shown = readme.contains(&format!("<!-- {name} -->\n```json\n{}```\n", read(&path)));

@@ -1,6 +1,8 @@
 //! `weir check`: all that is wrong with a config, or what it says and what it can use at most. Absent: anything that touches
 //! the network; a name that does not resolve or a port that is taken shows when the proxy runs.
 
+mod acme;
+
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -10,6 +12,8 @@ use crate::config::model::{
 use crate::config::{self, Footprint, format_duration, format_size};
 use crate::engine::Strategy;
 use crate::engine::router::{PathMatch, RouteMatch};
+use crate::env::tokio::TokioEnv;
+use crate::env::{Clock, Env};
 
 /// Checks the file at `path`. With `expand`, `out` gets the file in full form and nothing else; without, a summary. Errors go
 /// to `err`, one a line. Gives the exit code: 0 fine, 1 not.
@@ -83,6 +87,7 @@ fn summary(config: &Config, out: &mut impl Write) -> io::Result<()> {
     for u in &config.upstreams {
         upstream(u, out)?;
     }
+    acme::summary(config, TokioEnv::new()?.clock().wall(), out)?;
     writeln!(out)?;
     match config.workers {
         Some(n) => writeln!(out, "workers     {n}")?,

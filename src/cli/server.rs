@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::signals::{Request, Signals};
 use super::{FAILURE, FINE, runtime};
+use crate::acme::{self, Acme};
 use crate::admin;
 use crate::cache::purge::Purge;
 use crate::config::format_duration;
@@ -32,6 +33,8 @@ pub(super) struct Server {
     ended: UnboundedReceiver<Ended>,
     running: usize,
     admin: Option<SocketAddr>,
+    /// Has certificates issued and renewed, if any are to be had so. Dropping it ends that.
+    _acme: Option<Arc<Acme>>,
     /// What the latest look at the certificates has found.
     said_of_certificates: Vec<Result<String, String>>,
 }
@@ -47,6 +50,7 @@ enum Ended {
 struct View {
     proxy: Arc<Proxy<TokioEnv>>,
     telemetry: Arc<Telemetry>,
+    acme: Option<Arc<Acme>>,
     clock: <TokioEnv as Env>::Clock,
 }
 
@@ -58,6 +62,9 @@ impl admin::Source for View {
     fn metrics(&self, out: &mut String) {
         self.telemetry.render(out);
         telemetry::status::render(&self.proxy.upstream_status(), out);
+        let acme = self.acme.as_ref().map(|acme| acme.status());
+        let certificates = self.proxy.certificates();
+        telemetry::status::render_certificates(&certificates, &acme.unwrap_or_default(), out);
         if let Some(caching) = self.proxy.caching_status() {
             telemetry::status::render_caching(&caching, out);
         }
@@ -110,11 +117,14 @@ impl Server {
             let (proxy, env) = (Arc::clone(&proxy), env.for_core(core));
             gates.push(start_core(core, proxy, env, report.clone())?);
         }
+        let tell: acme::Tell = Box::new(|news| eprintln!("{news}"));
+        let acme = acme::start(&config, &proxy, tell)?.map(Arc::new);
         let admin = match config.admin {
             Some(admin) => {
                 let view = View {
                     proxy: Arc::clone(&proxy),
                     telemetry: Arc::clone(&telemetry),
+                    acme: acme.clone(),
                     clock: *env.clock(),
                 };
                 Some(admin::start(admin, Arc::new(view))?)
@@ -133,6 +143,7 @@ impl Server {
             ended,
             running: cores,
             admin,
+            _acme: acme,
             said_of_certificates: Vec::new(),
         })
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::acme;
 use super::address::{self, Schemes};
 use super::cache;
 use super::compile::{Body, default_route};
@@ -68,7 +69,9 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
         node.error("there is no TLS over udp here");
     }
     let http2 = defaults.http2.filter(|_| protocol == Protocol::Http);
-    let tls = tls.and_then(|n| tls::read(&n, protocol, http2.is_some()));
+    let settings = tls
+        .as_ref()
+        .and_then(|n| tls::read(n, protocol, http2.is_some()));
     let max_workers = file.get("maxWorkers");
     let max_in_flight = max_workers
         .as_ref()
@@ -80,19 +83,21 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
     if let Some(node) = max_workers {
         warn_if_below_capacity(&node, &upstream.spec);
     }
+    let listeners = vec![Listener {
+        name: NAME.into(),
+        bind: address::all_interfaces(port.unwrap_or(0)),
+        protocol,
+        routes: Arc::default(),
+        trusted_proxies: defaults.trusted_proxies.clone(),
+        proxy_protocol: None,
+        timeouts: defaults.client,
+        limits: defaults.limits,
+        tls: settings.map(Arc::new),
+        http2,
+    }];
+    acme::lint(tls.into_iter().map(|node| (NAME, node)), &listeners);
     Body {
-        listeners: vec![Listener {
-            name: NAME.into(),
-            bind: address::all_interfaces(port.unwrap_or(0)),
-            protocol,
-            routes: Arc::default(),
-            trusted_proxies: defaults.trusted_proxies.clone(),
-            proxy_protocol: None,
-            timeouts: defaults.client,
-            limits: defaults.limits,
-            tls: tls.map(Arc::new),
-            http2,
-        }],
+        listeners,
         upstreams: vec![upstream],
         routes: vec![default_route(vec![0], rules, protocol)],
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::acme;
 use super::address;
 use super::model::{Cidr, Listener, Protocol};
 use super::reader::{Entry, Node, Object};
@@ -29,6 +30,12 @@ pub(crate) fn read_all(file: &Object<'_>, defaults: &Defaults) -> Vec<Listener> 
         object.finish();
         listeners.extend(listener);
     }
+    let sections = entries.iter().filter_map(|entry| {
+        // One that is no object has given its error.
+        let object = entry.node.is_object().then(|| entry.node.object())??;
+        Some((entry.key, object.get("tls")?))
+    });
+    acme::lint(sections, &listeners);
     listeners
 }
 

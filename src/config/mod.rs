@@ -5,6 +5,7 @@
 //! file as it may be written: the JSON Schema comes from it, and `expand` renders a model back into it. A test keeps the
 //! readers and the mirror in step. Absent: watching the file, and the difference between two configs.
 
+mod acme;
 mod address;
 mod backend_tls;
 mod cache;

@@ -1,8 +1,9 @@
-//! `tls` of a listener, or beside the flat keys: certificates, who may connect, the oldest version.
+//! `tls` of a listener, or beside the flat keys: certificates, who may connect, the oldest version. `acme` has a file of its own.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use super::acme;
 use super::model::Protocol;
 use super::reader::{Node, Object};
 use crate::tls::server::{ClientAuth, MinVersion, Settings};
@@ -12,13 +13,27 @@ use crate::tls::{Fault, Identity, pem};
 /// the key that names it.
 pub(crate) fn read(node: &Node<'_>, protocol: Protocol, http2: bool) -> Option<Settings> {
     let o = node.object()?;
-    let identities = identities(&o);
+    let section = o.get("acme");
+    let acme = section.as_ref().map(acme::read);
+    let given = ["certificate", "key", "certificates"];
+    // What is to come by ACME needs no certificate beside it.
+    let identities = match section.is_some() && !given.iter().any(|key| o.has(key)) {
+        true => {
+            given.iter().for_each(|key| drop(o.get(key)));
+            Some(Vec::new())
+        }
+        false => identities(&o),
+    };
     let client_auth = o.get("client_auth").and_then(|n| client_auth(&n));
     let versions = [("1.2", MinVersion::Tls12), ("1.3", MinVersion::Tls13)];
     let min_version = o.get("min_version").and_then(|n| n.word(&versions));
+    let tickets = o.get("session_tickets").and_then(|n| n.boolean());
     o.finish();
+    let acme = match acme {
+        Some(read) => Some(read?),
+        None => None,
+    };
     Some(Settings {
-        identities: identities?.into(),
         client_auth,
         min_version: min_version.unwrap_or(MinVersion::Tls12),
         alpn: match protocol {
@@ -27,6 +42,8 @@ pub(crate) fn read(node: &Node<'_>, protocol: Protocol, http2: bool) -> Option<S
             // Whatever is spoken, it is the backend that speaks it.
             Protocol::Tcp | Protocol::Udp => &[],
         },
+        session_tickets: tickets.unwrap_or(true),
+        ..Settings::new(identities?, acme)
     })
 }
 

@@ -163,6 +163,11 @@ async fn answer<E: Env>(
     {
         return Err(Cause::BodyTooLarge);
     }
+    if let Some(challenges) = &conn.core.proxy.challenges
+        && let Some(answer) = challenges.answer(target.path())
+    {
+        return own(200, answer, &HeaderRules::default());
+    }
     let routes = &conn.model().routes;
     let (index, route) = routes
         .iter()

@@ -58,8 +58,9 @@ use crate::engine::BackendId;
 use crate::engine::trace::Event;
 use crate::env::Env;
 use crate::message::cause::{Cause, Side};
-use crate::telemetry::{BackendStatus, Telemetry, UpstreamStatus};
+use crate::telemetry::{BackendStatus, CertificateStatus, Telemetry, UpstreamStatus};
 use crate::time::Tick;
+use crate::tls::Challenges;
 
 /// What all cores share: the config's generation, one engine for each upstream, the connections to backends.
 pub struct Proxy<E: Env> {
@@ -71,6 +72,8 @@ pub struct Proxy<E: Env> {
     redis: Option<Arc<Shared>>,
     /// One for each listener: its certificates, if it has any.
     secure: Vec<Option<Secure>>,
+    /// Where authorities find their answers; `None` when no certificate is to be had by ACME.
+    challenges: Option<Arc<Challenges>>,
     /// One for each listener: the client connections that may still be opened.
     permits: Vec<Arc<Semaphore>>,
     /// Addresses as bound, so that every core binds the port that the first one got.
@@ -183,8 +186,11 @@ impl<E: Env> Proxy<E> {
         let secure: io::Result<Vec<_>> = config.listeners.iter().map(|l| secured(env, l)).collect();
         let caching = Caching::new(env, &config);
         let redis = config.redis.is_some() && caching.is_used();
+        let acme = |l: &model::Listener| l.tls.as_ref().is_some_and(|tls| tls.acme.is_some());
+        let acme = config.listeners.iter().any(acme);
         Ok(Arc::new(Proxy {
             secure: secure?,
+            challenges: acme.then(Arc::default),
             bound: Mutex::new(vec![None; config.listeners.len()]),
             caching,
             redis: redis.then(|| Shared::new(env)),
@@ -237,6 +243,20 @@ impl<E: Env> Proxy<E> {
             }
         };
         listeners.filter_map(reload).collect()
+    }
+
+    /// Where answers to authorities' challenges are published; `None` when no listener has certificates by ACME.
+    pub fn challenges(&self) -> Option<&Arc<Challenges>> {
+        self.challenges.as_ref()
+    }
+
+    /// Every certificate that is served, listener by listener.
+    pub fn certificates(&self) -> Vec<CertificateStatus> {
+        let listeners = self.config.listeners.iter().zip(&self.secure);
+        let served = listeners.filter_map(|(l, secure)| Some((l, secure.as_ref()?)));
+        served
+            .flat_map(|(l, secure)| secure.certificates(&l.name))
+            .collect()
     }
 
     /// The address of each listener as it was bound, in config order.

@@ -18,8 +18,9 @@ use super::server::Conn;
 use super::wire::Wire;
 use crate::env::{Clock, Env};
 use crate::message::cause::Cause;
-use crate::tls::Fault;
+use crate::telemetry::CertificateStatus;
 use crate::tls::server::{self, Settings};
+use crate::tls::{Fault, Identity};
 
 /// What one read of a hello may bring: most are smaller.
 const HELLO: usize = 4096;
@@ -38,6 +39,8 @@ pub struct Secure {
 struct Current {
     settings: Settings,
     config: Arc<ServerConfig>,
+    /// Of the files that these were read from; `None` where another read them.
+    digest: Option<u64>,
 }
 
 impl Secure {
@@ -54,6 +57,7 @@ impl Secure {
         let current = Current {
             settings: settings.clone(),
             config,
+            digest: None,
         };
         Ok(Secure {
             current: Mutex::new(Arc::new(current)),
@@ -62,18 +66,21 @@ impl Secure {
         })
     }
 
-    /// Reads every file anew. Connections that stand are not touched; true when a certificate has changed.
+    /// Reads the files anew if one has changed. Connections that stand are not touched; true when a certificate has changed.
     ///
     /// # Errors
     /// A file that cannot be used: what was there before serves on.
     pub fn reload(&self) -> Result<bool, Fault> {
         let before = self.current();
+        // Taken first: what changes while the files are read is seen the next time.
+        let digest = Some(before.settings.digest());
+        if digest == before.digest {
+            return Ok(false);
+        }
         let settings = before.settings.reload()?;
-        let same = |(a, b): (&crate::tls::Identity, &crate::tls::Identity)| {
-            a.certified.cert == b.certified.cert
-        };
-        let old = before.settings.identities.iter();
-        let changed = !old.zip(settings.identities.iter()).all(same);
+        let same = |(a, b): (&Identity, &Identity)| a.certified.cert == b.certified.cert;
+        let (old, new) = (&before.settings.identities, &settings.identities);
+        let changed = old.len() != new.len() || !old.iter().zip(new.iter()).all(same);
         let config = settings
             .build(Arc::clone(&self.time), Arc::clone(&self.tickets))
             .map_err(|what| Fault {
@@ -83,9 +90,23 @@ impl Secure {
                     .map_or_else(Default::default, |auth| auth.ca.clone()),
                 what,
             })?;
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Current { settings, config });
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Current {
+            settings,
+            config,
+            digest,
+        });
         Ok(changed)
+    }
+
+    /// What is served on the listener called `listener`.
+    pub fn certificates(&self, listener: &str) -> Vec<CertificateStatus> {
+        let current = self.current();
+        let status = |identity: &Identity| CertificateStatus {
+            listener: listener.to_owned(),
+            name: identity.names.first().cloned().unwrap_or_default(),
+            expires: identity.expires.into(),
+        };
+        current.settings.identities.iter().map(status).collect()
     }
 
     fn current(&self) -> Arc<Current> {
@@ -170,7 +191,7 @@ async fn accept<E: Env>(
     // On the heap: a connection that has shaken hands holds nothing of it.
     let accepted = clock.timeout(limit, Box::pin(shake(conn, secure, socket)));
     let failed = match accepted.await {
-        Some(Ok(stream)) => return Some(stream),
+        Some(Ok(stream)) => return stream,
         Some(Err(error)) => error,
         None => io::ErrorKind::TimedOut.into(),
     };
@@ -181,11 +202,12 @@ async fn accept<E: Env>(
     None
 }
 
+/// `None` after a handshake that was an authority's challenge: then all has been said.
 async fn shake<E: Env>(
     conn: &Conn<E>,
     secure: &Secure,
     mut socket: SocketOf<E>,
-) -> io::Result<StreamOf<E>> {
+) -> io::Result<Option<StreamOf<E>>> {
     let accepted = match hello(&mut socket).await? {
         Some(accepted) => accepted,
         None => {
@@ -196,6 +218,12 @@ async fn shake<E: Env>(
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not TLS"));
         }
     };
+    let challenges = conn.core.proxy.challenges.as_ref();
+    if let Some(config) = challenges.and_then(|c| c.handshake(&accepted.client_hello())) {
+        let start = StartHandshake::from_parts(accepted, socket);
+        start.into_stream(config).await?.shutdown().await?;
+        return Ok(None);
+    }
     let current = secure.current();
     let start = StartHandshake::from_parts(accepted, socket);
     let stream = start.into_stream(Arc::clone(&current.config)).await?;
@@ -210,7 +238,7 @@ async fn shake<E: Env>(
     };
     // A connection shakes hands once.
     let _ = conn.secured.set(Arc::new(secured));
-    Ok(Wire::Tls(Box::new(TlsStream::Server(stream))))
+    Ok(Some(Wire::Tls(Box::new(TlsStream::Server(stream)))))
 }
 
 /// Reads up to the end of a client's hello; `None` when what comes is no TLS at all.

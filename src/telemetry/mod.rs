@@ -16,7 +16,9 @@ use std::time::{Duration, SystemTime};
 use http::{Method, Version};
 
 use self::cells::{Block, Cells, Flow};
-pub use self::status::{BackendStatus, CachingStatus, RedisStatus, UpstreamStatus};
+pub use self::status::{
+    AcmeStatus, BackendStatus, CachingStatus, CertificateStatus, RedisStatus, UpstreamStatus,
+};
 use crate::cache::status::CacheResult;
 use crate::engine::ShedReason;
 use crate::message::cause::Cause;

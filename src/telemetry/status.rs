@@ -1,7 +1,10 @@
 //! The state of upstreams and of the cache at one moment, as the proxy reports it, and its form in `/metrics`.
 
+use std::collections::BTreeMap;
+
 use super::render::{Family, Labels};
 use crate::cache::store::Stats;
+use crate::time::Wall;
 
 /// One upstream now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +38,30 @@ pub struct BackendStatus {
     pub open_connections: u32,
     /// It is passed over since it refused or died.
     pub backed_off: bool,
+}
+
+/// One certificate that clients are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateStatus {
+    /// The listener that shows it.
+    pub listener: String,
+    /// The first of its names.
+    pub name: String,
+    /// The last second of its validity.
+    pub expires: Wall,
+}
+
+/// What came of asking an authority for one name's certificate, since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcmeStatus {
+    /// The name.
+    pub name: String,
+    /// The authority.
+    pub authority: String,
+    /// Certificates that were issued.
+    pub issued: u64,
+    /// Attempts that failed.
+    pub failures: u64,
 }
 
 /// The cache now, over all cores.
@@ -157,6 +184,48 @@ pub fn render(upstreams: &[UpstreamStatus], out: &mut String) {
         "weir_backend_backed_off",
         "1 while the backend is passed over after a failure.",
         &|b| Some(b.backed_off.into()),
+    );
+}
+
+/// Appends the ends of certificates and what came of ordering them, in the OpenMetrics text format, without the final `# EOF`.
+pub fn render_certificates(
+    certificates: &[CertificateStatus],
+    acme: &[AcmeStatus],
+    out: &mut String,
+) {
+    if !certificates.is_empty() {
+        // A name may have two, of different kinds of keys: the one that ends first is what somebody has to look at.
+        let mut ends: BTreeMap<(&str, &str), Wall> = BTreeMap::new();
+        for c in certificates {
+            let end = ends.entry((&c.listener, &c.name)).or_insert(c.expires);
+            *end = c.expires.min(*end);
+        }
+        let help = "When the certificate ends, in seconds since 1970.";
+        let mut family = Family::gauge(out, "weir_certificate_not_after_timestamp_seconds", help);
+        for ((listener, name), end) in ends {
+            let labels = [("listener", listener), ("name", name)];
+            family.sample("", Labels(&labels), end.as_millis() / 1000);
+        }
+    }
+    if acme.is_empty() {
+        return;
+    }
+    let mut counter = |name, help, value: &dyn Fn(&AcmeStatus) -> u64| {
+        let mut family = Family::counter(out, name, help);
+        for a in acme {
+            let labels = [("authority", a.authority.as_str()), ("name", &a.name)];
+            family.sample("_total", Labels(&labels), value(a));
+        }
+    };
+    counter(
+        "weir_acme_certificates",
+        "Certificates that an authority issued by ACME.",
+        &|a| a.issued,
+    );
+    counter(
+        "weir_acme_failures",
+        "Attempts to have a certificate by ACME that failed.",
+        &|a| a.failures,
     );
 }
 

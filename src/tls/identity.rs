@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::time::ASN1Time;
 
 use super::pem::{self, Fault};
 
@@ -22,7 +23,9 @@ pub struct Identity {
     pub certified: Arc<CertifiedKey>,
     /// The names that the certificate is for, in lower case; some begin with `*.`.
     pub names: Vec<String>,
-    /// The last second of its validity.
+    /// The first second of its validity.
+    pub begins: SystemTime,
+    /// The last one.
     pub expires: SystemTime,
 }
 
@@ -42,9 +45,12 @@ impl Identity {
             )
         })?;
         let names = names(&parsed);
-        let expires = parsed.validity().not_after.timestamp();
-        let expires = SystemTime::UNIX_EPOCH
-            + std::time::Duration::from_secs(u64::try_from(expires).unwrap_or(0));
+        let date = |time: ASN1Time| {
+            let seconds = u64::try_from(time.timestamp()).unwrap_or(0);
+            SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+        };
+        let begins = date(parsed.validity().not_before);
+        let expires = date(parsed.validity().not_after);
         let certified = CertifiedKey::from_der(chain, private, &super::provider());
         let certified = certified.map_err(|e| match e {
             Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Fault::new(
@@ -61,6 +67,7 @@ impl Identity {
             key: key.to_owned(),
             certified: Arc::new(certified),
             names,
+            begins,
             expires,
         })
     }

@@ -3,11 +3,14 @@
 //! Absent: handshakes and sockets (proxy), keys of the config file (config), the clock (whoever builds a rustls config hands
 //! one over).
 
+pub mod acme;
+pub mod challenges;
 pub mod client;
 pub mod identity;
 pub mod pem;
 pub mod server;
 
+pub use challenges::Challenges;
 pub use client::Client;
 pub use identity::Identity;
 pub use pem::Fault;

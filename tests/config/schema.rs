@@ -55,6 +55,9 @@ fn the_schema_and_the_reader_know_the_same_keys() {
         "/listeners/web/timeouts",
         "/listeners/web/limits",
         "/listeners/web/proxy_protocol",
+        "/listeners/secure/tls",
+        "/listeners/secure/tls/acme",
+        "/listeners/secure/tls/acme/external_account_binding",
         "/routes/0",
         "/routes/0/match",
         "/routes/0/match/path",
@@ -211,6 +214,11 @@ fn every_word_that_the_schema_lists_is_read() {
         (
             "ProxyVersion",
             r#"{"listeners": {"a": {"bind": ":1"}}, "upstreams": {"u": {"backends": ["http://a"], "proxy_protocol": "WORD"}}}"#,
+        ),
+        (
+            "AcmeChallenge",
+            r#"{"port": 1, "servers": {"http://a": 1}, "tls": {"acme":
+                {"domains": ["a.example"], "agree_to_terms": true, "storage": "s", "challenge": "WORD"}}}"#,
         ),
         (
             "Phase",

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 
+use rustls::HandshakeKind;
+
 use crate::support::backend::Backend;
 use crate::support::client::get;
 use crate::support::eventually;
@@ -188,6 +190,34 @@ fn a_client_that_never_shakes_hands_is_closed() {
     assert!(rest.is_empty());
 }
 
+/// Connects as somebody with this memory does, asks for something, and says how hands were shaken.
+fn comes(weir: &Weir, config: &std::sync::Arc<rustls::ClientConfig>) -> Option<HandshakeKind> {
+    let name = rustls::pki_types::ServerName::try_from("a.example").expect("a name");
+    let session = rustls::ClientConnection::new(config.clone(), name).expect("a session");
+    let socket = std::net::TcpStream::connect(("127.0.0.1", weir.port)).expect("it listens");
+    let mut client = crate::support::tls::Tls(rustls::StreamOwned::new(session, socket));
+    let answer = client.once("a.example").expect("an answer");
+    assert!(answer.contains(" 200 "), "{answer}");
+    client.0.conn.handshake_kind()
+}
+
+#[test]
+fn nobody_comes_again_by_a_ticket_where_none_are_given() {
+    let (backend, authority, folder) = (Backend::ok(), Authority::new(), Folder::new());
+    let tls = files(&folder, "a", &authority.issue(&["a.example"]));
+    let weir = serving(&backend, &format!(r#"{tls}, "session_tickets": false"#), "");
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let meeting = Meeting {
+            version,
+            ..Meeting::of(&authority, "a.example")
+        };
+        let config = meeting.config();
+        for _ in 0..2 {
+            assert_eq!(comes(&weir, &config), Some(HandshakeKind::Full));
+        }
+    }
+}
+
 #[test]
 fn sessions_are_resumed_also_after_the_certificate_has_changed() {
     let (backend, authority, folder) = (Backend::ok(), Authority::new(), Folder::new());
@@ -195,21 +225,9 @@ fn sessions_are_resumed_also_after_the_certificate_has_changed() {
     let weir = serving(&backend, &tls, "");
     let meeting = Meeting::of(&authority, "a.example");
     let config = meeting.config();
-    let connect = || {
-        let name = rustls::pki_types::ServerName::try_from("a.example").expect("a name");
-        let session = rustls::ClientConnection::new(config.clone(), name).expect("a session");
-        let socket = std::net::TcpStream::connect(("127.0.0.1", weir.port)).expect("it listens");
-        let mut client = crate::support::tls::Tls(rustls::StreamOwned::new(session, socket));
-        assert!(
-            client
-                .once("a.example")
-                .expect("an answer")
-                .contains(" 200 ")
-        );
-        client.0.conn.handshake_kind()
-    };
-    assert_eq!(connect(), Some(rustls::HandshakeKind::Full));
-    assert_eq!(connect(), Some(rustls::HandshakeKind::Resumed));
+    let connect = || comes(&weir, &config);
+    assert_eq!(connect(), Some(HandshakeKind::Full));
+    assert_eq!(connect(), Some(HandshakeKind::Resumed));
     files(&folder, "a", &authority.issue(&["a.example"]));
     weir.signal("HUP");
     eventually("the new certificate is told of", || {
@@ -217,7 +235,7 @@ fn sessions_are_resumed_also_after_the_certificate_has_changed() {
             .iter()
             .any(|line| line.contains("new certificates"))
     });
-    assert_eq!(connect(), Some(rustls::HandshakeKind::Resumed));
+    assert_eq!(connect(), Some(HandshakeKind::Resumed));
 }
 
 #[test]

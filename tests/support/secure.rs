@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rcgen::{CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{Certificate, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{HandshakeKind, RootCertStore, ServerConfig};
@@ -83,6 +83,11 @@ impl Authority {
             key_pem: key.serialize_pem(),
             key: PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS 8"),
         }
+    }
+
+    /// A certificate with these contents for somebody else's key.
+    pub(crate) fn sign(&self, params: &CertificateParams, key: &impl PublicKeyData) -> Certificate {
+        params.signed_by(key, &self.issuer).expect("signed")
     }
 
     /// The verifier of a server that takes only clients whose certificate this authority signed.

@@ -4,7 +4,7 @@
 use super::source::{Source, is_ident};
 
 /// Each room and its rung.
-const RUNGS: [(&str, u8); 14] = [
+const RUNGS: [(&str, u8); 15] = [
     ("time", 0),
     ("rng", 0),
     ("message", 1),
@@ -17,6 +17,7 @@ const RUNGS: [(&str, u8); 14] = [
     ("config", 4),
     ("proxy", 5),
     ("admin", 6),
+    ("acme", 6),
     ("cli", 7),
     ("main", 8),
 ];

@@ -117,6 +117,12 @@ leaf! {
     TlsVersion = { "enum": ["1.2", "1.3"] };
     /// Must a client have a certificate?
     ClientAuthMode = { "enum": ["required", "optional"] };
+    /// How an authority is shown that a name is yours.
+    AcmeChallenge = { "enum": ["tls-alpn-01", "http-01"] };
+    /// Agreement, which nobody else can give.
+    AcmeTerms = { "const": true };
+    /// A URL that begins with https.
+    HttpsUrl = { "type": "string", "pattern": r"^https://[^?#]+$|\$\{" };
     /// The form of an access log line.
     LogFormat = { "enum": ["combined", "json"] };
     /// Where a round robin begins.

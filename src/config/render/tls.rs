@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::config::interpolate::escape;
 use crate::config::raw;
 use crate::tls::Identity;
+use crate::tls::acme::Acme;
 use crate::tls::server::{MinVersion, Settings};
 
 /// Towards clients.
@@ -28,11 +29,37 @@ pub(super) fn server(settings: &Settings, directory: &Path) -> raw::ServerTls {
         MinVersion::Tls12 => "1.2",
         MinVersion::Tls13 => "1.3",
     };
+    let own = &settings.identities[..settings.own];
     raw::ServerTls {
-        certificates: Some(settings.identities.iter().map(certificate).collect()),
+        certificates: (!own.is_empty()).then(|| own.iter().map(certificate).collect()),
+        acme: settings
+            .acme
+            .as_ref()
+            .map(|acme| self::acme(acme, directory)),
         client_auth,
         min_version: Some(min_version.into()),
+        session_tickets: Some(settings.session_tickets),
         ..raw::ServerTls::default()
+    }
+}
+
+/// What is to be had from an authority.
+fn acme(acme: &Acme, directory: &Path) -> raw::Acme {
+    let authority = &acme.authority;
+    raw::Acme {
+        domains: acme.domains.iter().map(|d| escape(d)).collect(),
+        agree_to_terms: true.into(),
+        storage: file(&authority.storage, directory),
+        directory: Some(escape(&authority.directory).into()),
+        email: authority.email.as_deref().map(escape),
+        challenge: Some(acme.challenge.name().into()),
+        ca: authority.ca.as_ref().map(|ca| file(&ca.file, directory)),
+        external_account_binding: authority.binding.as_ref().map(|binding| {
+            raw::ExternalAccountBinding {
+                key_id: escape(&binding.key_id),
+                mac_key_file: file(&binding.mac_key_file, directory),
+            }
+        }),
     }
 }
 
