@@ -21,6 +21,7 @@ pub mod sometimes;
 pub mod subject;
 pub mod swarm;
 pub mod trace;
+pub mod wires;
 pub mod world;
 
 use std::time::{Duration, SystemTime};
