@@ -20,7 +20,9 @@ pub(super) fn check(run: &Run) -> Vec<String> {
         } = *tunnel;
         let ways = [("backend", read_up, up), ("client", read_down, down)];
         for (reader, read, ended) in ways {
+            // Who never heard of a tunnel did not end it.
             if let Some(read) = read
+                && tunnel.told
                 && ended != Ending::At(read)
             {
                 found.push(format!(

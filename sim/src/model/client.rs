@@ -418,6 +418,9 @@ impl Group {
         let mut book = self.ledger.book();
         let Some(answered) = head.id else {
             let reason = head.error.clone().unwrap_or_else(|| status.to_string());
+            if kind.tunnel && reason == "connection_limit_reached" {
+                book.reach("tunnels were full");
+            }
             *book.reasons.entry(reason).or_default() += 1;
             return End::Refused { status };
         };

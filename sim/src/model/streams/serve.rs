@@ -133,10 +133,6 @@ impl Backend {
                 Poll::Pending => return false,
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let (this, carrying) = (Arc::clone(self), Arc::clone(carrying));
-                    if streams.len() >= carrying.manner.streams as usize {
-                        let what = format!("{} has more streams than it takes", self.plan.name);
-                        self.ledger.book().violation("streams", what);
-                    }
                     streams.push(Box::pin(async move {
                         this.serve_stream(&carrying, request, respond).await;
                     }));
