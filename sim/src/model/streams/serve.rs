@@ -211,7 +211,15 @@ impl Backend {
         }
         let stream = Arc::new(Link::default());
         let running = Running::begin(self, id, &carrying.link, Some(&stream));
-        self.unhung().await;
+        let gone = tokio::select! {
+            biased;
+            () = self.unhung() => false,
+            _ = poll_fn(|cx| respond.poll_reset(cx)) => true,
+        };
+        if gone {
+            stream.leave();
+            return;
+        }
         let early = early && !body.is_end_stream();
         if !early && !self.take_body(id, &head, &mut body, slow).await {
             stream.leave();
@@ -222,12 +230,18 @@ impl Backend {
         let Some(said) = self.work_for(carrying, &head, &stream, &mut respond).await else {
             return;
         };
-        self.look_at_wish(id, &stream);
+        // Bytes for a tunnel that is none hide from the proxy that their client has left.
+        if head.field("x-tunnel").is_none() {
+            self.look_at_wish(id, &stream);
+        }
         let sent = self.say(carrying, id, &head, said, &mut respond, slow).await;
         if sent.is_err() {
             stream.leave();
         } else if early {
             self.ledger.book().reach("answered before the request was there");
+            // A reset takes what is queued with it.
+            let clock = self.env.clock();
+            clock.sleep_until(clock.now() + 2 * crate::GRAIN).await;
             respond.send_reset(Reason::NO_ERROR);
         }
         drop(running);
