@@ -15,7 +15,7 @@ use crate::subject::Weir;
 use crate::{shrink, swarm, world};
 
 /// Failing seeds that are shrunk: the others are only named.
-const SHRUNK: usize = 0;
+const SHRUNK: usize = 3;
 
 /// Random faults that `--chaos` adds to a scenario.
 const CHAOS: u64 = 6;

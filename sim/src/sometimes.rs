@@ -81,7 +81,6 @@ pub const HTTP2: &[&str] = &[
     "a client read slowly",
     "a client reset its stream",
     "a client's connection of HTTP/2 aborted",
-    "a client's stream was refused",
     "a tunnel broke off",
     "a tunnel ended in order",
     "an answer's stream was reset",

@@ -1,6 +1,5 @@
 //! The simulations: the seam in both worlds, determinism, and the proxy under seeds with faults.
 
-mod debug;
 mod meta;
 mod scenarios;
 mod seeds;

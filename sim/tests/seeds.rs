@@ -105,7 +105,7 @@ fn no_seed_breaks_an_invariant_of_the_cache() {
 /// The swarm's worlds over HTTP/2 and TLS, with tunnels.
 #[test]
 fn no_seed_breaks_an_invariant_over_http2() {
-    let seeds = number("WEIR_SEEDS", 150).max(1);
+    let seeds = number("WEIR_SEEDS", 200).max(1);
     let options = options(Source::Http2, number("WEIR_SEED", 1), seeds);
     let sweep = sweep(&options).expect("the swarm plans itself");
     assert!(sweep.found.is_empty(), "{}", story(&sweep.found));
@@ -114,7 +114,7 @@ fn no_seed_breaks_an_invariant_over_http2() {
     for (what, times) in sweep.tally.reached() {
         println!("  {times:>9} {what}");
     }
-    if seeds >= 150 {
+    if seeds >= 200 {
         assert!(offered >= 300.0, "the median run offers {offered} requests");
         let missing = sometimes::missing(sometimes::HTTP2, sweep.tally.reached());
         assert!(missing.is_empty(), "never reached: {missing:?}");

@@ -58,7 +58,7 @@ impl Kind {
 
     /// Between two pieces of what it sends into it.
     pub(super) fn pause(&self, whim: u64) -> Duration {
-        Duration::from_millis(whim >> 8 & 7)
+        Duration::from_millis(whim >> 8 & 63)
     }
 
     /// The whole request, and whether it is large enough to go in pieces.

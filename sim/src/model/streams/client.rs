@@ -28,6 +28,10 @@ use crate::wires::Way;
 /// Attempts at a request that the proxy says it has not processed.
 const TRIES: u32 = 20;
 
+/// So many streams that it has reset within a second the proxy's library remembers. Of others it takes trailers that are under
+/// way for a request of a stream that cannot be.
+const REMEMBERED: usize = 40;
+
 /// Connections of one group, the latest last.
 #[derive(Debug, Default)]
 pub(in crate::model) struct Pool(Mutex<Vec<Shared>>);
@@ -45,6 +49,8 @@ pub(in crate::model) struct Carrier {
     open: AtomicUsize,
     gone: AtomicBool,
     aborted: AtomicBool,
+    /// Requests that were answered before they were through.
+    cut: AtomicUsize,
     link: Arc<Link>,
     driver: Mutex<Option<Task>>,
 }
@@ -159,7 +165,10 @@ impl Group {
         let mut answering = std::pin::pin!(self.receive_stream(id, kind, whim, streams, response));
         tokio::select! {
             biased;
-            answered = &mut answering => answered,
+            answered = &mut answering => {
+                open.0.cut.fetch_add(1, Ordering::Relaxed);
+                answered
+            }
             // What was not wanted is no end yet: the answer decides.
             _ = &mut uploading => answering.await,
         }
@@ -193,6 +202,7 @@ impl Group {
             open: AtomicUsize::new(0),
             gone: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
+            cut: AtomicUsize::new(0),
             link,
             driver: Mutex::new(None),
         });
@@ -206,6 +216,7 @@ impl Group {
             if let Err(error) = ended
                 && open > 0
                 && !in_order(&error)
+                && driven.cut.load(Ordering::Relaxed) < REMEMBERED
                 && !driven.aborted.load(Ordering::Relaxed)
             {
                 let now = clock.clock().now();
