@@ -25,7 +25,10 @@ fn look(run: &Run, seen: &Seen) -> Option<String> {
     let cookies = run.plan.speech.get(request.group)?.cookies;
     let wrong = |what: String| Some(format!("request {id} reached its backend with {what}"));
     if seen.path != asked.path {
-        return wrong(format!("the target {} instead of {}", seen.path, asked.path));
+        return wrong(format!(
+            "the target {} instead of {}",
+            seen.path, asked.path
+        ));
     }
     if seen.method != asked.method {
         return wrong(format!("the method {}", seen.method));

@@ -11,7 +11,11 @@ pub(super) fn check(run: &Run) -> Vec<String> {
     let odd = manners
         .iter()
         .any(|m| m.reset + m.quit + m.goaway + m.refuse > 0.0);
-    let short = plan.config.upstreams.iter().any(|u| u.timeouts.request.is_some());
+    let short = plan
+        .config
+        .upstreams
+        .iter()
+        .any(|u| u.timeouts.request.is_some());
     let wrong = backends.iter().any(|b| b.model.malformed_rate > 0.0);
     if manners.is_empty() || odd || short || wrong || !plan.faults.is_empty() {
         return Vec::new();

@@ -28,7 +28,6 @@ use super::tunnel::Errand;
 use crate::env::{Link, SimEnv, SimStream, lock};
 use crate::ledger::Ledger;
 use crate::plan::BackendPlan;
-use crate::scenario::BackendModel;
 
 /// One modelled backend.
 #[derive(Debug)]
@@ -56,8 +55,8 @@ pub(super) struct State {
     /// Connections older than this one end with their message.
     pub(super) retired: u64,
     hang_until: Tick,
-    slow: Vec<f64>,
-    malformed: Vec<f64>,
+    pub(super) slow: Vec<f64>,
+    pub(super) malformed: Vec<f64>,
     /// Requests that it has.
     pub(super) running: Vec<Has>,
     /// When it had too many, over streams whose resets may still have been on their way.
@@ -73,24 +72,6 @@ struct Connection {
     idle: bool,
     /// It is retired: whoever serves it hears of it here.
     told: Arc<Notify>,
-}
-
-impl State {
-    /// How long the next work takes.
-    pub(super) fn time(&mut self, model: &BackendModel) -> Duration {
-        let slow: f64 = self.slow.iter().product();
-        let time = model.service_time.sample(&mut self.rng).mul_f64(slow);
-        match self.healed {
-            true => time.min(HEALED),
-            false => time,
-        }
-    }
-
-    /// The share of answers that are no HTTP.
-    pub(super) fn garbled(&self, model: &BackendModel) -> f64 {
-        let rates = self.malformed.iter();
-        rates.fold(model.malformed_rate, |a, b| a.max(*b))
-    }
 }
 
 impl Backend {
@@ -314,7 +295,9 @@ impl Backend {
         let running = Running::begin(self, id, stream.sim().link(), None);
         if let Some(manner) = self.plan.manner {
             self.see(id, head, stream.is_tls());
-            let errand = head.field("x-tunnel").filter(|_| head.field("upgrade").is_some());
+            let errand = head
+                .field("x-tunnel")
+                .filter(|_| head.field("upgrade").is_some());
             if let Some(errand) = errand.and_then(|f| Errand::read(id, head.size, f))
                 && self.agrees(manner)
             {
@@ -460,9 +443,6 @@ impl Backend {
         self.plan.model.idle.0
     }
 }
-
-/// Work takes no longer once all is healed: a probe asks whether it is answered, not whether in time.
-const HEALED: Duration = Duration::from_millis(5);
 
 /// Writes larger than this go in pieces.
 const PIECE: usize = 16 * 1024;

@@ -270,9 +270,7 @@ impl Group {
     ) -> End {
         let kind = &self.kinds[kind];
         if let Some(streams) = self.speech.http2 {
-            return self
-                .exchange_stream(id, kind, whim, streams, carrier)
-                .await;
+            return self.exchange_stream(id, kind, whim, streams, carrier).await;
         }
         *wire = open_one(&self.pool);
         let wire_ref = match wire {

@@ -1,4 +1,4 @@
-//! What a backend works on, counted against what the proxy may send it.
+//! What a backend works on: for how long, and counted against what the proxy may send it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,10 @@ use weirkeeper::time::Tick;
 
 use super::backend::{Backend, State};
 use crate::env::{Link, lock};
+use crate::scenario::BackendModel;
+
+/// Work takes no longer once all is healed: a probe asks whether it is answered, not whether in time.
+const HEALED: Duration = Duration::from_millis(5);
 
 /// A stream's reset arrives within this, unless messages are held back.
 const PROMPT: Duration = Duration::from_millis(50);
@@ -111,5 +115,23 @@ impl Drop for Running<'_> {
             book.violation("capacity", format!("{name} kept {had} requests at {now}"));
         }
         book.finish(now, self.execution);
+    }
+}
+
+impl State {
+    /// How long the next work takes.
+    pub(super) fn time(&mut self, model: &BackendModel) -> Duration {
+        let slow: f64 = self.slow.iter().product();
+        let time = model.service_time.sample(&mut self.rng).mul_f64(slow);
+        match self.healed {
+            true => time.min(HEALED),
+            false => time,
+        }
+    }
+
+    /// The share of answers that are no HTTP.
+    pub(super) fn garbled(&self, model: &BackendModel) -> f64 {
+        let rates = self.malformed.iter();
+        rates.fold(model.malformed_rate, |a, b| a.max(*b))
     }
 }

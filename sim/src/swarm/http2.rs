@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weirkeeper::config::model::{
-    BackendProtocol, Config, Http2, Listener, Scheme, UpstreamTls,
-};
+use weirkeeper::config::model::{BackendProtocol, Config, Http2, Listener, Scheme, UpstreamTls};
 use weirkeeper::rng::Rng;
 use weirkeeper::tls::server::{MinVersion, Settings};
 

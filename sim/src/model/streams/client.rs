@@ -349,7 +349,10 @@ impl Group {
                     return Err(Trouble::Broken);
                 }
             };
-            if head.id.is_some_and(|of| !Whose::Answer(of).matches(size, &data)) {
+            if head
+                .id
+                .is_some_and(|of| !Whose::Answer(of).matches(size, &data))
+            {
                 let what = format!("the answer to request {id} came with bytes of another");
                 self.ledger.book().violation("bytes", what);
                 return Err(Trouble::Broken);

@@ -4,6 +4,7 @@
 //! shared; what the proxy makes of them is not.
 
 pub(super) mod client;
+mod say;
 mod serve;
 
 use std::io;
