@@ -12,6 +12,7 @@ use weirkeeper::time::Tick;
 use crate::env::lock;
 use crate::model::content::{Rep, Terms};
 use crate::trace::TraceHash;
+use crate::wires::Wires;
 
 /// The shared book.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,8 @@ pub struct Book {
     pub made: Vec<Made>,
     /// What visitors of such pages asked and got, by the request's id.
     pub visits: BTreeMap<u64, Visit>,
+    /// What only wires show.
+    pub wires: Wires,
     /// The engine's decisions: upstream, when, what.
     pub engine: Vec<(usize, Tick, Event)>,
     /// Broken invariants that were seen while they happened: the checker's name and a sentence.

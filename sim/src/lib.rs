@@ -6,7 +6,8 @@
 //! [`checkers`] look for broken invariants, and the [`report`] has the figures. [`seeds`] does that for many seeds,
 //! [`shrink`]s what fails and names the command that replays it; [`sometimes`] lists what a suite must have met.
 //!
-//! Absent: any rule of the proxy. The models speak their own HTTP, so that they share no fault with it.
+//! Absent: any rule of the proxy. The models speak their own HTTP/1.1, so that they share no fault with it; HTTP/2 and TLS they
+//! have from the crates that the proxy has them from.
 
 pub mod checkers;
 pub mod env;
@@ -21,6 +22,7 @@ pub mod sometimes;
 pub mod subject;
 pub mod swarm;
 pub mod trace;
+pub mod wires;
 pub mod world;
 
 use std::time::{Duration, SystemTime};

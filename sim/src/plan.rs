@@ -8,6 +8,7 @@ use weirkeeper::config::model::{Action, BackendProtocol, Config, RedisServers, R
 use weirkeeper::engine::router::PathMatch;
 
 use crate::model::content::Site;
+use crate::model::speech::{Manner, Speech};
 use crate::scenario::{BackendModel, ClientModel, Expectation, Fault, RequestModel, Scenario};
 
 /// Failure domains at most: each is a simulated host, which costs time at each tick.
@@ -35,6 +36,8 @@ pub struct Plan {
     pub measure: Duration,
     /// Who asks, and at which port.
     pub clients: Vec<(ClientModel, u16)>,
+    /// How each group of clients speaks, in their order; HTTP/1.1 in the clear where it says nothing.
+    pub speech: Vec<Speech>,
     /// Each `host:port` of the config once, in config order.
     pub backends: Vec<BackendPlan>,
     /// What goes wrong.
@@ -66,6 +69,8 @@ pub struct BackendPlan {
     pub members: Vec<(usize, usize)>,
     /// What the proxy may send to it at once, over all its entries.
     pub max_in_flight: Option<u32>,
+    /// How it speaks; `None` is HTTP/1.1 in the clear, and nothing else is known of it.
+    pub manner: Option<Manner>,
 }
 
 impl Plan {
@@ -143,6 +148,7 @@ impl Plan {
             warmup: scenario.warmup.0,
             measure: scenario.measure.0,
             clients,
+            speech: Vec::new(),
             backends,
             faults: scenario.faults.clone(),
             expect: scenario.expect.clone(),
@@ -211,6 +217,7 @@ fn backends(config: &Config, scenario: &Scenario) -> Vec<BackendPlan> {
                 model: model.unwrap_or_default(),
                 members: vec![(u, b)],
                 max_in_flight: bound,
+                manner: None,
             });
         }
     }

@@ -70,6 +70,35 @@ pub const CACHED: &[&str] = &[
     "waited for another replica",
 ];
 
+/// What must be reached over all seeds of a suite of worlds over HTTP/2 and TLS.
+pub const HTTP2: &[&str] = &[
+    "a backend heard of a reset",
+    "a backend quit over HTTP/2",
+    "a backend read slowly",
+    "a backend refused a stream",
+    "a backend reset a stream",
+    "a backend said GOAWAY",
+    "a client read slowly",
+    "a client reset its stream",
+    "a client's connection of HTTP/2 aborted",
+    "a tunnel broke off",
+    "a tunnel ended in order",
+    "an answer's stream was reset",
+    "answered before the request was there",
+    "blackhole",
+    "cancelled while running",
+    "cancelled while waiting",
+    "crash",
+    "restart",
+    "retried and answered",
+    "streams side by side",
+    "trailers came to a backend",
+    "trailers came to a client",
+    "tunnel over HTTP/1.1",
+    "tunnel over HTTP/2",
+    "tunnels were full",
+];
+
 /// Those of `list` that were never reached.
 pub fn missing(list: &[&'static str], reached: &BTreeMap<String, u64>) -> Vec<&'static str> {
     let never = |what: &&&str| reached.get(**what).copied().unwrap_or(0) == 0;

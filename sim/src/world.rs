@@ -295,7 +295,7 @@ impl<S: Subject> Drive<S> {
         let healed = Tick::ZERO + self.plan.healed();
         for (index, (model, port)) in self.plan.clients.iter().enumerate() {
             match &self.plan.site {
-                None => self.group(index, model, *port).start(healed),
+                None => self.group(index, index, model, *port).start(healed),
                 Some(site) => self.visitors(site, index, model, *port).start(healed),
             }
         }
@@ -331,8 +331,8 @@ impl<S: Subject> Drive<S> {
     /// New requests are answered as if nothing had been.
     async fn probe(&self) -> Result<(), String> {
         let mut rng = self.env.rng("probes", 0);
-        for (model, port) in &self.plan.clients {
-            let probes = self.group(PROBE, model, *port);
+        for (place, (model, port)) in self.plan.clients.iter().enumerate() {
+            let probes = self.group(PROBE, place, model, *port);
             let site = self.plan.site.as_ref();
             let visitors = site.map(|site| self.visitors(site, PROBE, model, *port));
             for _ in 0..PROBES {
@@ -371,12 +371,14 @@ impl<S: Subject> Drive<S> {
         }
     }
 
-    fn group(&self, index: usize, model: &ClientModel, port: u16) -> Arc<Group> {
+    /// Group number `index`, or its probes, which speaks as the one at `place` does.
+    fn group(&self, index: usize, place: usize, model: &ClientModel, port: u16) -> Arc<Group> {
         let target = SocketAddr::new(self.proxies[0], port);
         Group::new(
             index,
             model.clone(),
             target,
+            self.plan.speech.get(place).copied().unwrap_or_default(),
             self.env.clone(),
             self.ledger.clone(),
         )

@@ -114,8 +114,19 @@ fn real_world(seed: u64) -> String {
         ..options(Source::Cached)
     };
     let cached = rehearse(&several).expect("the swarm plans itself");
+    // Some of these speak TLS on either side.
+    let wires = Options {
+        seeds: 6,
+        ..options(Source::Http2)
+    };
+    let wires = rehearse(&wires).expect("the swarm plans itself");
     let example = rehearse(&options(example(SEED_CONFIG))).expect("it has no scenario");
-    let hashes = [drawn.trace_hash, cached.trace_hash, example.trace_hash];
+    let hashes = [
+        drawn.trace_hash,
+        cached.trace_hash,
+        wires.trace_hash,
+        example.trace_hash,
+    ];
     hashes.join("-")
 }
 

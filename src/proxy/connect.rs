@@ -14,10 +14,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::sync::oneshot;
 
 use super::dial::{Dialler, Undialled};
-use super::streams::{self, Shared, Ticket};
+use super::streams::{self, Gone, Shared, Ticket};
 use super::wire::Wire;
 use crate::config::model::{self, BackendProtocol};
 use crate::env::{Env, Net};
@@ -370,12 +369,9 @@ impl<E: Env> Backend<E> {
         }
         pool.idle = kept;
         let patience = self.timeouts.idle;
-        let late: Vec<Shared> = pool
-            .shared
-            .extract_if(.., |shared| !shared.reap(now, patience))
-            .collect();
-        drop(pool);
-        drop(late);
+        pool.shared
+            .iter_mut()
+            .for_each(|shared| shared.reap(now, patience));
     }
 
     /// Closes every idle connection.
@@ -384,29 +380,31 @@ impl<E: Env> Backend<E> {
     }
 
     /// A place for a connection. The engine admits no more than max_in_flight requests and each holds at most one connection,
-    /// so where the bound is reached some connection is idle, and gives way.
+    /// so where the bound is reached some connection is idle and gives way, or is doing so already.
     async fn permit(self: &Arc<Self>) -> Permit<E> {
         loop {
             match self.try_permit() {
                 Ok(permit) => return permit,
                 // Its driver may be another core's. An error says the same: it is gone.
                 Err(closing) => {
-                    let _ = closing.await;
+                    let _ = closing.acquire().await;
                 }
             }
         }
     }
 
     /// A place, or the end of a shared connection that gives way.
-    fn try_permit(self: &Arc<Self>) -> Result<Permit<E>, oneshot::Receiver<()>> {
+    fn try_permit(self: &Arc<Self>) -> Result<Permit<E>, Gone> {
         let mut pool = self.lock();
         let mut evicted = None;
         if !self.is_full(&pool) {
             pool.open += 1;
         } else if let Some(idle) = pool.idle.pop_front() {
             evicted = Some(idle);
-        } else if let Some(at) = pool.shared.iter().position(Shared::is_idle) {
-            return Err(pool.shared.swap_remove(at).close());
+        } else if let Some(idle) = pool.shared.iter_mut().find(|s| s.is_idle()) {
+            return Err(idle.close());
+        } else if let Some(closing) = pool.shared.iter_mut().find(|s| s.is_closing()) {
+            return Err(closing.close());
         } else {
             pool.open += 1;
         }

@@ -66,6 +66,15 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
     record.status = head.status.as_u16();
     conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
     let reply = match body {
+        // Over HTTP/1 hyper leaves the body out by itself, over HTTP/2 it does not.
+        Content::Whole(data) if record.method == Method::HEAD => {
+            if !data.is_empty() {
+                let length = HeaderValue::from(data.len());
+                head.headers.entry(header::CONTENT_LENGTH).or_insert(length);
+            }
+            Reply::whole(Bytes::new(), record)
+        }
+        Content::Filling(_) if record.method == Method::HEAD => Reply::whole(Bytes::new(), record),
         Content::Whole(data) => Reply::whole(data, record),
         Content::Fetch(mut fetch) => match fetch.take_whole() {
             Some(data) => Reply::whole(data, record),

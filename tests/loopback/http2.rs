@@ -55,6 +55,23 @@ fn a_backend_of_http_1_1_sees_one_honest_request() {
     assert_eq!(seen.all("via"), ["2 weir"]);
 }
 
+/// A body of the proxy's own would break the stream off (RFC 9113 section 8.1.1).
+#[test]
+fn what_the_proxy_says_by_itself_has_no_body_for_head() {
+    let backend = Backend::ok();
+    let weir = Weir::start(&config(&[backend.port], Extra::default()));
+    backend.stop();
+    h2(weir.port, async |mut client| {
+        let head = request(Method::HEAD, "/").body(()).expect("a request");
+        let (response, _) = client.send_request(head, true).expect("it is sent");
+        let response = response.await.expect("it is answered");
+        assert_eq!(response.status(), 502);
+        assert!(response.headers().contains_key("content-length"));
+        let (body, _) = whole(response.into_body()).await.expect("an end in order");
+        assert!(body.is_empty());
+    });
+}
+
 #[test]
 fn a_host_that_contradicts_the_authority_is_malformed() {
     let backend = Backend::ok();

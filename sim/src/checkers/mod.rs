@@ -9,12 +9,16 @@ mod conservation;
 mod entitlement;
 mod flight;
 mod freshness;
+mod heads;
 mod liveness;
 mod private;
 mod queue;
 mod redis;
 mod retry;
+mod streams;
+mod tunnels;
 mod vary;
+mod window;
 
 pub use self::entitlement::{Shares, shares};
 
@@ -47,6 +51,10 @@ pub fn check(run: &Run) -> Vec<Violation> {
     found.extend(named("freshness", freshness::check(run)));
     found.extend(named("flight", flight::check(run)));
     found.extend(named("redis", redis::check(run)));
+    found.extend(named("heads", heads::check(run)));
+    found.extend(named("streams", streams::check(run)));
+    found.extend(named("tunnels", tunnels::check(run)));
+    found.extend(named("window", window::check(run)));
     let violation = |(checker, what): (&str, String)| Violation {
         checker: checker.to_string(),
         what,

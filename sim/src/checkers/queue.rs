@@ -10,12 +10,16 @@ use weirkeeper::engine::Outcome;
 use weirkeeper::engine::trace::Event;
 use weirkeeper::time::Tick;
 
+use crate::model::speech::Manner;
 use crate::world::Run;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
     let mut found = Vec::new();
     for (u, upstream) in run.plan.config.upstreams.iter().enumerate() {
         let bounds = upstream.spec.queue;
+        // A refused stream is no backend's fault, and leads to a retry all the same.
+        let mut manners = run.plan.backends.iter().filter_map(|b| b.manner);
+        let refuses = manners.any(|m: Manner| m.refuse > 0.0);
         let mut waiting: BTreeMap<u64, Tick> = BTreeMap::new();
         let mut in_order = true;
         for (_, at, event) in run.book.engine.iter().filter(|(i, _, _)| *i == u) {
@@ -52,7 +56,8 @@ pub(super) fn check(run: &Run) -> Vec<String> {
                 Event::Finished(_, outcome) => {
                     let retried = Outcome::Refused == *outcome
                         || Outcome::Died == *outcome
-                        || Outcome::ReuseRace == *outcome;
+                        || Outcome::ReuseRace == *outcome
+                        || (refuses && Outcome::Cancelled == *outcome);
                     in_order &= !retried;
                 }
                 Event::Shed(None, _) | Event::BackedOff(..) => {}

@@ -141,6 +141,13 @@ impl Fabric {
         lock(&self.open).get(&addr).copied().unwrap_or_default()
     }
 
+    /// One less of them.
+    fn uncount(&self, addr: SocketAddr) {
+        if let Some(entry) = lock(&self.open).get_mut(&addr) {
+            entry.now -= 1;
+        }
+    }
+
     /// Panics that tasks ended with, in order, and takes them out.
     pub fn take_panics(&self) -> Vec<String> {
         std::mem::take(&mut *lock(&self.panics))

@@ -153,6 +153,8 @@ pub struct Open {
 pub(super) struct Counted {
     fabric: Arc<Fabric>,
     addr: SocketAddr,
+    /// It was taken off already.
+    forgotten: bool,
 }
 
 impl Counted {
@@ -166,14 +168,20 @@ impl Counted {
         Counted {
             fabric: Arc::clone(fabric),
             addr,
+            forgotten: false,
         }
+    }
+
+    /// It was taken off already.
+    pub(super) fn forget(mut self) {
+        self.forgotten = true;
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        if let Some(entry) = lock(&self.fabric.open).get_mut(&self.addr) {
-            entry.now -= 1;
+        if !self.forgotten {
+            self.fabric.uncount(self.addr);
         }
     }
 }

@@ -25,12 +25,19 @@ pub struct Link {
     reset: AtomicBool,
     /// The dialling end is gone, though the other may not have heard of it yet.
     left: AtomicBool,
+    /// Its protocol has changed: it no longer counts among the connections to a backend.
+    tunnel: AtomicBool,
 }
 
 impl Link {
     /// Has the end that dialled let go of the connection?
     pub fn dialler_left(&self) -> bool {
         self.left.load(Ordering::Relaxed)
+    }
+
+    /// The end that dialled has let go; of a stream, since nothing drops an end of one.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
     }
 
     /// Whoever drops its end next resets the connection.
@@ -76,6 +83,16 @@ impl SimStream {
     /// What both ends know of each other.
     pub fn link(&self) -> &Arc<Link> {
         &self.link
+    }
+
+    /// The accepting end has agreed to another protocol: from here on the connection is not one that serves requests.
+    pub fn become_tunnel(&self, fabric: &Fabric) {
+        if let Ok(addr) = self.local_addr()
+            && !self.link.dialler_left()
+            && !self.link.tunnel.swap(true, Ordering::Relaxed)
+        {
+            fabric.uncount(addr);
+        }
     }
 
     fn reset_by_peer(&self) -> io::Error {
@@ -192,7 +209,12 @@ impl Stream for SimStream {
 impl Drop for SimStream {
     fn drop(&mut self) {
         if self.dialled {
-            self.link.left.store(true, Ordering::Relaxed);
+            self.link.leave();
+        }
+        if self.link.tunnel.load(Ordering::Relaxed)
+            && let Some(counted) = self.counted.take()
+        {
+            counted.forget();
         }
         if self.abort.load(Ordering::Relaxed) {
             self.link.reset.store(true, Ordering::Relaxed);

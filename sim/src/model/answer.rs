@@ -29,7 +29,13 @@ impl Answer {
 }
 
 /// A good answer, as large as the request asks for.
-pub(super) fn whole(id: u64, head: &Head, chunked: Option<&mut Rng>, close: bool) -> Answer {
+pub(super) fn whole(
+    id: u64,
+    head: &Head,
+    chunked: Option<&mut Rng>,
+    close: bool,
+    trailed: bool,
+) -> Answer {
     let mut bytes = Vec::with_capacity(96 + head.size);
     bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\nx-sim: ");
     bytes.extend_from_slice(id.to_string().as_bytes());
@@ -47,6 +53,9 @@ pub(super) fn whole(id: u64, head: &Head, chunked: Option<&mut Rng>, close: bool
             }
         }
         Some(rng) => {
+            if trailed {
+                bytes.extend_from_slice(b"\r\nx-trailers: yes");
+            }
             bytes.extend_from_slice(b"\r\ntransfer-encoding: chunked\r\n\r\n");
             let mut offset = 0;
             while !bodiless && offset < head.size {
@@ -58,7 +67,11 @@ pub(super) fn whole(id: u64, head: &Head, chunked: Option<&mut Rng>, close: bool
                 offset += size;
             }
             if !bodiless {
-                bytes.extend_from_slice(b"0\r\n\r\n");
+                bytes.extend_from_slice(b"0\r\n");
+                if trailed {
+                    bytes.extend_from_slice(format!("x-end: {id}\r\n").as_bytes());
+                }
+                bytes.extend_from_slice(b"\r\n");
             }
         }
     }
@@ -99,4 +112,14 @@ pub(super) fn garbage(rng: &mut Rng, id: u64) -> Answer {
 pub(super) fn refusal(id: u64, status: u16) -> Answer {
     let text = format!("HTTP/1.1 {status} Failed\r\nx-sim: {id}\r\ncontent-length: 0\r\n\r\n");
     Answer::of(text.into_bytes())
+}
+
+/// The head that opens a tunnel. What a key is answered with is fixed by RFC 6455 section 1.3, whose example the proxy's own
+/// tests hold it to.
+pub(super) fn switch(id: u64, key: &str) -> String {
+    let accept = weirkeeper::message::upgrade::accept(key);
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nx-sim: {id}\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+         sec-websocket-accept: {accept}\r\n\r\n"
+    )
 }

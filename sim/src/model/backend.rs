@@ -10,16 +10,21 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Semaphore;
-use weirkeeper::env::{Clock, Env, Listener, Net, Stream, Task};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use weirkeeper::env::{Clock, Env, Listener, Net, Task};
 use weirkeeper::rng::Rng;
 use weirkeeper::time::Tick;
 
 use super::answer::{Answer, garbage, refusal, whole};
+use super::certificates;
 use super::message::{self, Head, Reader};
 use super::origin::Origin;
 use super::pattern::Whose;
+use super::running::{Has, Running};
+use super::socket::Socket;
+use super::tunnel::Errand;
 use crate::env::{Link, SimEnv, SimStream, lock};
 use crate::ledger::Ledger;
 use crate::plan::BackendPlan;
@@ -27,34 +32,37 @@ use crate::plan::BackendPlan;
 /// One modelled backend.
 #[derive(Debug)]
 pub struct Backend {
-    index: usize,
-    plan: BackendPlan,
-    env: SimEnv,
-    ledger: Ledger,
+    pub(super) index: usize,
+    pub(super) plan: BackendPlan,
+    pub(super) env: SimEnv,
+    pub(super) ledger: Ledger,
     /// What it knows of cacheable pages.
     origin: Option<Arc<Origin>>,
     permits: Semaphore,
-    state: Mutex<State>,
+    tls: Option<Arc<ServerConfig>>,
+    pub(super) state: Mutex<State>,
 }
 
 /// What changes.
 #[derive(Debug)]
-struct State {
-    rng: Rng,
+pub(super) struct State {
+    pub(super) rng: Rng,
     /// Faults that keep it from accepting.
     closed: u32,
     accepting: Option<Task>,
     connections: BTreeMap<u64, Connection>,
     next_connection: u64,
     /// Connections older than this one end with their message.
-    retired: u64,
+    pub(super) retired: u64,
     hang_until: Tick,
-    slow: Vec<f64>,
-    malformed: Vec<f64>,
-    /// Requests that it has, by execution, with the connection that they came on.
-    running: Vec<(usize, Arc<Link>)>,
-    peak: u32,
-    healed: bool,
+    pub(super) slow: Vec<f64>,
+    pub(super) malformed: Vec<f64>,
+    /// Requests that it has.
+    pub(super) running: Vec<Has>,
+    /// When it had too many, over streams whose resets may still have been on their way.
+    pub(super) over: Vec<(Tick, Vec<usize>)>,
+    pub(super) peak: u32,
+    pub(super) healed: bool,
 }
 
 #[derive(Debug)]
@@ -62,6 +70,8 @@ struct Connection {
     task: Option<Task>,
     link: Arc<Link>,
     idle: bool,
+    /// It is retired: whoever serves it hears of it here.
+    told: Arc<Notify>,
 }
 
 impl Backend {
@@ -74,6 +84,12 @@ impl Backend {
         origin: Option<Arc<Origin>>,
     ) -> Arc<Backend> {
         let rng = env.rng("backend", index as u64);
+        let manner = plan.manner.unwrap_or_default();
+        let alpn: &[&[u8]] = match manner.http2 {
+            true => &[b"h2", b"http/1.1"],
+            false => &[b"http/1.1"],
+        };
+        let tls = manner.tls.then(|| certificates::server(&env, alpn));
         let concurrency = plan
             .model
             .concurrency
@@ -85,6 +101,7 @@ impl Backend {
             ledger,
             origin,
             permits: Semaphore::new(concurrency),
+            tls,
             state: Mutex::new(State {
                 rng,
                 closed: 0,
@@ -96,6 +113,7 @@ impl Backend {
                 slow: Vec::new(),
                 malformed: Vec::new(),
                 running: Vec::new(),
+                over: Vec::new(),
                 peak: 0,
                 healed: false,
             }),
@@ -151,8 +169,11 @@ impl Backend {
     pub fn retire_connections(&self) {
         let mut state = lock(&self.state);
         state.retired = state.next_connection;
-        for connection in state.connections.values().filter(|c| c.idle) {
-            connection.task.iter().for_each(Task::abort);
+        for connection in state.connections.values() {
+            match connection.idle {
+                true => connection.task.iter().for_each(Task::abort),
+                false => connection.told.notify_one(),
+            }
         }
     }
 
@@ -196,10 +217,12 @@ impl Backend {
         let mut state = lock(&self.state);
         let key = state.next_connection;
         state.next_connection += 1;
+        let told = Arc::new(Notify::new());
         let connection = Connection {
             task: None,
             link: Arc::clone(stream.link()),
             idle: true,
+            told: Arc::clone(&told),
         };
         state.connections.insert(key, connection);
         let this = Arc::clone(self);
@@ -208,7 +231,20 @@ impl Backend {
                 backend: &this,
                 key,
             };
-            this.serve_connection(key, stream).await;
+            // A handshake that fails is the proxy's affair.
+            if let Ok(mut socket) = Socket::accept(stream, this.tls.as_ref()).await {
+                let manner = this.plan.manner.filter(|m| m.http2);
+                match manner.filter(|m| !m.tls || socket.chose_http2()) {
+                    Some(manner) => this.serve_streams(key, manner, &told, socket).await,
+                    None => {
+                        this.serve_connection(key, &mut socket).await;
+                        if socket.is_tls() {
+                            // Who is gone does not hear it.
+                            let _ = socket.shutdown().await;
+                        }
+                    }
+                }
+            }
             drop(gone);
         });
         if let Some(connection) = state.connections.get_mut(&key) {
@@ -216,14 +252,14 @@ impl Backend {
         }
     }
 
-    async fn serve_connection(&self, key: u64, mut stream: SimStream) {
+    async fn serve_connection(&self, key: u64, stream: &mut Socket) {
         let mut reader = Reader::default();
         let mut idle = self.plan.model.idle.0;
         loop {
             let clock = self.env.clock();
             let head = tokio::select! {
                 biased;
-                head = reader.head(&mut stream, true) => head,
+                head = reader.head(stream, true) => head,
                 () = clock.sleep_until(clock.now() + idle) => return,
             };
             let head = match head {
@@ -237,8 +273,8 @@ impl Backend {
             };
             self.set_idle(key, false);
             let keep = match head.id {
-                Some(id) => self.serve(key, id, &head, &mut reader, &mut stream).await,
-                None => self.serve_unknown(&mut stream).await,
+                Some(id) => self.serve(key, id, &head, &mut reader, stream).await,
+                None => self.serve_unknown(stream).await,
             };
             if !keep || head.close || self.set_idle(key, true) {
                 return;
@@ -254,9 +290,20 @@ impl Backend {
         id: u64,
         head: &Head,
         reader: &mut Reader,
-        stream: &mut SimStream,
+        stream: &mut Socket,
     ) -> bool {
-        let running = Running::begin(self, id, stream.link());
+        let running = Running::begin(self, id, stream.sim().link(), None);
+        if let Some(manner) = self.plan.manner {
+            self.see(id, head, stream.is_tls());
+            let errand = head
+                .field("x-tunnel")
+                .filter(|_| head.field("upgrade").is_some());
+            if let Some(errand) = errand.and_then(|f| Errand::read(id, head.size, f))
+                && self.agrees(manner)
+            {
+                return self.carry(running, errand, head, reader, stream).await;
+            }
+        }
         self.unhung().await;
         match reader
             .body(stream, head.framing, Some(Whose::Request(id)))
@@ -274,12 +321,7 @@ impl Backend {
             .book()
             .work(self.env.clock().now(), running.execution);
         let work = async {
-            // Once healed it has room: orphaned work of slower days may go on for long.
-            let healed = lock(&self.state).healed;
-            let _permit = match healed {
-                true => None,
-                false => Some(self.permits.acquire().await.expect("it is never closed")),
-            };
+            let _permit = self.permit().await;
             let clock = self.env.clock();
             let (time, answer) = self.draw(key, head, id);
             clock.sleep_until(clock.now() + time).await;
@@ -304,8 +346,18 @@ impl Backend {
         sent && !answer.close
     }
 
+    /// A place among what it works on at once.
+    pub(super) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        // Once healed it has room: orphaned work of slower days may go on for long.
+        let healed = lock(&self.state).healed;
+        match healed {
+            true => None,
+            false => Some(self.permits.acquire().await.expect("it is never closed")),
+        }
+    }
+
     /// Writes all of it; false if nobody is there to read it.
-    async fn write(&self, answer: &Answer, stream: &mut SimStream) -> bool {
+    async fn write(&self, answer: &Answer, stream: &mut Socket) -> bool {
         let clock = self.env.clock();
         let size = if answer.pace.is_zero() { PIECE } else { PACED };
         for (i, piece) in answer.bytes.chunks(size).enumerate() {
@@ -316,17 +368,17 @@ impl Backend {
                 return false;
             }
         }
-        true
+        stream.flush().await.is_ok()
     }
 
     /// A request that no modelled client sent: a health check, say.
-    async fn serve_unknown(&self, stream: &mut SimStream) -> bool {
+    async fn serve_unknown(&self, stream: &mut Socket) -> bool {
         self.unhung().await;
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-        stream.write_all(answer).await.is_ok()
+        stream.write_all(answer).await.is_ok() && stream.flush().await.is_ok()
     }
 
-    async fn unhung(&self) {
+    pub(super) async fn unhung(&self) {
         loop {
             let until = lock(&self.state).hang_until;
             if self.env.clock().now() >= until {
@@ -353,18 +405,11 @@ impl Backend {
     fn draw(&self, key: u64, head: &Head, id: u64) -> (Duration, Option<Answer>) {
         let model = &self.plan.model;
         let mut state = lock(&self.state);
-        let slow: f64 = state.slow.iter().product();
-        let garbled = state
-            .malformed
-            .iter()
-            .fold(model.malformed_rate, |a, b| a.max(*b));
+        let time = state.time(model);
+        let garbled = state.garbled(model);
         let healed = state.healed;
         let retired = key < state.retired;
         let rng = &mut state.rng;
-        let mut time = model.service_time.sample(rng).mul_f64(slow);
-        if healed {
-            time = time.min(HEALED);
-        }
         let answer = if !healed && rng.chance(garbled) {
             Some(garbage(rng, id))
         } else if !healed && rng.chance(model.fail_rate) {
@@ -373,13 +418,15 @@ impl Backend {
             None
         } else {
             let chunked = rng.chance(model.chunked_rate).then_some(rng);
-            Some(whole(id, head, chunked, retired))
+            let trailed = self.plan.manner.is_some_and(|m| m.trailers)
+                && head.field("te") == Some("trailers");
+            Some(whole(id, head, chunked, retired, trailed))
         };
         (time, answer)
     }
 
     /// Notes whether a connection waits for a request; true if it should rather end.
-    fn set_idle(&self, key: u64, idle: bool) -> bool {
+    pub(super) fn set_idle(&self, key: u64, idle: bool) -> bool {
         let mut state = lock(&self.state);
         if let Some(connection) = state.connections.get_mut(&key) {
             connection.idle = idle;
@@ -397,9 +444,6 @@ impl Backend {
     }
 }
 
-/// Work takes no longer once all is healed: a probe asks whether it is answered, not whether in time.
-const HEALED: Duration = Duration::from_millis(5);
-
 /// Writes larger than this go in pieces.
 const PIECE: usize = 16 * 1024;
 
@@ -413,11 +457,11 @@ fn remove(list: &mut Vec<f64>, value: f64) {
 }
 
 /// Completes when the proxy has let go of the connection and the backend has heard of it.
-pub(super) fn left(stream: &mut SimStream) -> impl Future<Output = ()> {
+pub(super) fn left(stream: &mut Socket) -> impl Future<Output = ()> {
     poll_fn(move |cx| {
         let ready = Pin::new(&mut *stream).poll_readable(cx);
         // Data would be the next request, which waits for its turn.
-        if ready.is_ready() && stream.link().dialler_left() {
+        if ready.is_ready() && stream.sim().link().dialler_left() {
             std::task::Poll::Ready(())
         } else {
             std::task::Poll::Pending
@@ -434,50 +478,5 @@ struct Gone<'a> {
 impl Drop for Gone<'_> {
     fn drop(&mut self) {
         lock(&self.backend.state).connections.remove(&self.key);
-    }
-}
-
-/// A request that the backend has, however it ends.
-struct Running<'a> {
-    backend: &'a Backend,
-    execution: usize,
-}
-
-impl<'a> Running<'a> {
-    fn begin(backend: &'a Backend, id: u64, link: &Arc<Link>) -> Self {
-        let now = backend.env.clock().now();
-        let execution = backend.ledger.book().begin(now, backend.index, id);
-        let mut state = lock(&backend.state);
-        state.running.push((execution, Arc::clone(link)));
-        let had = state
-            .running
-            .iter()
-            .filter(|(_, l)| !l.dialler_left())
-            .count();
-        let orphans = state.running.len() - had;
-        let had = u32::try_from(had).unwrap_or(u32::MAX);
-        state.peak = state.peak.max(had);
-        drop(state);
-        let mut book = backend.ledger.book();
-        if orphans > 0 {
-            book.reach("orphaned work");
-        }
-        if backend.plan.max_in_flight.is_some_and(|max| had > max) {
-            let name = &backend.plan.name;
-            let what = format!("{name} had {had} requests at once at {now}, more than it may");
-            book.violation("capacity", what);
-        }
-        drop(book);
-        Running { backend, execution }
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        let now = self.backend.env.clock().now();
-        let mut state = lock(&self.backend.state);
-        state.running.retain(|(e, _)| *e != self.execution);
-        drop(state);
-        self.backend.ledger.book().finish(now, self.execution);
     }
 }

@@ -7,48 +7,50 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tokio::io::AsyncWriteExt;
-use weirkeeper::env::{Clock, Env, Net, Stream};
+use weirkeeper::env::{Clock, Env, Net};
 use weirkeeper::rng::Rng;
 use weirkeeper::time::Tick;
 
+use super::certificates;
+use super::kind::Kind;
 use super::message::{Fault, Framing, Head, Reader};
 use super::pattern::Whose;
-use crate::env::{SimEnv, SimStream, lock};
+use super::socket::Socket;
+use super::speech::Speech;
+use super::streams::client::{Carrier, Pool};
+use super::tunnel::{self, Prefixed};
+use crate::env::{SimEnv, lock};
 use crate::ledger::{End, Ledger, PROBE};
-use crate::scenario::{ClientModel, RequestModel};
+use crate::scenario::ClientModel;
 
 /// A group of clients.
 #[derive(Debug)]
 pub struct Group {
     index: usize,
     model: ClientModel,
-    target: SocketAddr,
-    env: SimEnv,
-    ledger: Ledger,
+    pub(super) target: SocketAddr,
+    pub(super) env: SimEnv,
+    pub(super) ledger: Ledger,
     kinds: Vec<Kind>,
     /// Idle connections, the latest last.
     pool: Mutex<Vec<Wire>>,
-}
-
-/// A kind of request, ready to be sent.
-#[derive(Debug)]
-struct Kind {
-    model: RequestModel,
-    method: http::Method,
-    /// The head up to the field that carries the id.
-    head: Vec<u8>,
+    speech: Speech,
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    /// Connections of HTTP/2.
+    pub(super) shared: Pool,
 }
 
 /// A connection to the proxy.
 #[derive(Debug)]
 pub(super) struct Wire {
-    pub(super) stream: SimStream,
+    pub(super) stream: Socket,
     pub(super) reader: Reader,
 }
 
 impl Wire {
-    pub(super) fn new(stream: SimStream) -> Self {
+    pub(super) fn new(stream: Socket) -> Self {
         let reader = Reader::default();
         Wire { stream, reader }
     }
@@ -69,27 +71,39 @@ pub(super) fn open_one(pool: &Mutex<Vec<Wire>>) -> Option<Wire> {
     None
 }
 
-/// Bodies above this size go in pieces, a millisecond apart.
-const PIECE: usize = 8 * 1024;
+/// After so long nothing is under way that nobody waits for.
+const SETTLED: Duration = Duration::from_millis(200);
+
+/// Pieces of a body, a millisecond apart.
+const PIECE: usize = super::kind::PIECE;
 
 impl Group {
-    /// Group number `index`, which asks `target`. [`PROBE`] is the group of probes.
+    /// Group number `index`, which asks `target` as `speech` says. [`PROBE`] is the group of probes.
     pub fn new(
         index: usize,
         model: ClientModel,
         target: SocketAddr,
+        speech: Speech,
         env: SimEnv,
         ledger: Ledger,
     ) -> Arc<Group> {
-        let kinds = model.requests.iter().map(Kind::new).collect();
+        let kind = |model| Kind::new(model, speech.cookies);
+        let kinds = model.requests.iter().map(kind).collect();
+        let alpn: &[&[u8]] = match speech.http2 {
+            Some(_) => &[b"h2", b"http/1.1"],
+            None => &[b"http/1.1"],
+        };
         Arc::new(Group {
             index,
             model,
             target,
+            tls: speech.tls.then(|| certificates::client(&env, alpn)),
             env,
             ledger,
             kinds,
             pool: Mutex::default(),
+            speech,
+            shared: Pool::default(),
         })
     }
 
@@ -120,12 +134,20 @@ impl Group {
     pub async fn probe(&self, rng: &mut Rng) -> Result<(), String> {
         for (kind, what) in self.kinds.iter().enumerate() {
             // A body that was taken from the client cannot be sent again, should its kept-alive connection turn out to be closed.
-            if !what.method.is_idempotent() || what.model.body_bytes > 0 || what.model.chunked {
+            let body = (what.model.body_bytes > 0 && !what.tunnel) || what.model.chunked;
+            if !what.method.is_idempotent() || body {
                 continue;
+            }
+            if what.tunnel {
+                // What was given up a moment ago may still have its place.
+                let clock = self.env.clock();
+                clock.sleep_until(clock.now() + SETTLED).await;
             }
             let id = self.offer(kind);
             match self.run(id, kind, None, rng.next_u64()).await {
                 End::Answered { status } if status < 500 => {}
+                // Nor does every upstream, or every backend, open a tunnel.
+                End::Refused { status: 405 | 502 } if what.tunnel => {}
                 // A route may answer by itself, with a redirect for example.
                 End::Refused { status } if status < 400 => {}
                 other => {
@@ -208,34 +230,68 @@ impl Group {
             id,
             end: None,
         };
-        let mut wire = None;
-        let exchange = self.exchange(id, kind, whim, &mut wire);
+        let (mut wire, mut carrier) = (None, None);
+        let exchange = self.exchange(id, kind, whim, &mut wire, &mut carrier);
         let end = match patience {
             None => Some(exchange.await),
             Some(patience) => self.env.clock().timeout(patience, exchange).await,
         };
         let end = end.unwrap_or(End::GaveUp);
+        // An end in order within a tunnel would be one of its bytes' own.
+        let aborts = whim & 1 == 1 || self.kinds[kind].tunnel;
         if end == End::GaveUp
-            && whim & 1 == 1
+            && aborts
             && let Some(wire) = &wire
         {
             wire.stream.set_abort();
+        }
+        if let (End::GaveUp, Some(carrier), Some(streams)) = (end, carrier, self.speech.http2) {
+            let all = (whim >> 32 & 0xff) as f64 / 256.0 < streams.abort;
+            self.ledger.book().reach(match all {
+                true => "a client's connection of HTTP/2 aborted",
+                false => "a client reset its stream",
+            });
+            if all {
+                carrier.abort();
+            }
         }
         ended.end = Some(end);
         end
     }
 
     /// Sends a request and reads its answer. The connection stays in `wire` unless it went back to the pool.
-    async fn exchange(&self, id: u64, kind: usize, whim: u64, wire: &mut Option<Wire>) -> End {
+    async fn exchange(
+        &self,
+        id: u64,
+        kind: usize,
+        whim: u64,
+        wire: &mut Option<Wire>,
+        carrier: &mut Option<Arc<Carrier>>,
+    ) -> End {
         let kind = &self.kinds[kind];
+        if let Some(streams) = self.speech.http2 {
+            return self.exchange_stream(id, kind, whim, streams, carrier).await;
+        }
         *wire = open_one(&self.pool);
         let wire_ref = match wire {
             Some(wire) => wire,
-            None => match self.env.net().connect(self.target).await {
-                Ok(stream) => wire.insert(Wire::new(stream)),
-                Err(_) => return End::Broken,
-            },
+            None => {
+                let Ok(stream) = self.env.net().connect(self.target).await else {
+                    return End::Broken;
+                };
+                match Socket::connect(stream, self.tls.as_ref()).await {
+                    Ok(stream) => wire.insert(Wire::new(stream)),
+                    Err(_) => return End::Broken,
+                }
+            }
         };
+        if kind.tunnel {
+            let end = self.ask_for_tunnel(kind, id, whim, wire_ref).await;
+            if end == End::Broken {
+                wire_ref.stream.set_abort();
+            }
+            return end;
+        }
         // A failed write is no end yet: the answer may have come before the request was through.
         let sent = self.send(kind, id, whim, &mut wire_ref.stream).await;
         let Ok((head, end)) = self.receive(kind, id, wire_ref).await else {
@@ -248,10 +304,57 @@ impl Group {
         end
     }
 
-    async fn send(&self, kind: &Kind, id: u64, whim: u64, stream: &mut SimStream) -> bool {
+    /// Asks for a tunnel and sees it through.
+    async fn ask_for_tunnel(&self, kind: &Kind, id: u64, whim: u64, wire: &mut Wire) -> End {
+        let Wire { stream, reader } = wire;
+        let errand = kind.errand(id, whim);
+        let early = match whim & 8 {
+            0 => 0,
+            _ => errand.up.min(EARLY),
+        };
+        let mut bytes = kind.encode(id).0;
+        let end = bytes.len() - 2;
+        bytes.truncate(end);
+        bytes.extend_from_slice(format!("x-tunnel: {}\r\n\r\n", errand.field()).as_bytes());
+        bytes.extend_from_slice(Whose::Request(id).slice(0, early));
+        if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
+            return End::Broken;
+        }
+        let head = match reader.head(stream, false).await {
+            Ok(head) => head,
+            Err(fault) => return self.fault(id, &fault),
+        };
+        if head.status != 101 {
+            let whose = head.id.map(Whose::Answer);
+            return match reader.body(stream, head.framing, whose).await {
+                Ok(size) if head.status == 200 => self.judge(kind, id, &head, size),
+                Ok(size) => self.judge_refusal(kind, id, &head, size),
+                Err(fault) => self.fault(id, &fault),
+            };
+        }
+        self.ledger.book().wires.tunnel(id).told = true;
+        self.ledger.book().reach("tunnel over HTTP/1.1");
+        let io = Prefixed::new(reader.rest(), stream);
+        let pause = kind.pause(whim);
+        let whole = tunnel::visit(&self.env, &self.ledger, errand, early, pause, io).await;
+        self.tunnel_end(whole, head.status)
+    }
+
+    /// How a tunnel ended for its client.
+    pub(super) fn tunnel_end(&self, whole: bool, status: u16) -> End {
+        match whole {
+            true => End::Answered { status },
+            false => {
+                self.ledger.book().reach("a tunnel broke off");
+                End::Broken
+            }
+        }
+    }
+
+    async fn send(&self, kind: &Kind, id: u64, whim: u64, stream: &mut Socket) -> bool {
         let (bytes, pieces) = kind.encode(id);
         if !pieces || whim & 2 == 0 {
-            return stream.write_all(&bytes).await.is_ok();
+            return stream.write_all(&bytes).await.is_ok() && stream.flush().await.is_ok();
         }
         let clock = self.env.clock();
         for piece in bytes.chunks(PIECE) {
@@ -260,7 +363,7 @@ impl Group {
             }
             clock.sleep_until(clock.now() + crate::GRAIN).await;
         }
-        true
+        stream.flush().await.is_ok()
     }
 
     async fn receive(&self, kind: &Kind, id: u64, wire: &mut Wire) -> Result<(Head, End), Fault> {
@@ -279,36 +382,58 @@ impl Group {
         };
         let (head, size) = match read.await {
             Ok(read) => read,
-            Err(fault @ (Fault::Foreign | Fault::Malformed)) => {
-                let what = format!("the answer to request {id} came as {fault:?}");
-                self.ledger.book().violation("bytes", what);
+            Err(fault) => {
+                self.fault(id, &fault);
                 return Err(fault);
             }
-            Err(fault) => return Err(fault),
         };
+        let end = self.judge(kind, id, &head, size);
+        Ok((head, end))
+    }
+
+    /// An answer that cannot be read to its end. It may break off, and it may not be wrong.
+    fn fault(&self, id: u64, fault: &Fault) -> End {
+        if matches!(fault, Fault::Foreign | Fault::Malformed) {
+            let what = format!("the answer to request {id} came as {fault:?}");
+            self.ledger.book().violation("bytes", what);
+        }
+        End::Broken
+    }
+
+    /// A whole answer that opens no tunnel: it has no body unless the proxy made it.
+    pub(super) fn judge_refusal(&self, kind: &Kind, id: u64, head: &Head, size: usize) -> End {
+        match head.id {
+            Some(answered) if answered == id && size == 0 => End::Answered {
+                status: head.status,
+            },
+            _ => self.judge(kind, id, head, size),
+        }
+    }
+
+    /// What a whole answer says, held against what was asked.
+    pub(super) fn judge(&self, kind: &Kind, id: u64, head: &Head, size: usize) -> End {
+        let status = head.status;
         let mut book = self.ledger.book();
         let Some(answered) = head.id else {
-            let reason = head
-                .error
-                .clone()
-                .unwrap_or_else(|| head.status.to_string());
+            let reason = head.error.clone().unwrap_or_else(|| status.to_string());
+            if kind.tunnel && reason == "connection_limit_reached" {
+                book.reach("tunnels were full");
+            }
             *book.reasons.entry(reason).or_default() += 1;
-            let status = head.status;
-            return Ok((head, End::Refused { status }));
+            return End::Refused { status };
         };
         let cached = head.field("cache-status").unwrap_or("");
         let shared = ["hit", "collapsed", "detail=redis"];
         if shared.iter().any(|word| cached.contains(word)) {
             // It was made for another request, in the size that that one asked for.
-            let status = head.status;
             book.from_cache(id);
-            return Ok((head, End::Answered { status }));
+            return End::Answered { status };
         }
         if answered != id {
             let what = format!("request {id} got the answer to request {answered}");
             book.violation("conservation", what);
         }
-        let asked = match kind.method == http::Method::HEAD || head.status >= 500 {
+        let asked = match kind.method == http::Method::HEAD || status >= 500 {
             true => 0,
             false => kind.model.answer_bytes as usize,
         };
@@ -316,64 +441,12 @@ impl Group {
             let what = format!("the answer to request {id} has {size} bytes instead of {asked}");
             book.violation("bytes", what);
         }
-        let status = head.status;
-        Ok((head, End::Answered { status }))
+        End::Answered { status }
     }
 }
 
-impl Kind {
-    fn new(model: &RequestModel) -> Kind {
-        let mut head = format!(
-            "{} {} HTTP/1.1\r\nhost: {}\r\n",
-            model.method, model.path, model.host
-        );
-        for (name, value) in &model.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        Kind {
-            method: http::Method::from_bytes(model.method.as_bytes())
-                .expect("the scenario was checked"),
-            model: model.clone(),
-            head: head.into_bytes(),
-        }
-    }
-
-    /// The whole request, and whether it is large enough to go in pieces.
-    fn encode(&self, id: u64) -> (Vec<u8>, bool) {
-        let size = self.model.body_bytes as usize;
-        let mut bytes = Vec::with_capacity(self.head.len() + 96 + size);
-        bytes.extend_from_slice(&self.head);
-        let answer = self.model.answer_bytes;
-        bytes.extend_from_slice(format!("x-sim: {id} {answer} {size}\r\n").as_bytes());
-        let body = |bytes: &mut Vec<u8>, mut offset: usize, len: usize| {
-            let end = offset + len;
-            while offset < end {
-                let part = Whose::Request(id).slice(offset, end - offset);
-                bytes.extend_from_slice(part);
-                offset += part.len();
-            }
-        };
-        if self.model.chunked {
-            bytes.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
-            let half = size / 2;
-            for (offset, len) in [(0, half), (half, size - half)] {
-                if len > 0 {
-                    bytes.extend_from_slice(format!("{len:x}\r\n").as_bytes());
-                    body(&mut bytes, offset, len);
-                    bytes.extend_from_slice(b"\r\n");
-                }
-            }
-            bytes.extend_from_slice(b"0\r\n\r\n");
-        } else {
-            if size > 0 || !(self.method.is_safe() || self.method == http::Method::DELETE) {
-                bytes.extend_from_slice(format!("content-length: {size}\r\n").as_bytes());
-            }
-            bytes.extend_from_slice(b"\r\n");
-            body(&mut bytes, 0, size);
-        }
-        (bytes, size > PIECE)
-    }
-}
+/// Bytes of a tunnel that a client sends with its request, at most.
+const EARLY: usize = 2000;
 
 /// Writes a request's end down, however it comes.
 struct Ended<'a> {

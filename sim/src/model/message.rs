@@ -41,6 +41,24 @@ impl Head {
         fields.find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
+    /// Takes a field of HTTP/2, where framing is none of the fields' business.
+    pub(super) fn take(&mut self, name: &str, value: &str) {
+        match name {
+            "x-sim" => self.mark(value),
+            "proxy-status" => self.error = error(value),
+            _ => {}
+        }
+        self.fields.push((name.to_string(), value.to_string()));
+    }
+
+    /// What `x-sim` says.
+    fn mark(&mut self, value: &str) {
+        let mut words = value.split(' ');
+        self.id = words.next().and_then(|w| w.parse().ok());
+        self.size = words.next().and_then(|w| w.parse().ok()).unwrap_or(0);
+        self.body = words.next().and_then(|w| w.parse().ok()).unwrap_or(0);
+    }
+
     /// The number that a field holds.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.field(name)?.parse().ok()
@@ -270,10 +288,22 @@ impl Reader {
         }
     }
 
+    /// What was read beyond the message, taken out.
+    pub(super) fn rest(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buf)
+    }
+
     async fn trailers<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<(), Fault> {
         while self.line(stream).await? > 0 {}
         Ok(())
     }
+}
+
+/// The `error` of a Proxy-Status.
+fn error(value: &str) -> Option<String> {
+    let mut parts = value.split(';');
+    let error = parts.find_map(|part| part.trim().strip_prefix("error="));
+    error.map(ToString::to_string)
 }
 
 /// A whole head at the beginning of `buf` and its length, or `None` while there is more to come.
@@ -303,10 +333,7 @@ fn parse(buf: &[u8], request: bool) -> Result<Option<(usize, Head)>, Fault> {
         let name = field.name.to_ascii_lowercase();
         head.fields.push((name, value.to_string()));
         if field.name.eq_ignore_ascii_case("x-sim") {
-            let mut words = value.split(' ');
-            head.id = words.next().and_then(|w| w.parse().ok());
-            head.size = words.next().and_then(|w| w.parse().ok()).unwrap_or(0);
-            head.body = words.next().and_then(|w| w.parse().ok()).unwrap_or(0);
+            head.mark(value);
         } else if field.name.eq_ignore_ascii_case("content-length") {
             head.framing = Framing::Length(value.trim().parse().map_err(|_| Fault::Malformed)?);
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
@@ -317,10 +344,7 @@ fn parse(buf: &[u8], request: bool) -> Result<Option<(usize, Head)>, Fault> {
         } else if field.name.eq_ignore_ascii_case("connection") {
             head.close = value.eq_ignore_ascii_case("close");
         } else if field.name.eq_ignore_ascii_case("proxy-status") {
-            head.error = value
-                .split(';')
-                .find_map(|part| part.trim().strip_prefix("error="))
-                .map(ToString::to_string);
+            head.error = error(value);
         }
     }
     if matches!(head.status, 204 | 304) || (request && head.framing == Framing::Close) {

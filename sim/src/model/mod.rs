@@ -1,14 +1,22 @@
-//! The models around the proxy: clients that ask, backends that answer, and the little HTTP that both speak.
+//! The models around the proxy: clients that ask, backends that answer, and the HTTP that both speak.
 //!
 //! They share no code with the proxy, so that a fault of its codec is not theirs as well.
 
 mod answer;
 pub mod backend;
+pub mod certificates;
 pub mod client;
 pub mod content;
 pub mod faults;
+mod hosting;
+mod kind;
 pub mod message;
 pub mod origin;
 pub mod pattern;
 pub mod redis;
+mod running;
+pub mod socket;
+pub mod speech;
+mod streams;
+mod tunnel;
 pub mod visitor;

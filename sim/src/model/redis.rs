@@ -19,6 +19,7 @@ use weirkeeper::time::Tick;
 
 use self::data::{Data, Outcome};
 use self::resp::{Command, Reply};
+use super::socket::Socket;
 use crate::env::{Link, SimEnv, SimStream, lock};
 use crate::ledger::Ledger;
 use crate::scenario::{Fault, FaultKind};
@@ -170,7 +171,8 @@ impl Redis {
     }
 
     /// Answers commands in order until the connection ends.
-    async fn serve(&self, mut stream: SimStream) {
+    async fn serve(&self, stream: SimStream) {
+        let mut stream = Socket::Plain(stream);
         let mut buf = Vec::new();
         loop {
             let (used, command) = match resp::parse(&buf) {
@@ -200,7 +202,7 @@ impl Redis {
     }
 
     /// The reply to a command, when it is time for it; `None` when nobody waits for it any more.
-    async fn answer(&self, command: &Command, stream: &mut SimStream) -> Option<Reply> {
+    async fn answer(&self, command: &Command, stream: &mut Socket) -> Option<Reply> {
         let clock = self.env.clock();
         let mut until = None;
         loop {

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use weirkeeper::env::{Clock, Env, Net, Stream};
+use weirkeeper::env::{Clock, Env, Net};
 use weirkeeper::rng::Rng;
 use weirkeeper::time::Tick;
 
 use super::client::{Wire, open_one};
 use super::content::{LANGUAGES, Rep, Site, Validator};
 use super::message::{Fault, Framing, Head};
+use super::socket::Socket;
 use crate::env::{SimEnv, lock};
 use crate::ledger::{Asked, End, Got, Ledger, PROBE};
 use crate::scenario::ClientModel;
@@ -231,7 +232,7 @@ impl Visitors {
         let wire_ref = match wire {
             Some(wire) => wire,
             None => match self.env.net().connect(self.targets[replica]).await {
-                Ok(stream) => wire.insert(Wire::new(stream)),
+                Ok(stream) => wire.insert(Wire::new(Socket::Plain(stream))),
                 Err(_) => return End::Broken,
             },
         };

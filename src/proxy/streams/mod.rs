@@ -15,7 +15,7 @@ mod shared;
 pub use self::exchange::{Exchange, exchange};
 pub use self::fetch::{Attempt, Fetch};
 pub use self::head::{Unspeakable, request};
-pub use self::shared::{Shared, Ticket, open};
+pub use self::shared::{Gone, Shared, Ticket, open};
 
 /// What a stream's sender may be ahead of its reader.
 const STREAM_WINDOW: u32 = 64 << 10;

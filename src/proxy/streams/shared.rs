@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::{CONNECTION_WINDOW, RESETS, SEND_BUFFER, STREAM_WINDOW};
 use crate::env::Env;
@@ -18,7 +18,7 @@ use crate::proxy::connect::{Backend, Permit, StreamOf};
 use crate::proxy::dial::{Undialled, tls_cause};
 use crate::time::Tick;
 
-/// A connection as a backend's pool holds it. Dropping it closes the connection at once.
+/// A connection as a backend's pool holds it, until it has closed. Dropping it closes the connection at once.
 pub struct Shared {
     id: u64,
     /// Whose core drives it.
@@ -28,11 +28,14 @@ pub struct Shared {
     streams: u32,
     /// When it has idled for long enough; set by whoever looks for such.
     until: Option<Tick>,
-    /// Its drop stops the driver.
-    _stop: oneshot::Sender<()>,
-    /// Completes when it is closed and its place is free.
-    gone: oneshot::Receiver<()>,
+    /// Its drop stops the driver. Taken away from one that is being closed and has not closed yet.
+    stop: Option<oneshot::Sender<()>>,
+    /// Closed when it is closed and its place is free.
+    gone: Gone,
 }
+
+/// The end of a connection, for any number of those who wait for it: nothing is ever acquired, and the attempt then fails.
+pub type Gone = Arc<Semaphore>;
 
 impl Shared {
     pub fn id(&self) -> u64 {
@@ -41,7 +44,12 @@ impl Shared {
 
     /// Is nothing going on here?
     pub fn is_idle(&self) -> bool {
-        self.streams == 0
+        self.streams == 0 && !self.is_closing()
+    }
+
+    /// Is it about to leave its place?
+    pub fn is_closing(&self) -> bool {
+        self.stop.is_none()
     }
 
     /// A stream for `core`, if the peer takes one more and goes on serving.
@@ -67,24 +75,26 @@ impl Shared {
         self.send = None;
     }
 
-    /// Ends it in order once it has idled for `patience`; false if it was to end, and has not since the last look.
-    pub fn reap(&mut self, now: Tick, patience: Duration) -> bool {
+    /// Ends it in order once it has idled for `patience`, and at once if it was to end and has not since the last look.
+    pub fn reap(&mut self, now: Tick, patience: Duration) {
         if self.streams > 0 {
-            return true;
+            return;
         }
         if self.send.is_none() {
-            return false;
+            self.stop = None;
+            return;
         }
         let until = *self.until.get_or_insert(now + patience);
         if until <= now {
             self.retire();
         }
-        true
     }
 
-    /// Closes it; whoever awaits the result knows its place to be free.
-    pub fn close(self) -> oneshot::Receiver<()> {
-        self.gone
+    /// Closes it. It stays where it is until it has closed, which whoever awaits the result knows: only then its place is free.
+    pub fn close(&mut self) -> Gone {
+        self.retire();
+        self.stop = None;
+        Arc::clone(&self.gone)
     }
 }
 
@@ -164,14 +174,16 @@ pub async fn open<E: Env>(
         Poll::Pending => Poll::Pending,
     })
     .await?;
-    let ((stop, stopped), (closed, gone)) = (oneshot::channel(), oneshot::channel());
+    let (stop, stopped) = oneshot::channel();
+    let gone = Arc::new(Semaphore::new(0));
+    let closed = Closed(Arc::clone(&gone));
     let id = backend.share(|id| Shared {
         id,
         core: env.core(),
         send: Some(send.clone()),
         streams: 1,
         until: None,
-        _stop: stop,
+        stop: Some(stop),
         gone,
     });
     let driving = Driving {
@@ -207,7 +219,16 @@ struct Place<E: Env> {
     id: u64,
     _permit: Permit<E>,
     /// Dropped last, for whoever waits for the place.
-    _closed: oneshot::Sender<()>,
+    _closed: Closed,
+}
+
+/// Says that a connection is gone.
+struct Closed(Gone);
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl<E: Env> Future for Driving<E> {
