@@ -35,6 +35,9 @@ struct Arguments {
     /// The same with cached routes between cacheable pages and their visitors.
     #[arg(long, conflicts_with_all = ["config", "scenario", "chaos", "swarm"])]
     cached: bool,
+    /// The same at L4: connections and datagrams, byte for byte.
+    #[arg(long, conflicts_with_all = ["config", "scenario", "chaos", "swarm", "cached"])]
+    l4: bool,
     /// Keeps only these faults, by their numbers from 0; an empty list keeps none.
     #[arg(long, value_name = "N,N")]
     only_faults: Option<String>,
@@ -101,6 +104,9 @@ fn source(arguments: &Arguments) -> Result<Source, Vec<String>> {
     }
     if arguments.cached {
         return Ok(Source::Cached);
+    }
+    if arguments.l4 {
+        return Ok(Source::L4);
     }
     let scenario = match &arguments.scenario {
         None => Scenario::default(),

@@ -40,6 +40,8 @@ pub enum Source {
     Swarm,
     /// Each seed draws its own, with cached routes between cacheable pages and their visitors.
     Cached,
+    /// Each seed draws its own, of connections and datagrams at L4.
+    L4,
 }
 
 /// What to run.
@@ -101,6 +103,7 @@ impl Source {
         match self {
             Source::Swarm => Ok(swarm::plan(seed)),
             Source::Cached => Ok(swarm::cached::plan(seed)),
+            Source::L4 => Ok(swarm::l4::plan(seed)),
             Source::Scenario {
                 config,
                 scenario,
@@ -130,6 +133,7 @@ impl Source {
         let what = match self {
             Source::Swarm => "--swarm".to_string(),
             Source::Cached => "--cached".to_string(),
+            Source::L4 => "--l4".to_string(),
             Source::Scenario {
                 config_file,
                 scenario_file,
@@ -170,7 +174,7 @@ pub fn run_one(plan: &Plan) -> (Option<world::Run>, Vec<Violation>) {
 pub fn sweep(options: &Options) -> Result<Sweep, Vec<String>> {
     let first = options.plan(options.seed)?;
     let empty = match options.source {
-        Source::Swarm | Source::Cached => Tally::of_all_sorts(&first),
+        Source::Swarm | Source::Cached | Source::L4 => Tally::of_all_sorts(&first),
         Source::Scenario { .. } => Tally::new(&first),
     };
     let next = AtomicU64::new(0);
@@ -232,7 +236,7 @@ pub fn sweep(options: &Options) -> Result<Sweep, Vec<String>> {
 pub fn rehearse(options: &Options) -> Result<Report, Vec<String>> {
     let sweep = sweep(options)?;
     let (config, scenario) = match &options.source {
-        Source::Swarm | Source::Cached => ("the swarm's own worlds", None),
+        Source::Swarm | Source::Cached | Source::L4 => ("the swarm's own worlds", None),
         Source::Scenario {
             config_file,
             scenario_file,

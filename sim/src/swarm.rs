@@ -2,6 +2,7 @@
 //! Groce et al. 2012), so that rare combinations are met and every one of them is replayed by its number.
 
 pub mod cached;
+pub mod l4;
 
 use std::sync::Arc;
 use std::time::Duration;

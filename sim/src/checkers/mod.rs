@@ -14,6 +14,8 @@ mod private;
 mod queue;
 mod redis;
 mod retry;
+mod sessions;
+mod stream;
 mod vary;
 
 pub use self::entitlement::{Shares, shares};
@@ -47,6 +49,8 @@ pub fn check(run: &Run) -> Vec<Violation> {
     found.extend(named("freshness", freshness::check(run)));
     found.extend(named("flight", flight::check(run)));
     found.extend(named("redis", redis::check(run)));
+    found.extend(named("stream", stream::check(run)));
+    found.extend(named("sessions", sessions::check(run)));
     let violation = |(checker, what): (&str, String)| Violation {
         checker: checker.to_string(),
         what,

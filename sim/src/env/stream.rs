@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::TcpStream;
@@ -76,6 +76,19 @@ impl SimStream {
     /// What both ends know of each other.
     pub fn link(&self) -> &Arc<Link> {
         &self.link
+    }
+
+    /// Do its reads and writes come in pieces?
+    pub fn is_chopped(&self) -> bool {
+        self.chop.is_some()
+    }
+
+    /// Would closing it now reset the connection, since something has come that nobody read?
+    pub fn has_unread(&mut self) -> bool {
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        let peeked = self.inner.poll_peek(&mut cx, &mut ReadBuf::new(&mut byte));
+        matches!(peeked, Poll::Ready(Ok(n)) if n > 0)
     }
 
     fn reset_by_peer(&self) -> io::Error {

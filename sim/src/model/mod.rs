@@ -7,6 +7,7 @@ pub mod backend;
 pub mod client;
 pub mod content;
 pub mod faults;
+pub mod l4;
 pub mod message;
 pub mod origin;
 pub mod pattern;
