@@ -114,8 +114,14 @@ fn real_world(seed: u64) -> String {
         ..options(Source::Cached)
     };
     let cached = rehearse(&several).expect("the swarm plans itself");
+    let several = Options {
+        seeds: 6,
+        ..options(Source::L4)
+    };
+    let l4 = rehearse(&several).expect("the swarm plans itself");
     let example = rehearse(&options(example(SEED_CONFIG))).expect("it has no scenario");
-    let hashes = [drawn.trace_hash, cached.trace_hash, example.trace_hash];
+    let reports = [drawn, cached, l4, example];
+    let hashes = reports.map(|report| report.trace_hash);
     hashes.join("-")
 }
 

@@ -3,9 +3,10 @@
 //! Turmoil sends a reset only when data is left unread. An aborted connection is therefore closed in order and marked, and
 //! the other side reads an error where it would read the end. Absent: a reset that overtakes data which is still under way.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker, ready};
@@ -175,6 +176,10 @@ impl AsyncWrite for SimStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Turmoil loses an end that comes where as much waits to be read as may: it has to wait for room as well.
+        if let Poll::Pending = pin!(self.inner.writable()).poll(cx) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

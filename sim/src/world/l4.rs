@@ -205,8 +205,11 @@ impl<S: Subject> Drive<S> {
                 return Ok(());
             }
             if self.env.clock().now() >= limit {
+                let book = self.ledger.book();
+                let first = book.l4.conns.values().find(|c| c.end.over.is_none());
+                let first = first.map_or(String::new(), |c| format!(", such as {c:?}"));
                 return Err(format!(
-                    "{DRAIN:?} after all was said, {open} clients had no end and {held} places to backends were held"
+                    "{DRAIN:?} after all was said, {open} clients had no end and {held} places to backends were held{first}"
                 ));
             }
             self.rest(5).await;

@@ -112,7 +112,7 @@ impl Talk<'_> {
                 self.say(stream, Kind::Own, &more).await?;
             }
             Way::Early(size) | Way::Reset(size) => {
-                while self.got < size as u64 {
+                while self.got < size as u64 && !self.is_all() {
                     let most = size - usize::try_from(self.got).unwrap_or(size);
                     if self.hear(stream, most.min(PIECE)).await?.is_none() {
                         break;

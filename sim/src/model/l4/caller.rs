@@ -40,7 +40,7 @@ struct Script {
     pause: Duration,
     /// It says nothing before it has heard something, for a while.
     listens: bool,
-    /// How it reads: so many bytes at once, and then a rest.
+    /// How it reads: so many bytes, and then a rest.
     read: (usize, Duration),
     /// When it leaves if it has heard nothing, and whether by a reset.
     leaves: Option<(Duration, bool)>,
@@ -171,7 +171,7 @@ impl Callers {
             },
             leaves,
             cut_sent: (cut && at < total).then_some(at),
-            cut_got: (cut && at >= total).then_some(at - total),
+            cut_got: at.checked_sub(total).filter(|_| cut),
             mute: rng.chance(model.mute),
             header,
             source,
@@ -322,6 +322,7 @@ impl Callers {
         let listening = async {
             let mut judge = Judge::new(id, script.text);
             let mut bytes = vec![0; script.read.0];
+            let mut rested = 0;
             loop {
                 let n = match scribe.hear(&mut from, &mut bytes).await {
                     Err(_) => return Err(Stop::Broken),
@@ -336,7 +337,8 @@ impl Callers {
                 if script.cut_got.is_some_and(|cut| judge.got >= cut) {
                     return Err(Stop::Will);
                 }
-                if !script.read.1.is_zero() {
+                if !script.read.1.is_zero() && judge.got - rested >= script.read.0 as u64 {
+                    rested = judge.got;
                     self.rest(script.read.1).await;
                 }
             }

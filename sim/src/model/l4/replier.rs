@@ -185,12 +185,15 @@ fn arrived(peer: &Arc<Peer>, socket: &Arc<SimDatagram>, bytes: &[u8], from: Sock
     }
     drop(book);
     for n in 0..asks.replies {
-        let (peer, socket) = (Arc::clone(peer), Arc::clone(socket));
+        // A crash takes the socket away, and with it what was to be said.
+        let (peer, socket) = (Arc::clone(peer), Arc::downgrade(socket));
         let after = Duration::from_millis(u64::from(asks.after) * u64::from(n + 1)) + peer.work();
         peer.env.clone().spawn("reply", async move {
             peer.rest(after).await;
             peer.unhung().await;
-            reply(&peer, &socket, session, asks.answer, from).await;
+            if let Some(socket) = socket.upgrade() {
+                reply(&peer, &socket, session, asks.answer, from).await;
+            }
         });
     }
 }
@@ -206,6 +209,6 @@ async fn reply(peer: &Peer, socket: &SimDatagram, session: usize, size: u32, to:
             asker: book.l4.sessions[session].asker.unwrap_or(UNKNOWN),
         }
     };
-    // A crash may have taken the socket away: then nobody hears it.
+    // What cannot be sent is lost, as any datagram may be.
     let _ = send(socket, &says.write(size), to).await;
 }
