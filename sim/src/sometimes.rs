@@ -250,17 +250,22 @@ pub fn of_l4(book: &Book, plan: &Plan) -> Vec<&'static str> {
         let both = conn.end.heard == Some(Heard::End) && joint.end.heard == Some(Heard::End);
         note(both && joint.first, "a backend ended first");
         note(both && !joint.first, "a client ended first");
-        note(joint.end.broke && joint.end.ended, "closed with something unread");
+        note(
+            joint.end.broke && joint.end.ended,
+            "closed with something unread",
+        );
         note(waited(conn, plan) && both, "a header was passed on");
         note(joint.conn.is_none(), "ended before it heard who calls");
         let quiet = reset && joint.end.heard == Some(Heard::Reset) && !conn.end.broke;
-        note(quiet && joint.willing && !joint.end.broke, "silent for too long");
+        note(
+            quiet && joint.willing && !joint.end.broke,
+            "silent for too long",
+        );
     }
     notes.extend(sessions(book, plan));
     notes.extend(dials(book));
-    let hashed = |u: &weirkeeper::config::model::Upstream| {
-        matches!(u.spec.strategy, Strategy::Hash { .. })
-    };
+    let hashed =
+        |u: &weirkeeper::config::model::Upstream| matches!(u.spec.strategy, Strategy::Hash { .. });
     notes.extend(plan.config.upstreams.iter().any(hashed).then_some("hashed"));
     notes
 }
@@ -309,13 +314,19 @@ fn sessions(book: &Book, plan: &Plan) -> Vec<&'static str> {
         let large = session.replies.iter().any(|r| r.got && r.size > 20_000);
         note(large, "a large datagram");
         let unanswered = session.replies.is_empty() && session.received >= 8;
-        note(unanswered && asker.all > 8, "more came before a reply than may pass");
+        note(
+            unanswered && asker.all > 8,
+            "more came before a reply than may pass",
+        );
         let mut later = sessions[number + 1..].iter();
         if let Some(later) = later.find(|s| s.asker == session.asker) {
             let idle = plan.config.listeners[asker.listener].timeouts.session;
             let silent = later.first.since(session.last) >= idle;
             note(silent, "a session expired");
-            note(!silent && plan.faults.is_empty(), "a session gave way to others");
+            note(
+                !silent && plan.faults.is_empty(),
+                "a session gave way to others",
+            );
         }
     }
     notes

@@ -110,7 +110,9 @@ fn no_seed_breaks_an_invariant_of_l4() {
     let sweep = sweep(&options).expect("the swarm plans itself");
     assert!(sweep.found.is_empty(), "{}", story(&sweep.found));
     let offered = median(&sweep.results, |r| r.offered as f64);
-    println!("{seeds} seeds of L4; the median run has {offered} connections and clients of datagrams");
+    println!(
+        "{seeds} seeds of L4; the median run has {offered} connections and clients of datagrams"
+    );
     for (what, times) in sweep.tally.reached() {
         println!("  {times:>9} {what}");
     }

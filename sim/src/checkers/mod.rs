@@ -3,6 +3,7 @@
 //! What can only be seen while it happens (a backend that has too much, an answer to another's request) is written into the
 //! book by the models, under the checker's name.
 
+mod affinity;
 mod bytes;
 mod capacity;
 mod conservation;
@@ -50,6 +51,7 @@ pub fn check(run: &Run) -> Vec<Violation> {
     found.extend(named("flight", flight::check(run)));
     found.extend(named("redis", redis::check(run)));
     found.extend(named("stream", stream::check(run)));
+    found.extend(named("affinity", affinity::check(run)));
     found.extend(named("sessions", sessions::check(run)));
     let violation = |(checker, what): (&str, String)| Violation {
         checker: checker.to_string(),

@@ -18,20 +18,26 @@ pub(super) fn check(run: &Run) -> Vec<String> {
     let mut found = Vec::new();
     for (size, (sent, received)) in &book.small {
         if received > sent {
-            found.push(format!("{received} datagrams of {size} bytes came, and {sent} were sent"));
+            found.push(format!(
+                "{received} datagrams of {size} bytes came, and {sent} were sent"
+            ));
         }
     }
     if traffic.calm && run.stopped.is_none() {
         for (id, asker) in &book.askers {
             if let Some(lost) = asker.sent.iter().take(asker.first).position(|came| !came) {
-                found.push(format!("datagram {lost} of client {id} never came to a backend"));
+                found.push(format!(
+                    "datagram {lost} of client {id} never came to a backend"
+                ));
             }
         }
         for (number, session) in book.sessions.iter().enumerate() {
             let over = session.asker.and_then(|id| book.askers.get(&id)?.over);
             let heard = |at: Tick| over.is_some_and(|over| at + TRANSIT < over);
             if session.replies.iter().any(|r| !r.got && heard(r.at)) {
-                found.push(format!("a reply of session {number} never came to its client"));
+                found.push(format!(
+                    "a reply of session {number} never came to its client"
+                ));
             }
         }
     }

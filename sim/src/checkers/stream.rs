@@ -27,7 +27,9 @@ pub(super) fn check(run: &Run) -> Vec<String> {
             && a != b
             && (conn.joint.is_some() && other.conn != Some(*id))
         {
-            found.push(format!("connection {id} spoke to joint {b} and heard joint {a}"));
+            found.push(format!(
+                "connection {id} spoke to joint {b} and heard joint {a}"
+            ));
         }
         let joint = met.or(joint);
         found.extend(client(run, *id, conn, joint));
@@ -38,7 +40,9 @@ pub(super) fn check(run: &Run) -> Vec<String> {
     }
     let open = book.joints.iter().filter(|j| j.end.over.is_none()).count();
     if open > 0 {
-        found.push(format!("{open} connections to backends are open after all is over"));
+        found.push(format!(
+            "{open} connections to backends are open after all is over"
+        ));
     }
     found.truncate(5);
     found

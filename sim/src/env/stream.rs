@@ -49,6 +49,9 @@ pub struct SimStream {
     abort: AtomicBool,
     chop: Option<Rng>,
     counted: Option<Counted>,
+    /// The other side has ended in order, or was found to be gone: what cannot be written is a broken pipe then, and a reset
+    /// before.
+    ended: bool,
 }
 
 impl SimStream {
@@ -67,6 +70,7 @@ impl SimStream {
             abort: AtomicBool::new(false),
             chop,
             counted: None,
+            ended: false,
         }
     }
 
@@ -132,6 +136,7 @@ impl AsyncRead for SimStream {
         if room > 0 && buf.filled().len() == before && this.link.reset.load(Ordering::Relaxed) {
             return Poll::Ready(Err(this.reset_by_peer()));
         }
+        this.ended |= room > 0 && buf.filled().len() == before;
         Poll::Ready(Ok(()))
     }
 }
@@ -147,7 +152,13 @@ impl AsyncWrite for SimStream {
             Some(rng) if buf.len() > 1 => piece(rng, buf.len()),
             _ => buf.len(),
         };
-        Pin::new(&mut this.inner).poll_write(cx, &buf[..len])
+        match Pin::new(&mut this.inner).poll_write(cx, &buf[..len]) {
+            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::BrokenPipe && !this.ended => {
+                this.ended = true;
+                Poll::Ready(Err(this.reset_by_peer()))
+            }
+            written => written,
+        }
     }
 
     fn poll_write_vectored(

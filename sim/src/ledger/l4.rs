@@ -229,8 +229,11 @@ impl Book {
         let unanswered = session.replies.is_empty();
         let digest = Digest::of(bytes).word();
         let size = bytes.len() as u64;
-        self.trace
-            .event(at, "datagram", &[number as u64, backend as u64, size, digest]);
+        self.trace.event(
+            at,
+            "datagram",
+            &[number as u64, backend as u64, size, digest],
+        );
         if other != backend {
             let what =
                 format!("session {number} went to backend {other} and then to {backend} at {at}");
@@ -247,7 +250,8 @@ impl Book {
 
     /// A backend replies in a session; the reply's number.
     pub fn reply(&mut self, at: Tick, session: usize, size: usize) -> usize {
-        self.trace.event(at, "reply", &[session as u64, size as u64]);
+        self.trace
+            .event(at, "reply", &[session as u64, size as u64]);
         let replies = &mut self.l4.sessions[session].replies;
         replies.push(Reply {
             at,

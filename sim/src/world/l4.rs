@@ -221,9 +221,7 @@ impl<S: Subject> Drive<S> {
         for asker in &self.traffic.askers {
             let listener = &self.plan.config.listeners[asker.listener];
             let leads = listener.leads_to();
-            let mine = |p: &&Arc<Peer>| {
-                p.protocol() == Protocol::Udp && p.upstream() == leads
-            };
+            let mine = |p: &&Arc<Peer>| p.protocol() == Protocol::Udp && p.upstream() == leads;
             let sessions: u32 = self.peers.iter().filter(mine).map(|p| self.open(p)).sum();
             if sessions as usize > listener.limits.sessions {
                 let (name, most) = (&listener.name, listener.limits.sessions);

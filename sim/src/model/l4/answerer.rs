@@ -111,19 +111,20 @@ impl Talk<'_> {
                 let more = own(self.joint, size as u64, size);
                 self.say(stream, Kind::Own, &more).await?;
             }
-            Way::Early(size) | Way::Reset(size) => {
+            Way::Ends(size) | Way::Early(size) | Way::Reset(size) => {
                 while self.got < size as u64 && !self.is_all() {
                     let most = size - usize::try_from(self.got).unwrap_or(size);
                     if self.hear(stream, most.min(PIECE)).await?.is_none() {
                         break;
                     }
                 }
-                self.say(stream, Kind::Cut, &own(self.joint, 0, size))
+                self.say(stream, Kind::Own, &own(self.joint, 0, size))
                     .await?;
-                if matches!(way, Way::Early(_)) {
-                    self.scribe.end(stream).await?;
+                match way {
+                    Way::Ends(_) => {}
+                    Way::Early(_) => return self.scribe.end(stream).await,
+                    _ => return Ok(()),
                 }
-                return Ok(());
             }
         }
         {
@@ -215,15 +216,21 @@ impl Talk<'_> {
         let now = peer.env.clock().now();
         let mut book = peer.ledger.book();
         let Some(conn) = book.l4.conns.get(&id) else {
-            return Err(format!("joint {joint} met connection {id}, and there is none"));
+            return Err(format!(
+                "joint {joint} met connection {id}, and there is none"
+            ));
         };
         let (source, total, barred) = (conn.source, conn.total, conn.barred);
         if total != text.total || barred {
-            return Err(format!("joint {joint} met connection {id}, which it must not"));
+            return Err(format!(
+                "joint {joint} met connection {id}, which it must not"
+            ));
         }
         let other = book.l4.joints.iter().position(|j| j.conn == Some(id));
         if let Some(other) = other {
-            return Err(format!("connection {id} came to joints {other} and {joint}"));
+            return Err(format!(
+                "connection {id} came to joints {other} and {joint}"
+            ));
         }
         if peer.header.is_some() && self.told != source {
             let told = self.told;

@@ -232,7 +232,8 @@ impl Askers {
         let bytes = asks.write(planned.size);
         let now = self.env.clock().now();
         let digest = Digest::of(&bytes).word();
-        book.trace.event(now, "asks", &[id, u64::from(number), digest]);
+        book.trace
+            .event(now, "asks", &[id, u64::from(number), digest]);
         bytes
     }
 
@@ -253,7 +254,8 @@ impl Askers {
         let now = self.env.clock().now();
         let mut book = self.ledger.book();
         let digest = Digest::of(bytes).word();
-        book.trace.event(now, "hears", &[id, bytes.len() as u64, digest]);
+        book.trace
+            .event(now, "hears", &[id, bytes.len() as u64, digest]);
         if let Some(asker) = book.l4.askers.get_mut(&id) {
             asker.got += 1;
         }
@@ -263,7 +265,10 @@ impl Askers {
             let what = format!("client {id} got {size} bytes from {from} that no backend said");
             return book.violation("sessions", what);
         };
-        let (number, place) = (says.session, usize::try_from(says.number).unwrap_or(usize::MAX));
+        let (number, place) = (
+            says.session,
+            usize::try_from(says.number).unwrap_or(usize::MAX),
+        );
         let Some(session) = book.l4.sessions.get_mut(number) else {
             let what = format!("client {id} got a reply of session {number}, and there is none");
             return book.violation("sessions", what);

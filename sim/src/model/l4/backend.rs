@@ -57,6 +57,8 @@ pub(super) enum Way {
     Sink,
     /// Say so much at once, hear everything, and say as much again.
     Greet(usize),
+    /// Hear so much, say as much, end, and go on hearing.
+    Ends(usize),
     /// Hear so much, say as much, and close.
     Early(usize),
     /// Hear so much, say as much, and reset.
@@ -174,6 +176,8 @@ impl Peer {
             Way::Early(some(rng))
         } else if rng.chance(model.greets) {
             Way::Greet(some(rng))
+        } else if !healed && rng.chance(0.1) {
+            Way::Ends(some(rng))
         } else if rng.chance(model.sinks) {
             Way::Sink
         } else {

@@ -409,7 +409,7 @@ impl Judge {
         let at = self.got - HEAD as u64 - bytes.len() as u64;
         let good = match kind {
             Kind::Echo => self.text.matches(at, bytes),
-            Kind::Own | Kind::Cut => own(joint, at, bytes.len()) == bytes,
+            Kind::Own => own(joint, at, bytes.len()) == bytes,
             Kind::Digest => {
                 self.digest.extend_from_slice(bytes);
                 self.digest.len() <= 16
@@ -434,7 +434,9 @@ impl Judge {
         let other = book.l4.conns.iter().find(|(_, c)| c.joint == Some(joint));
         if let Some((other, _)) = other {
             let id = self.id;
-            return Err(format!("connections {other} and {id} both got joint {joint}"));
+            return Err(format!(
+                "connections {other} and {id} both got joint {joint}"
+            ));
         }
         if let Some(conn) = book.l4.conns.get_mut(&self.id) {
             conn.joint = Some(joint);

@@ -57,7 +57,11 @@ impl Asks {
         out.extend([self.replies, b'?']);
         out.extend(self.after.to_be_bytes());
         out.extend(self.answer.to_be_bytes());
-        fill(out, size, Whose::Request((self.id << 12) | u64::from(self.number)))
+        fill(
+            out,
+            size,
+            Whose::Request((self.id << 12) | u64::from(self.number)),
+        )
     }
 
     /// `None` if it is not just what some client sends.
@@ -155,7 +159,10 @@ fn arrived(peer: &Arc<Peer>, socket: &Arc<SimDatagram>, bytes: &[u8], from: Sock
         return;
     }
     let Some(asks) = Asks::read(bytes) else {
-        let what = format!("a datagram of {} bytes came altered to session {session}", bytes.len());
+        let what = format!(
+            "a datagram of {} bytes came altered to session {session}",
+            bytes.len()
+        );
         book.violation("sessions", what);
         return;
     };

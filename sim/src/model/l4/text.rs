@@ -32,7 +32,11 @@ impl Text {
 
     /// What a head says; `None` if it is none.
     pub(super) fn read(head: &[u8; HEAD]) -> Option<Text> {
-        let word = |at: usize| head[at..].first_chunk::<4>().map(|c| u32::from_be_bytes(*c));
+        let word = |at: usize| {
+            head[at..]
+                .first_chunk::<4>()
+                .map(|c| u32::from_be_bytes(*c))
+        };
         let id = u64::from_be_bytes(*head.first_chunk()?);
         let total = u64::from(word(8)?);
         let text = Text {
@@ -75,8 +79,6 @@ pub(super) enum Kind {
     Digest = 2,
     /// The backend's own words.
     Own = 3,
-    /// The same, and it may end anywhere.
-    Cut = 4,
 }
 
 impl Kind {
@@ -91,7 +93,7 @@ impl Kind {
     /// What a head says; `None` if it is none.
     pub(super) fn read(head: &[u8; HEAD]) -> Option<(usize, Kind)> {
         let joint = usize::try_from(u64::from_be_bytes(*head.first_chunk()?)).ok()?;
-        let all = [Kind::Echo, Kind::Digest, Kind::Own, Kind::Cut];
+        let all = [Kind::Echo, Kind::Digest, Kind::Own];
         let kind = all.into_iter().find(|k| *k as u8 == head[8])?;
         (kind.head(joint) == *head).then_some((joint, kind))
     }
