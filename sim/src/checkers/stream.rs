@@ -38,11 +38,9 @@ pub(super) fn check(run: &Run) -> Vec<String> {
             found.extend(whole(run, *id, conn, number, joint));
         }
     }
-    let open = book.joints.iter().filter(|j| j.end.over.is_none()).count();
-    if open > 0 {
-        found.push(format!(
-            "{open} connections to backends are open after all is over"
-        ));
+    let mut open = book.joints.iter().filter(|j| j.end.over.is_none());
+    if let Some(joint) = open.next() {
+        found.push(format!("a connection to a backend is open after all is over: {joint:?}"));
     }
     found.truncate(5);
     found

@@ -194,14 +194,18 @@ impl<S: Subject> Drive<S> {
         }
     }
 
-    /// What is under way ends, the sessions too.
+    /// What is under way ends, the sessions too, and what backends do for clients who have left.
     async fn drain(&self) -> Result<(), String> {
         let limit = self.env.clock().now() + DRAIN;
         loop {
             self.count();
-            let open = self.ledger.book().open;
+            let (open, working) = {
+                let book = self.ledger.book();
+                let working = book.l4.joints.iter().any(|j| j.end.over.is_none());
+                (book.open, working)
+            };
             let held: u32 = self.peers.iter().map(|p| self.open(p)).sum();
-            if open == 0 && held == 0 {
+            if open == 0 && held == 0 && !working {
                 return Ok(());
             }
             if self.env.clock().now() >= limit {
@@ -209,7 +213,7 @@ impl<S: Subject> Drive<S> {
                 let first = book.l4.conns.values().find(|c| c.end.over.is_none());
                 let first = first.map_or(String::new(), |c| format!(", such as {c:?}"));
                 return Err(format!(
-                    "{DRAIN:?} after all was said, {open} clients had no end and {held} places to backends were held{first}"
+                    "{DRAIN:?} after all was said, {open} clients had no end and {held} sockets to backends were open{first}"
                 ));
             }
             self.rest(5).await;
