@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::ReadBuf;
 use weirkeeper::env::{Datagram, Env, Net};
 use weirkeeper_sim::env::{Fabric, SimDatagram, SimEnv};
+use weirkeeper_sim::turmoil_builder;
 
 async fn receive(socket: &SimDatagram) -> io::Result<(Vec<u8>, SocketAddr)> {
     let mut bytes = vec![0; 100];
@@ -25,15 +26,13 @@ async fn send(socket: &SimDatagram, bytes: &[u8], to: SocketAddr) -> io::Result<
     poll_fn(|cx| socket.poll_send(cx, bytes, to)).await
 }
 
-fn simulation() -> turmoil::Sim<'static> {
-    let jitter = Duration::from_millis(2);
-    weirkeeper_sim::turmoil_builder(7, jitter, Duration::from_secs(10)).build()
-}
+const JITTER: Duration = Duration::from_millis(2);
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Who sends from where has all of it received by one core, and no core has everybody.
 #[test]
 fn cores_that_share_an_address_share_its_clients() {
-    let mut sim = simulation();
+    let mut sim = turmoil_builder(7, JITTER, LIMIT).build();
     let to = SocketAddr::new(sim.lookup("cores"), 9000);
     let fabric = Fabric::new(7, 0.0, BTreeMap::new());
     let heard: Arc<Mutex<BTreeMap<SocketAddr, Vec<(usize, u8)>>>> = Arc::default();
@@ -82,7 +81,7 @@ fn cores_that_share_an_address_share_its_clients() {
 /// As an operating system tells it: with the next thing that the socket is asked for, once.
 #[test]
 fn an_associated_socket_hears_that_nobody_is_there() {
-    let mut sim = simulation();
+    let mut sim = turmoil_builder(7, JITTER, LIMIT).build();
     let peer = SocketAddr::new(sim.lookup("somebody"), 9000);
     let fabric = Fabric::new(7, 0.0, BTreeMap::new());
     sim.host("somebody", || async { std::future::pending().await });

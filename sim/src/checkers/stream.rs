@@ -40,7 +40,9 @@ pub(super) fn check(run: &Run) -> Vec<String> {
     }
     let mut open = book.joints.iter().filter(|j| j.end.over.is_none());
     if let Some(joint) = open.next() {
-        found.push(format!("a connection to a backend is open after all is over: {joint:?}"));
+        found.push(format!(
+            "a connection to a backend is open after all is over: {joint:?}"
+        ));
     }
     found.truncate(5);
     found

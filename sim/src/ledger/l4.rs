@@ -111,8 +111,6 @@ pub struct Asker {
     pub got: u64,
     /// Datagrams that it sent, whether they carry a number or not.
     pub all: u32,
-    /// Those that carry one among the first eight.
-    pub first: usize,
     /// When it left.
     pub over: Option<Tick>,
 }

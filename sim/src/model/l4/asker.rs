@@ -200,13 +200,9 @@ impl Askers {
     /// The next datagram, written down.
     fn next(&self, id: u64, planned: &Planned) -> Vec<u8> {
         let mut book = self.ledger.book();
-        let all = match book.l4.askers.get_mut(&id) {
-            Some(asker) => {
-                asker.all += 1;
-                asker.all
-            }
-            None => return Vec::new(),
-        };
+        if let Some(asker) = book.l4.askers.get_mut(&id) {
+            asker.all += 1;
+        }
         if planned.size < ASKED {
             book.l4.small.entry(planned.size).or_default().0 += 1;
             if planned.size == 0 {
@@ -219,9 +215,6 @@ impl Askers {
         };
         let number = u32::try_from(asker.sent.len()).unwrap_or(u32::MAX);
         asker.sent.push(false);
-        if all <= 8 {
-            asker.first += 1;
-        }
         let asks = Asks {
             id,
             number,
