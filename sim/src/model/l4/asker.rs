@@ -282,12 +282,14 @@ impl Askers {
             let what = format!("client {id} got reply {place} of session {number}, {what}");
             return book.violation("sessions", what);
         }
-        // Before a session that followed had its backend, this one was over.
+        // Before a session that followed had its backend, this one was over. Which was opened later its port tells: the network
+        // may let a later one overtake.
+        let port = session.peer.port();
         let sessions = &book.l4.sessions;
         let follows = |s: &&crate::ledger::l4::Session| {
-            s.asker == Some(id) && sent.is_some_and(|sent| s.first < sent)
+            s.asker == Some(id) && s.peer.port() > port && sent.is_some_and(|sent| s.first < sent)
         };
-        let later = sessions.iter().skip(number + 1).find(follows);
+        let later = sessions.iter().find(follows);
         if let Some(later) = later {
             let (first, peer) = (later.first, later.peer);
             let what = format!(
