@@ -80,9 +80,13 @@ pub struct Run {
 
 /// Runs `plan` with `subject` in its middle.
 pub fn run(plan: &Plan, subject: impl Subject) -> Run {
-    if let Some(traffic) = &plan.traffic {
-        return l4::run(plan, traffic, subject);
+    match &plan.traffic {
+        None => of_http(plan, subject),
+        Some(traffic) => l4::run(plan, traffic, subject),
     }
+}
+
+fn of_http(plan: &Plan, subject: impl Subject) -> Run {
     let limit = plan.healed() + DRAIN + Duration::from_secs(60);
     let mut sim = crate::turmoil_builder(plan.seed, plan.jitter, limit).build();
     let zones = plan.backends.iter().map(|b| b.zone + 1).max().unwrap_or(0);

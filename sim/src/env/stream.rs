@@ -188,7 +188,7 @@ impl AsyncWrite for SimStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Turmoil loses an end that comes where as much waits to be read as may: it has to wait for room as well.
-        if let Poll::Pending = pin!(self.inner.writable()).poll(cx) {
+        if pin!(self.inner.writable()).poll(cx).is_pending() {
             return Poll::Pending;
         }
         Pin::new(&mut self.inner).poll_shutdown(cx)
