@@ -2,6 +2,8 @@
 //!
 //! Every entry also goes into the run's hash, in order. Absent: judgement (checkers) and figures (report).
 
+pub mod l4;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -31,6 +33,8 @@ pub struct Book {
     pub visits: BTreeMap<u64, Visit>,
     /// What only wires show.
     pub wires: Wires,
+    /// What happened at L4.
+    pub l4: l4::L4,
     /// The engine's decisions: upstream, when, what.
     pub engine: Vec<(usize, Tick, Event)>,
     /// Broken invariants that were seen while they happened: the checker's name and a sentence.

@@ -38,6 +38,9 @@ struct Arguments {
     /// The swarm's worlds over HTTP/2 and TLS, with tunnels.
     #[arg(long, conflicts_with_all = ["config", "scenario", "chaos", "swarm", "cached"])]
     http2: bool,
+    /// The same at L4: connections and datagrams, byte for byte.
+    #[arg(long, conflicts_with_all = ["config", "scenario", "chaos", "swarm", "cached", "http2"])]
+    l4: bool,
     /// Keeps only these faults, by their numbers from 0; an empty list keeps none.
     #[arg(long, value_name = "N,N")]
     only_faults: Option<String>,
@@ -107,6 +110,9 @@ fn source(arguments: &Arguments) -> Result<Source, Vec<String>> {
     }
     if arguments.http2 {
         return Ok(Source::Http2);
+    }
+    if arguments.l4 {
+        return Ok(Source::L4);
     }
     let scenario = match &arguments.scenario {
         None => Scenario::default(),

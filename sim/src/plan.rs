@@ -8,6 +8,7 @@ use weirkeeper::config::model::{Action, BackendProtocol, Config, RedisServers, R
 use weirkeeper::engine::router::PathMatch;
 
 use crate::model::content::Site;
+use crate::model::l4::Traffic;
 use crate::model::speech::{Manner, Speech};
 use crate::scenario::{BackendModel, ClientModel, Expectation, Fault, RequestModel, Scenario};
 
@@ -46,6 +47,8 @@ pub struct Plan {
     pub expect: Vec<Expectation>,
     /// The backends serve cacheable pages, and clients visit them.
     pub site: Option<Arc<Site>>,
+    /// What passes at L4, where the world is one of L4.
+    pub traffic: Option<Arc<Traffic>>,
     /// Proxies with this config, side by side.
     pub replicas: usize,
     /// The Redis that the config names.
@@ -137,6 +140,7 @@ impl Plan {
             seed,
             cores: cores.unwrap_or(2).clamp(1, 8),
             site: None,
+            traffic: None,
             replicas: 1,
             redis: config.redis.as_ref().and_then(|r| match &r.servers {
                 RedisServers::One(host, port) => Some((host.to_ascii_lowercase(), *port)),

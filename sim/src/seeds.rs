@@ -42,6 +42,8 @@ pub enum Source {
     Cached,
     /// The worlds of the swarm over HTTP/2 and TLS, with tunnels.
     Http2,
+    /// Each seed draws its own, of connections and datagrams at L4.
+    L4,
 }
 
 /// What to run.
@@ -104,6 +106,7 @@ impl Source {
             Source::Swarm => Ok(swarm::plan(seed)),
             Source::Cached => Ok(swarm::cached::plan(seed)),
             Source::Http2 => Ok(swarm::http2::plan(seed)),
+            Source::L4 => Ok(swarm::l4::plan(seed)),
             Source::Scenario {
                 config,
                 scenario,
@@ -134,6 +137,7 @@ impl Source {
             Source::Swarm => "--swarm".to_string(),
             Source::Cached => "--cached".to_string(),
             Source::Http2 => "--http2".to_string(),
+            Source::L4 => "--l4".to_string(),
             Source::Scenario {
                 config_file,
                 scenario_file,
@@ -174,7 +178,7 @@ pub fn run_one(plan: &Plan) -> (Option<world::Run>, Vec<Violation>) {
 pub fn sweep(options: &Options) -> Result<Sweep, Vec<String>> {
     let first = options.plan(options.seed)?;
     let empty = match options.source {
-        Source::Swarm | Source::Cached | Source::Http2 => Tally::of_all_sorts(&first),
+        Source::Swarm | Source::Cached | Source::Http2 | Source::L4 => Tally::of_all_sorts(&first),
         Source::Scenario { .. } => Tally::new(&first),
     };
     let next = AtomicU64::new(0);
@@ -236,7 +240,9 @@ pub fn sweep(options: &Options) -> Result<Sweep, Vec<String>> {
 pub fn rehearse(options: &Options) -> Result<Report, Vec<String>> {
     let sweep = sweep(options)?;
     let (config, scenario) = match &options.source {
-        Source::Swarm | Source::Cached | Source::Http2 => ("the swarm's own worlds", None),
+        Source::Swarm | Source::Cached | Source::Http2 | Source::L4 => {
+            ("the swarm's own worlds", None)
+        }
         Source::Scenario {
             config_file,
             scenario_file,

@@ -5,7 +5,12 @@ use std::time::Duration;
 
 use weirkeeper::time::Tick;
 
+use weirkeeper::engine::trace::Event;
+use weirkeeper::engine::{Outcome, Strategy};
+
+use crate::ledger::l4::{Conn, Heard};
 use crate::ledger::{Book, End, Request};
+use crate::plan::Plan;
 
 /// What must be reached over all seeds of a suite.
 pub const SOMETIMES: &[&str] = &[
@@ -97,6 +102,45 @@ pub const HTTP2: &[&str] = &[
     "tunnel over HTTP/1.1",
     "tunnel over HTTP/2",
     "tunnels were full",
+];
+
+/// What must be reached over all seeds of a suite of worlds of L4.
+pub const L4: &[&str] = &[
+    "a backend ended first",
+    "a client ended first",
+    "a client was reset",
+    "ended before it heard who calls",
+    "a header was missing",
+    "a header was passed on",
+    "a large datagram",
+    "a reply came to nobody",
+    "a reply for each of several",
+    "a session expired",
+    "a session gave way to others",
+    "an empty datagram",
+    "backed off",
+    "blackhole",
+    "broke off within its answer",
+    "cancelled while running",
+    "cancelled while waiting",
+    "chopped",
+    "closed with something unread",
+    "connection refused",
+    "crash",
+    "dialled again",
+    "died before its answer",
+    "hang",
+    "hashed",
+    "left without a word",
+    "more came before a reply than may pass",
+    "queued",
+    "refuse",
+    "reset",
+    "restart",
+    "shed: queue full",
+    "shed: queue timeout",
+    "silent for too long",
+    "slow",
 ];
 
 /// Those of `list` that were never reached.
@@ -214,6 +258,104 @@ fn evictions(book: &Book) -> Vec<&'static str> {
             && kept.remove(&place).is_some_and(|until| got.at < until)
         {
             notes.push("gave way to others");
+        }
+    }
+    notes
+}
+
+/// Rare states of L4, which the book shows when all is over.
+pub fn of_l4(book: &Book, plan: &Plan) -> Vec<&'static str> {
+    let mut notes = Vec::new();
+    for conn in book.l4.conns.values() {
+        let mut note = |on: bool, what: &'static str| notes.extend(on.then_some(what));
+        let reset = conn.end.heard == Some(Heard::Reset);
+        note(reset, "a client was reset");
+        note(conn.barred, "a header was missing");
+        let silent = conn.end.sent == 0 && conn.unwilling;
+        note(silent && !conn.end.broke, "left without a word");
+        let Some(joint) = conn.joint.and_then(|j| book.l4.joints.get(j)) else {
+            continue;
+        };
+        let both = conn.end.heard == Some(Heard::End) && joint.end.heard == Some(Heard::End);
+        note(both && joint.first, "a backend ended first");
+        note(both && !joint.first, "a client ended first");
+        note(
+            joint.end.broke && joint.end.ended,
+            "closed with something unread",
+        );
+        note(waited(conn, plan) && both, "a header was passed on");
+        note(joint.conn.is_none(), "ended before it heard who calls");
+        let quiet = reset && joint.end.heard == Some(Heard::Reset) && !conn.end.broke;
+        note(
+            quiet && joint.willing && !joint.end.broke,
+            "silent for too long",
+        );
+    }
+    notes.extend(sessions(book, plan));
+    notes.extend(dials(book));
+    let hashed =
+        |u: &weirkeeper::config::model::Upstream| matches!(u.spec.strategy, Strategy::Hash { .. });
+    notes.extend(plan.config.upstreams.iter().any(hashed).then_some("hashed"));
+    notes
+}
+
+/// Is the backend told of somebody whom a header named?
+fn waited(conn: &Conn, plan: &Plan) -> bool {
+    let listener = &plan.config.listeners[conn.listener];
+    let upstream = listener.leads_to(None).map(|u| &plan.config.upstreams[u]);
+    listener.proxy_protocol.is_some() && upstream.is_some_and(|u| u.proxy_protocol.is_some())
+}
+
+/// Dials that failed and were made up for at once.
+fn dials(book: &Book) -> Vec<&'static str> {
+    let failed = |(u, at, event): &(usize, Tick, Event)| match event {
+        Event::Finished(_, Outcome::Refused) => Some((*u, *at)),
+        _ => None,
+    };
+    let again = |pair: &[(usize, Tick, Event)]| {
+        let picked = matches!(pair[1].2, Event::Picked { waiter: None, .. });
+        picked && failed(&pair[0]) == Some((pair[1].0, pair[1].1))
+    };
+    let without: Vec<_> = book
+        .engine
+        .iter()
+        .filter(|(_, _, e)| !matches!(e, Event::BackedOff(..)))
+        .copied()
+        .collect();
+    let found = without.windows(2).filter(|pair| again(pair));
+    found.map(|_| "dialled again").collect()
+}
+
+/// What became of sessions.
+fn sessions(book: &Book, plan: &Plan) -> Vec<&'static str> {
+    let mut notes = Vec::new();
+    let sessions = &book.l4.sessions;
+    for (number, session) in sessions.iter().enumerate() {
+        let asker = session.asker.and_then(|id| book.l4.askers.get(&id));
+        let Some(asker) = asker else {
+            continue;
+        };
+        let mut note = |on: bool, what: &'static str| notes.extend(on.then_some(what));
+        let lost = session.replies.iter().any(|r| !r.got);
+        note(lost, "a reply came to nobody");
+        let several = session.replies.iter().filter(|r| r.got).count() > 1;
+        note(several, "a reply for each of several");
+        let large = session.replies.iter().any(|r| r.got && r.size > 20_000);
+        note(large, "a large datagram");
+        let unanswered = session.replies.is_empty() && session.received >= 8;
+        note(
+            unanswered && asker.all > 8,
+            "more came before a reply than may pass",
+        );
+        let mut later = sessions[number + 1..].iter();
+        if let Some(later) = later.find(|s| s.asker == session.asker) {
+            let idle = plan.config.listeners[asker.listener].timeouts.session;
+            let silent = later.first.since(session.last) >= idle;
+            note(silent, "a session expired");
+            note(
+                !silent && plan.faults.is_empty(),
+                "a session gave way to others",
+            );
         }
     }
     notes

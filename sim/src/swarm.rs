@@ -3,6 +3,7 @@
 
 pub mod cached;
 pub mod http2;
+pub mod l4;
 
 use std::sync::Arc;
 use std::time::Duration;

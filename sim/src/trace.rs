@@ -2,6 +2,43 @@
 
 use weirkeeper::time::Tick;
 
+/// What bytes were, whatever pieces they came in: FNV-1a over all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest(u64);
+
+impl Default for Digest {
+    fn default() -> Self {
+        Digest(OFFSET)
+    }
+}
+
+impl Digest {
+    /// Of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut digest = Digest::default();
+        digest.add(bytes);
+        digest
+    }
+
+    /// Adds what comes next.
+    pub fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = fold(self.0, *byte);
+        }
+    }
+
+    /// As a number.
+    pub fn word(self) -> u64 {
+        self.0
+    }
+}
+
+const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+
+fn fold(state: u64, byte: u8) -> u64 {
+    (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+}
+
 /// Folds events into 64 bits. What an event is made of is for the caller to say; lengths keep neighbours apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceHash {
@@ -12,7 +49,7 @@ pub struct TraceHash {
 impl Default for TraceHash {
     fn default() -> Self {
         TraceHash {
-            state: 0xcbf2_9ce4_8422_2325,
+            state: OFFSET,
             events: 0,
         }
     }
@@ -44,6 +81,6 @@ impl TraceHash {
     }
 
     fn byte(&mut self, byte: u8) {
-        self.state = (self.state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        self.state = fold(self.state, byte);
     }
 }

@@ -3,6 +3,8 @@
 //! Phases: load with faults (the beginning of it is the warm-up), everything heals, what is under way drains, and probes
 //! ask whether all is well again. Absent: judgement, which the checkers pass on the [`Run`].
 
+mod l4;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -78,6 +80,13 @@ pub struct Run {
 
 /// Runs `plan` with `subject` in its middle.
 pub fn run(plan: &Plan, subject: impl Subject) -> Run {
+    match &plan.traffic {
+        None => of_http(plan, subject),
+        Some(traffic) => l4::run(plan, traffic, subject),
+    }
+}
+
+fn of_http(plan: &Plan, subject: impl Subject) -> Run {
     let limit = plan.healed() + DRAIN + Duration::from_secs(60);
     let mut sim = crate::turmoil_builder(plan.seed, plan.jitter, limit).build();
     let zones = plan.backends.iter().map(|b| b.zone + 1).max().unwrap_or(0);

@@ -1,5 +1,6 @@
 //! The simulations: the seam in both worlds, determinism, and the proxy under seeds with faults.
 
+mod datagrams;
 mod meta;
 mod scenarios;
 mod seeds;

@@ -121,12 +121,12 @@ fn real_world(seed: u64) -> String {
     };
     let wires = rehearse(&wires).expect("the swarm plans itself");
     let example = rehearse(&options(example(SEED_CONFIG))).expect("it has no scenario");
-    let hashes = [
-        drawn.trace_hash,
-        cached.trace_hash,
-        wires.trace_hash,
-        example.trace_hash,
-    ];
+    let l4 = Options {
+        seeds: 6,
+        ..options(Source::L4)
+    };
+    let l4 = rehearse(&l4).expect("the swarm plans itself");
+    let hashes = [drawn, cached, wires, l4, example].map(|report| report.trace_hash);
     hashes.join("-")
 }
 

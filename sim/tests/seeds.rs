@@ -121,6 +121,27 @@ fn no_seed_breaks_an_invariant_over_http2() {
     }
 }
 
+/// The same at L4: connections and datagrams, whatever is in them.
+#[test]
+fn no_seed_breaks_an_invariant_of_l4() {
+    let seeds = number("WEIR_SEEDS", 250).max(1);
+    let options = options(Source::L4, number("WEIR_SEED", 1), seeds);
+    let sweep = sweep(&options).expect("the swarm plans itself");
+    assert!(sweep.found.is_empty(), "{}", story(&sweep.found));
+    let offered = median(&sweep.results, |r| r.offered as f64);
+    println!(
+        "{seeds} seeds of L4; the median run has {offered} connections and clients of datagrams"
+    );
+    for (what, times) in sweep.tally.reached() {
+        println!("  {times:>9} {what}");
+    }
+    if seeds >= 200 {
+        assert!(offered >= 50.0, "the median run has {offered} clients");
+        let missing = sometimes::missing(sometimes::L4, sweep.tally.reached());
+        assert!(missing.is_empty(), "never reached: {missing:?}");
+    }
+}
+
 /// Seeds that once found a bug, each with its story: `SEED  story`.
 #[test]
 fn seeds_that_found_a_bug_stay_good() {
@@ -128,6 +149,7 @@ fn seeds_that_found_a_bug_stay_good() {
     stay_good(&file("swarm.txt"), Source::Swarm);
     stay_good(&file("cached.txt"), Source::Cached);
     stay_good(&file("http2.txt"), Source::Http2);
+    stay_good(&file("l4.txt"), Source::L4);
 }
 
 fn stay_good(file: &str, source: Source) {

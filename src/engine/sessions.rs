@@ -20,6 +20,13 @@ pub struct SessionsSpec {
     pub unanswered: u32,
 }
 
+/// What core number `core` of `cores` may hold of `all` sessions: together they hold no more, unless there are fewer sessions
+/// than cores. A core must be able to hold one, or clients whose datagrams come to it would never be served.
+pub fn share(all: usize, cores: usize, core: usize) -> usize {
+    let cores = cores.max(1);
+    (all / cores + usize::from(core < all % cores)).max(1)
+}
+
 /// A session's identity within its table; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u64);

@@ -23,7 +23,7 @@ use super::connect::DatagramOf;
 use super::server::{Core, enter};
 use super::watch::SWEEP;
 use crate::config::WAITING_DATAGRAMS;
-use crate::engine::sessions::{Passage, Sessions, SessionsSpec};
+use crate::engine::sessions::{Passage, Sessions, SessionsSpec, share};
 use crate::env::{Clock, Datagram, Env};
 use crate::message::cause::Cause;
 use crate::time::Tick;
@@ -56,9 +56,9 @@ pub async fn serve<E: Env>(core: Arc<Core<E>>, listener: usize, socket: Datagram
     let Some(upstream) = model.leads_to(None) else {
         return;
     };
-    let cores = proxy.cores.load(Ordering::Acquire).max(1);
+    let cores = proxy.cores.load(Ordering::Acquire);
     let spec = SessionsSpec {
-        capacity: model.limits.sessions.div_ceil(cores),
+        capacity: share(model.limits.sessions, cores, core.env.core()),
         idle: model.timeouts.session,
         unanswered: UNANSWERED,
     };

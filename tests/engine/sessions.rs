@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use weirkeeper::engine::sessions::{Passage, SessionId, Sessions, SessionsSpec};
+use weirkeeper::engine::sessions::{Passage, SessionId, Sessions, SessionsSpec, share};
 use weirkeeper::time::Tick;
 
 const IDLE: u64 = 100;
@@ -129,4 +129,16 @@ fn a_shorter_silence_holds_for_those_that_are_there() {
     table.shorten(Duration::from_millis(50));
     assert_eq!(table.expire(Tick::from_millis(50)), Some("a"));
     assert!(table.is_empty());
+}
+
+/// Rounded up, the shares of three cores in seven sessions were nine.
+#[test]
+fn the_shares_of_all_cores_are_no_more_than_the_limit() {
+    for cores in 1..10 {
+        for all in 1..40 {
+            let shares: Vec<usize> = (0..cores).map(|core| share(all, cores, core)).collect();
+            assert_eq!(shares.iter().sum::<usize>(), all.max(cores));
+            assert!(shares.iter().all(|s| s.abs_diff(shares[0]) <= 1));
+        }
+    }
 }

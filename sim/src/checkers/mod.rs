@@ -3,6 +3,7 @@
 //! What can only be seen while it happens (a backend that has too much, an answer to another's request) is written into the
 //! book by the models, under the checker's name.
 
+mod affinity;
 mod bytes;
 mod capacity;
 mod conservation;
@@ -15,6 +16,8 @@ mod private;
 mod queue;
 mod redis;
 mod retry;
+mod sessions;
+mod stream;
 mod streams;
 mod tunnels;
 mod vary;
@@ -55,6 +58,9 @@ pub fn check(run: &Run) -> Vec<Violation> {
     found.extend(named("streams", streams::check(run)));
     found.extend(named("tunnels", tunnels::check(run)));
     found.extend(named("window", window::check(run)));
+    found.extend(named("stream", stream::check(run)));
+    found.extend(named("affinity", affinity::check(run)));
+    found.extend(named("sessions", sessions::check(run)));
     let violation = |(checker, what): (&str, String)| Violation {
         checker: checker.to_string(),
         what,

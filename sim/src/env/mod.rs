@@ -8,7 +8,7 @@ mod datagram;
 mod net;
 mod stream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -110,6 +110,8 @@ pub struct Fabric {
     names: BTreeMap<(String, u16), Vec<SocketAddr>>,
     links: Mutex<BTreeMap<(SocketAddr, SocketAddr), Arc<Link>>>,
     open: Mutex<BTreeMap<SocketAddr, Open>>,
+    /// Where nobody receives datagrams.
+    nobody: Mutex<BTreeSet<SocketAddr>>,
     panics: Mutex<Vec<String>>,
 }
 
@@ -127,6 +129,7 @@ impl Fabric {
             names,
             links: Mutex::default(),
             open: Mutex::default(),
+            nobody: Mutex::default(),
             panics: Mutex::default(),
         })
     }
@@ -146,6 +149,19 @@ impl Fabric {
         if let Some(entry) = lock(&self.open).get_mut(&addr) {
             entry.now -= 1;
         }
+    }
+
+    /// From now on somebody receives datagrams at `addr`, or nobody does, and who sends them there hears of it.
+    pub fn receives(&self, addr: SocketAddr, somebody: bool) {
+        let mut nobody = lock(&self.nobody);
+        match somebody {
+            true => nobody.remove(&addr),
+            false => nobody.insert(addr),
+        };
+    }
+
+    fn is_nobody(&self, addr: SocketAddr) -> bool {
+        lock(&self.nobody).contains(&addr)
     }
 
     /// Panics that tasks ended with, in order, and takes them out.

@@ -11,10 +11,10 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
-use turmoil::net::{TcpListener, TcpStream, UdpSocket};
+use turmoil::net::{TcpListener, TcpStream};
 use weirkeeper::env::{Datagram, Listener, Net};
 
-use super::datagram::SimDatagram;
+use super::datagram::{Hub, SimDatagram};
 use super::stream::{Link, SimStream};
 use super::{Fabric, lock};
 
@@ -24,8 +24,8 @@ pub struct SimNet {
     fabric: Arc<Fabric>,
     /// The shared listeners of this host by port.
     listeners: Mutex<BTreeMap<u16, Weak<Shared>>>,
-    /// Ports that are bound for datagrams.
-    datagrams: Mutex<BTreeMap<u16, Weak<UdpSocket>>>,
+    /// The shared datagram sockets of this host by port.
+    datagrams: Mutex<BTreeMap<u16, Weak<Hub>>>,
 }
 
 #[derive(Debug)]
@@ -104,16 +104,17 @@ impl Net for SimNet {
 
     fn datagram(&self, addr: SocketAddr) -> io::Result<SimDatagram> {
         let mut sockets = lock(&self.datagrams);
-        if sockets.get(&addr.port()).and_then(Weak::upgrade).is_some() {
-            return Ok(SimDatagram::deaf(addr));
+        if let Some(hub) = sockets.get(&addr.port()).and_then(Weak::upgrade) {
+            return hub.handle(&self.fabric, addr.ip(), None);
         }
-        let (datagram, socket) = SimDatagram::bind(addr, None)?;
-        sockets.insert(datagram.local_addr()?.port(), socket);
+        let hub = Hub::bind(addr.port())?;
+        let datagram = hub.handle(&self.fabric, addr.ip(), None)?;
+        sockets.insert(datagram.local_addr()?.port(), Arc::downgrade(&hub));
         Ok(datagram)
     }
 
     fn associate(&self, peer: SocketAddr) -> io::Result<SimDatagram> {
-        SimDatagram::bind(SocketAddr::new(peer.ip(), 0), Some(peer)).map(|(datagram, _)| datagram)
+        Hub::bind(0)?.handle(&self.fabric, peer.ip(), Some(peer))
     }
 }
 
@@ -137,7 +138,7 @@ impl Listener for SimListener {
     }
 }
 
-/// Connections that were dialled to one address, from the dial to the drop.
+/// Connections that were dialled to one address, from the dial to the drop; or sockets that are associated with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Open {
     /// Now.
@@ -158,7 +159,7 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    fn new(fabric: &Arc<Fabric>, addr: SocketAddr) -> Self {
+    pub(super) fn new(fabric: &Arc<Fabric>, addr: SocketAddr) -> Self {
         let mut open = lock(&fabric.open);
         let entry = open.entry(addr).or_default();
         entry.now += 1;

@@ -3,12 +3,13 @@
 //! Turmoil sends a reset only when data is left unread. An aborted connection is therefore closed in order and marked, and
 //! the other side reads an error where it would read the end. Absent: a reset that overtakes data which is still under way.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::TcpStream;
@@ -55,6 +56,9 @@ pub struct SimStream {
     abort: AtomicBool,
     chop: Option<Rng>,
     counted: Option<Counted>,
+    /// The other side has ended in order, or was found to be gone: what cannot be written is a broken pipe then, and a reset
+    /// before.
+    ended: bool,
 }
 
 impl SimStream {
@@ -73,6 +77,7 @@ impl SimStream {
             abort: AtomicBool::new(false),
             chop,
             counted: None,
+            ended: false,
         }
     }
 
@@ -93,6 +98,19 @@ impl SimStream {
         {
             fabric.uncount(addr);
         }
+    }
+
+    /// Do its reads and writes come in pieces?
+    pub fn is_chopped(&self) -> bool {
+        self.chop.is_some()
+    }
+
+    /// Would closing it now reset the connection, since something has come that nobody read?
+    pub fn has_unread(&mut self) -> bool {
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        let peeked = self.inner.poll_peek(&mut cx, &mut ReadBuf::new(&mut byte));
+        matches!(peeked, Poll::Ready(Ok(n)) if n > 0)
     }
 
     fn reset_by_peer(&self) -> io::Error {
@@ -135,6 +153,7 @@ impl AsyncRead for SimStream {
         if room > 0 && buf.filled().len() == before && this.link.reset.load(Ordering::Relaxed) {
             return Poll::Ready(Err(this.reset_by_peer()));
         }
+        this.ended |= room > 0 && buf.filled().len() == before;
         Poll::Ready(Ok(()))
     }
 }
@@ -150,7 +169,13 @@ impl AsyncWrite for SimStream {
             Some(rng) if buf.len() > 1 => piece(rng, buf.len()),
             _ => buf.len(),
         };
-        Pin::new(&mut this.inner).poll_write(cx, &buf[..len])
+        match Pin::new(&mut this.inner).poll_write(cx, &buf[..len]) {
+            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::BrokenPipe && !this.ended => {
+                this.ended = true;
+                Poll::Ready(Err(this.reset_by_peer()))
+            }
+            written => written,
+        }
     }
 
     fn poll_write_vectored(
@@ -179,6 +204,10 @@ impl AsyncWrite for SimStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Turmoil loses an end that comes where as much waits to be read as may: it has to wait for room as well.
+        if pin!(self.inner.writable()).poll(cx).is_pending() {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

@@ -19,6 +19,7 @@ use weirkeeper::time::Tick;
 
 use super::answer::{Answer, garbage, refusal, whole};
 use super::certificates;
+use super::faults::Struck;
 use super::message::{self, Head, Reader};
 use super::origin::Origin;
 use super::pattern::Whose;
@@ -138,69 +139,6 @@ impl Backend {
                 this.connected(stream);
             }
         }));
-    }
-
-    /// A fault keeps it from accepting, for as long as [`Backend::reopen`] is not called as often.
-    pub fn close(&self) {
-        let mut state = lock(&self.state);
-        state.closed += 1;
-        if let Some(task) = state.accepting.take() {
-            task.abort();
-        }
-    }
-
-    /// One reason less not to accept.
-    pub fn reopen(self: &Arc<Self>) {
-        lock(&self.state).closed -= 1;
-        self.open();
-    }
-
-    /// Every connection ends now, with a reset if so wished.
-    pub fn kill_connections(&self, reset: bool) {
-        for connection in lock(&self.state).connections.values() {
-            if reset {
-                connection.link.reset();
-            }
-            connection.task.iter().for_each(Task::abort);
-        }
-    }
-
-    /// Idle connections end now, the others with their message.
-    pub fn retire_connections(&self) {
-        let mut state = lock(&self.state);
-        state.retired = state.next_connection;
-        for connection in state.connections.values() {
-            match connection.idle {
-                true => connection.task.iter().for_each(Task::abort),
-                false => connection.told.notify_one(),
-            }
-        }
-    }
-
-    /// Nothing is said before `until`.
-    pub fn hang(&self, until: Tick) {
-        let mut state = lock(&self.state);
-        state.hang_until = state.hang_until.max(until);
-    }
-
-    /// Work that begins takes `factor` times as long, until [`Backend::quicken`].
-    pub fn slow(&self, factor: f64) {
-        lock(&self.state).slow.push(factor);
-    }
-
-    /// Takes one `factor` back.
-    pub fn quicken(&self, factor: f64) {
-        remove(&mut lock(&self.state).slow, factor);
-    }
-
-    /// This share of answers is no HTTP, until [`Backend::mend`].
-    pub fn garble(&self, share: f64) {
-        lock(&self.state).malformed.push(share);
-    }
-
-    /// Takes one `share` back.
-    pub fn mend(&self, share: f64) {
-        remove(&mut lock(&self.state).malformed, share);
     }
 
     /// From now on it does nothing wrong by itself either.
@@ -441,6 +379,62 @@ impl Backend {
             return Duration::from_millis(state.rng.below(4));
         }
         self.plan.model.idle.0
+    }
+}
+
+impl Struck for Backend {
+    fn close(&self) {
+        let mut state = lock(&self.state);
+        state.closed += 1;
+        if let Some(task) = state.accepting.take() {
+            task.abort();
+        }
+    }
+
+    fn reopen(self: &Arc<Self>) {
+        lock(&self.state).closed -= 1;
+        self.open();
+    }
+
+    fn kill_connections(&self, reset: bool) {
+        for connection in lock(&self.state).connections.values() {
+            if reset {
+                connection.link.reset();
+            }
+            connection.task.iter().for_each(Task::abort);
+        }
+    }
+
+    fn retire_connections(&self) {
+        let mut state = lock(&self.state);
+        state.retired = state.next_connection;
+        for connection in state.connections.values() {
+            match connection.idle {
+                true => connection.task.iter().for_each(Task::abort),
+                false => connection.told.notify_one(),
+            }
+        }
+    }
+
+    fn hang(&self, until: Tick) {
+        let mut state = lock(&self.state);
+        state.hang_until = state.hang_until.max(until);
+    }
+
+    fn slow(&self, factor: f64) {
+        lock(&self.state).slow.push(factor);
+    }
+
+    fn quicken(&self, factor: f64) {
+        remove(&mut lock(&self.state).slow, factor);
+    }
+
+    fn garble(&self, share: f64) {
+        lock(&self.state).malformed.push(share);
+    }
+
+    fn mend(&self, share: f64) {
+        remove(&mut lock(&self.state).malformed, share);
     }
 }
 

@@ -88,6 +88,7 @@ pub fn identity() -> Identity {
         key: PathBuf::new(),
         certified: Arc::new(certified.expect("they belong together")),
         names: made.names.clone(),
+        begins: SystemTime::UNIX_EPOCH,
         expires: SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000),
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use weirkeeper::env::{Clock, Env};
 use weirkeeper::time::Tick;
 
-use super::backend::Backend;
 use crate::env::{SimEnv, lock};
 use crate::ledger::Ledger;
 use crate::scenario::{Fault, FaultKind};
@@ -22,10 +21,32 @@ pub fn zone_name(zone: usize) -> String {
     format!("zone-{zone}")
 }
 
+/// What faults do to a backend, whatever it speaks.
+pub trait Struck: Send + Sync + 'static {
+    /// It does not accept, for as long as it is not reopened as often.
+    fn close(&self);
+    /// One reason less not to accept.
+    fn reopen(self: &Arc<Self>);
+    /// Every connection ends now, with a reset if so wished.
+    fn kill_connections(&self, reset: bool);
+    /// Connections end with what they are about.
+    fn retire_connections(&self);
+    /// Nothing is said before `until`.
+    fn hang(&self, until: Tick);
+    /// Work that begins takes `factor` times as long.
+    fn slow(&self, factor: f64);
+    /// Takes one `factor` back.
+    fn quicken(&self, factor: f64);
+    /// This share of answers is not what it should be.
+    fn garble(&self, share: f64);
+    /// Takes one `share` back.
+    fn mend(&self, share: f64);
+}
+
 /// One fault, bound to its backend.
-pub struct Striking {
+pub struct Striking<B> {
     /// Where it strikes.
-    pub backend: Arc<Backend>,
+    pub backend: Arc<B>,
     /// The backend's index in the plan.
     pub index: usize,
     /// Its failure domain.
@@ -40,7 +61,7 @@ pub struct Striking {
     pub healed: Duration,
 }
 
-impl Striking {
+impl<B: Struck> Striking<B> {
     /// Waits for its time, strikes, and heals.
     pub async fn run(self, env: SimEnv, ledger: Ledger, held: Held) {
         let clock = env.clock();

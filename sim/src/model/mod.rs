@@ -10,6 +10,7 @@ pub mod content;
 pub mod faults;
 mod hosting;
 mod kind;
+pub mod l4;
 pub mod message;
 pub mod origin;
 pub mod pattern;

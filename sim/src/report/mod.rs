@@ -186,7 +186,7 @@ pub fn not_modelled() -> Vec<String> {
         "kernel buffers: a sender is held up only by 4,096 segments, not by bytes",
         "a reset that overtakes data which is still under way",
         "DNS: names resolve at once, to one address each",
-        "the PROXY protocol: clients and backends speak without it",
+        "the PROXY protocol outside of worlds of L4: clients and backends speak without it",
         "the access log, the admin port, reloads and signals",
     ]
     .map(ToString::to_string)

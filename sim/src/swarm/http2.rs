@@ -78,10 +78,9 @@ fn listeners(rng: &mut Rng, config: &mut Config) {
     let mut bind = plain.bind;
     bind.set_port(SECURE);
     let settings = Settings {
-        identities: Arc::new([certificates::identity()]),
-        client_auth: None,
         min_version: one(rng, &[MinVersion::Tls12, MinVersion::Tls13]),
-        http2: true,
+        alpn: &["h2", "http/1.1"],
+        ..Settings::new(vec![certificates::identity()], None)
     };
     let secure = Listener {
         name: "secure".into(),
