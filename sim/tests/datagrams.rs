@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::ReadBuf;
-use weirkeeper::env::{Datagram, Env, Net};
+use weirkeeper::env::{Clock, Datagram, Env, Net};
 use weirkeeper_sim::env::{Fabric, SimDatagram, SimEnv};
 use weirkeeper_sim::turmoil_builder;
 
@@ -26,6 +26,15 @@ async fn send(socket: &SimDatagram, bytes: &[u8], to: SocketAddr) -> io::Result<
     poll_fn(|cx| socket.poll_send(cx, bytes, to)).await
 }
 
+async fn rest(env: &SimEnv, millis: u64) {
+    let clock = env.clock();
+    let until = clock.now() + Duration::from_millis(millis);
+    clock.sleep_until(until).await;
+}
+
+/// What came from each address: the core that received it, and its first byte.
+type Heard = BTreeMap<SocketAddr, Vec<(usize, u8)>>;
+
 const JITTER: Duration = Duration::from_millis(2);
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -35,7 +44,7 @@ fn cores_that_share_an_address_share_its_clients() {
     let mut sim = turmoil_builder(7, JITTER, LIMIT).build();
     let to = SocketAddr::new(sim.lookup("cores"), 9000);
     let fabric = Fabric::new(7, 0.0, BTreeMap::new());
-    let heard: Arc<Mutex<BTreeMap<SocketAddr, Vec<(usize, u8)>>>> = Arc::default();
+    let heard: Arc<Mutex<Heard>> = Arc::default();
     let (env, cores) = (SimEnv::new(&fabric, "cores"), Arc::clone(&heard));
     sim.host("cores", move || {
         let (env, heard) = (env.clone(), Arc::clone(&cores));
@@ -63,7 +72,7 @@ fn cores_that_share_an_address_share_its_clients() {
                 send(socket, &[number], to).await?;
             }
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        rest(&env, 100).await;
         Ok(())
     });
     sim.run().expect("the clients end in time");
@@ -93,14 +102,15 @@ fn an_associated_socket_hears_that_nobody_is_there() {
         let error = receive(&socket).await.expect_err("nobody is there");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         send(&socket, b"b", peer).await?;
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        rest(&env, 10).await;
         let error = send(&socket, b"c", peer).await;
         let error = error.expect_err("nobody is there");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         env.fabric().receives(peer, true);
         send(&socket, b"d", peer).await?;
-        let waiting = tokio::time::timeout(Duration::from_millis(10), receive(&socket));
-        assert!(waiting.await.is_err(), "there is nothing to hear");
+        let limit = Duration::from_millis(10);
+        let heard = env.clock().timeout(limit, receive(&socket)).await;
+        assert!(heard.is_none(), "there is nothing to hear");
         Ok(())
     });
     sim.run().expect("the client ends in time");
