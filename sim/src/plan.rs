@@ -4,9 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weirkeeper::config::model::{Action, BackendProtocol, Config, RedisServers, Route, Upstream};
+use weirkeeper::config::model::{
+    Action, BackendProtocol, Config, Listener, Protocol, RedisServers, Route, Upstream, UpstreamTls,
+};
 use weirkeeper::engine::router::PathMatch;
+use weirkeeper::tls::server::Settings;
 
+use crate::model::certificates;
 use crate::model::content::Site;
 use crate::model::l4::Traffic;
 use crate::model::speech::{Manner, Speech};
@@ -113,14 +117,25 @@ impl Plan {
             true => vec![default_client(&config, &backends)],
             false => scenario.clients.clone(),
         };
-        let mut clients = Vec::new();
+        let (mut clients, mut speech) = (Vec::new(), Vec::new());
         for (i, model) in models.into_iter().enumerate() {
             let found = match &model.listener {
-                None => config.listeners.first(),
+                None => first_of_http(&config),
                 Some(name) => config.listeners.iter().find(|l| l.name == *name),
             };
             match found {
-                Some(listener) => clients.push((model, listener.bind.port())),
+                Some(listener) if listener.protocol == Protocol::Http || model.listener.is_none() => {
+                    speech.push(Speech {
+                        tls: listener.tls.is_some(),
+                        ..Speech::default()
+                    });
+                    clients.push((model, listener.bind.port()));
+                }
+                Some(listener) => errors.push(format!(
+                    "the listener \"{}\" is {}, and a scenario's clients speak HTTP (clients[{i}].listener)",
+                    listener.name,
+                    listener.protocol.name()
+                )),
                 None => errors.push(format!("no such listener (clients[{i}].listener)")),
             }
         }
@@ -152,7 +167,7 @@ impl Plan {
             warmup: scenario.warmup.0,
             measure: scenario.measure.0,
             clients,
-            speech: Vec::new(),
+            speech,
             backends,
             faults: scenario.faults.clone(),
             expect: scenario.expect.clone(),
@@ -170,33 +185,50 @@ impl Plan {
     }
 }
 
-/// The config without what the world does not speak. A handshake takes no time: what is modelled of a backend is when it
-/// answers, and how.
+/// The config without the PROXY protocol, and with this world's certificates in the place of its own.
 fn modelled(mut config: Arc<Config>) -> Arc<Config> {
-    let proxied = config.listeners.iter().any(|l| l.proxy_protocol.is_some())
-        || config.upstreams.iter().any(|u| u.proxy_protocol.is_some());
-    if proxied {
-        let config = Arc::make_mut(&mut config);
-        config
-            .listeners
-            .iter_mut()
-            .for_each(|l| l.proxy_protocol = None);
-        config
-            .upstreams
-            .iter_mut()
-            .for_each(|u| u.proxy_protocol = None);
+    let plain = |l: &Listener| l.proxy_protocol.is_none() && l.tls.is_none();
+    if !config.listeners.iter().all(plain) {
+        for listener in &mut Arc::make_mut(&mut config).listeners {
+            listener.proxy_protocol = None;
+            if let Some(tls) = &mut listener.tls {
+                *tls = Arc::new(Settings {
+                    min_version: tls.min_version,
+                    alpn: tls.alpn,
+                    session_tickets: tls.session_tickets,
+                    ..Settings::new(vec![certificates::identity()], None)
+                });
+            }
+        }
     }
-    let plain = |u: &Upstream| u.tls.is_none() && u.protocol == BackendProtocol::Http1;
+    let plain = |u: &Upstream| u.proxy_protocol.is_none() && u.tls.is_none();
     if !config.upstreams.iter().all(plain) {
         for upstream in &mut Arc::make_mut(&mut config).upstreams {
-            upstream.tls = None;
-            upstream.protocol = BackendProtocol::Http1;
-            for backend in &mut upstream.backends {
-                backend.scheme = backend.scheme.in_the_clear();
+            upstream.proxy_protocol = None;
+            if let Some(tls) = &mut upstream.tls {
+                *tls = Arc::new(UpstreamTls {
+                    ca: None,
+                    sni: None,
+                    verify: false,
+                    identity: None,
+                    client: certificates::dialling(true),
+                });
             }
         }
     }
     config
+}
+
+/// How the backends of an upstream speak; `None` is HTTP/1.1 in the clear.
+fn manner(upstream: &Upstream) -> Option<Manner> {
+    let (tls, http2) = (
+        upstream.tls.is_some(),
+        upstream.protocol != BackendProtocol::Http1,
+    );
+    (tls || http2).then(|| Manner {
+        http2,
+        ..Manner::http2(tls)
+    })
 }
 
 fn backends(config: &Config, scenario: &Scenario) -> Vec<BackendPlan> {
@@ -221,17 +253,24 @@ fn backends(config: &Config, scenario: &Scenario) -> Vec<BackendPlan> {
                 model: model.unwrap_or_default(),
                 members: vec![(u, b)],
                 max_in_flight: bound,
-                manner: None,
+                manner: manner(upstream),
             });
         }
     }
     plans
 }
 
+/// The listener of clients that name none: the first of HTTP, if there is one.
+fn first_of_http(config: &Config) -> Option<&Listener> {
+    let mut listeners = config.listeners.iter();
+    let http = listeners.find(|l| l.protocol == Protocol::Http);
+    http.or_else(|| config.listeners.first())
+}
+
 /// One open loop at 80 % of what the backends can do, over the forwarding routes of the first listener, each by what its
 /// upstream can do.
 fn default_client(config: &Config, backends: &[BackendPlan]) -> ClientModel {
-    let routes = config.listeners.first().map(|l| Arc::clone(&l.routes));
+    let routes = first_of_http(config).map(|l| Arc::clone(&l.routes));
     let asked: Vec<(usize, RequestModel)> = routes
         .iter()
         .flat_map(|routes| routes.iter())

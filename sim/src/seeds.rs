@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use weirkeeper::config::model::Config;
+use weirkeeper::config::model::{Config, Protocol};
 
 use crate::checkers::{self, Violation};
 use crate::plan::Plan;
@@ -118,6 +118,16 @@ impl Source {
                     Some(file) => format!("{file}: error: {e}"),
                     None => format!("error: {e}"),
                 };
+                if !config
+                    .listeners
+                    .iter()
+                    .any(|l| l.protocol == Protocol::Http)
+                {
+                    return Err(vec![
+                        "error: the config has no listener of HTTP, and a scenario's clients speak nothing else; --l4 draws worlds of L4"
+                            .to_string(),
+                    ]);
+                }
                 let mut plan = Plan::new(seed, Arc::clone(config), scenario)
                     .map_err(|errors| errors.into_iter().map(named).collect::<Vec<_>>())?;
                 if *chaos {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use weirkeeper::config;
-use weirkeeper_sim::report::{Verdict, render};
+use weirkeeper_sim::report::{Report, Verdict, render};
 use weirkeeper_sim::scenario::{Scenario, schema};
 use weirkeeper_sim::seeds::{Options, Source, rehearse};
 
@@ -21,6 +21,58 @@ fn the_schema_is_current() {
         file.display(),
         file.display()
     );
+}
+
+/// What a rehearsal of this config says, with all that is of files in `folder`.
+fn rehearsed(text: &str, folder: &Path) -> Result<Report, Vec<String>> {
+    let file = folder.join("config.json");
+    std::fs::write(&file, text).expect("the folder is writable");
+    rehearse(&Options {
+        source: Source::Scenario {
+            config: config::load(&file).unwrap_or_else(|e| panic!("{e}")),
+            config_file: "config.json".into(),
+            scenario: Box::default(),
+            scenario_file: None,
+            chaos: false,
+        },
+        seed: 7,
+        seeds: 2,
+        only_faults: None,
+        first: false,
+        threads: 2,
+    })
+}
+
+#[test]
+fn tls_and_http2_are_rehearsed_as_the_config_has_them() {
+    let folder = std::env::temp_dir().join(format!("weir-rehearsed-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
+    let made = rcgen::generate_simple_self_signed(vec!["a.example".to_string()]).expect("made");
+    std::fs::write(folder.join("a.pem"), made.cert.pem()).expect("written");
+    std::fs::write(folder.join("a.key"), made.signing_key.serialize_pem()).expect("written");
+    let text = r#"{
+        "listeners": {
+            "raw": {"bind": ":5432", "protocol": "tcp"},
+            "web": {"bind": ":8443", "tls": {"certificate": "a.pem", "key": "a.key"}}
+        },
+        "upstreams": {
+            "raw": {"backends": ["tcp://db.example:5432"]},
+            "app": {"protocol": "http2", "backends": [{"url": "https://app.example", "max_in_flight": 4}]}
+        },
+        "routes": [{"upstream": "raw"}, {"upstream": "app"}]
+    }"#;
+    let report = rehearsed(text, &folder).unwrap_or_else(|e| panic!("{}", e.join("\n")));
+    assert_eq!(report.verdict, Verdict::Met, "{}", render(&report));
+    let (total, all) = (&report.total, render(&report));
+    assert!(
+        total.offered > 100 && total.answered.get(&200) == Some(&total.offered),
+        "{all}"
+    );
+    // An L4 config is told that it cannot be, and by what.
+    let l4 = r#"{"port": 53, "level": "L4", "proto": "udp", "servers": {"udp://a:53": 1}}"#;
+    let errors = rehearsed(l4, &folder).expect_err("nobody here speaks UDP");
+    assert!(errors[0].contains("no listener of HTTP"), "{errors:?}");
+    std::fs::remove_dir_all(&folder).expect("it is there");
 }
 
 #[test]

@@ -187,6 +187,7 @@ pub fn not_modelled() -> Vec<String> {
         "a reset that overtakes data which is still under way",
         "DNS: names resolve at once, to one address each",
         "the PROXY protocol outside of worlds of L4: clients and backends speak without it",
+        "certificates: a rehearsal has its own, and the proxy believes every backend's",
         "the access log, the admin port, reloads and signals",
     ]
     .map(ToString::to_string)

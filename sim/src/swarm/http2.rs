@@ -40,6 +40,7 @@ pub fn plan(seed: u64) -> Plan {
         });
     }
     let mut rng = root.stream("http2 load", 0);
+    plan.speech.clear();
     for (model, port) in &mut plan.clients {
         let speech = speech(&mut rng, calm);
         if speech.tls {
