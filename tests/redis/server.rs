@@ -137,12 +137,17 @@ impl Redis {
     /// One command on a connection of its own.
     #[track_caller]
     pub(super) fn ask(&self, command: &[&str]) -> Said {
-        let mut connection = Connection::open(self.port).expect("the server accepts");
+        self.try_ask(command).expect("the server answers")
+    }
+
+    /// The same of a server that may be closing its connections, as one does whose role changes.
+    pub(super) fn try_ask(&self, command: &[&str]) -> Option<Said> {
+        let mut connection = Connection::open(self.port)?;
         for line in &self.login {
             let words: Vec<&str> = line.split(' ').collect();
-            connection.ask(&words).expect("the server answers");
+            connection.ask(&words)?;
         }
-        connection.ask(command).expect("the server answers")
+        connection.ask(command)
     }
 
     /// The keys of records, in order.
