@@ -124,7 +124,8 @@ impl Source {
                     .any(|l| l.protocol == Protocol::Http)
                 {
                     return Err(vec![
-                        "error: the config has no listener of HTTP, and a scenario's clients speak nothing else; --l4 draws worlds of L4"
+                        "error: the config has no listener of HTTP, and a scenario's clients speak nothing else; \
+                         --l4 draws worlds of L4"
                             .to_string(),
                     ]);
                 }
