@@ -348,6 +348,22 @@ fn a_reset_goes_through() {
     }
 }
 
+/// Has the side at `local` of a connection said that nothing more comes from it? Linux knows, whether or not the other side
+/// has taken all that came before.
+fn has_ended(local: u16, remote: u16) -> bool {
+    // FIN_WAIT1, FIN_WAIT2.
+    const ENDED: [&str; 2] = ["04", "05"];
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux lists its connections");
+    let (local, remote) = (format!(":{local:04X}"), format!(":{remote:04X}"));
+    table.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().take(4).collect();
+        words.len() == 4
+            && words[1].ends_with(&local)
+            && words[2].ends_with(&remote)
+            && ENDED.contains(&words[3])
+    })
+}
+
 /// A backend that has said all and closed while the client still sends: what it said arrives whole, and ends in order.
 #[test]
 fn an_answer_before_the_end_of_the_question_arrives_whole() {
@@ -366,6 +382,11 @@ fn an_answer_before_the_end_of_the_question_arrives_whole() {
         metric(&weir, &line) == LENGTH as u64
     });
     drop(backend);
+    // Before it has seen the end, a word would be answered by a reset, and there would have been no end.
+    let from = client.local_addr().expect("it is connected").port();
+    eventually("the proxy has passed the end on", || {
+        has_ended(weir.port, from)
+    });
     // The first word that nobody takes resets the connection to the backend; those after it find that out.
     let begun = std::time::Instant::now();
     while in_flight(&weir) > 0 && begun.elapsed() < PATIENCE {
