@@ -5,3 +5,4 @@ mod meta;
 mod scenarios;
 mod seeds;
 mod small;
+mod streams;

@@ -3,29 +3,37 @@
 //! Turmoil sends a reset only when data is left unread. An aborted connection is therefore closed in order and marked, and
 //! the other side reads an error where it would read the end. Absent: a reset that overtakes data which is still under way.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
 use turmoil::net::TcpStream;
 use weirkeeper::env::Stream;
 use weirkeeper::rng::Rng;
 
-use super::Fabric;
 use super::net::Counted;
+use super::{Fabric, lock};
+
+const KEPT: &str = "the connection is kept until it is dropped";
+
+const DIALLER: usize = 0;
+const ACCEPTOR: usize = 1;
 
 /// What both ends of a connection know of each other.
 #[derive(Debug, Default)]
 pub struct Link {
     /// One end was dropped with an abort.
     reset: AtomicBool,
-    /// The dialling end is gone, though the other may not have heard of it yet.
-    left: AtomicBool,
+    /// The end that dialled, and the one that accepted, is gone, though the other may not have heard of it yet.
+    left: [AtomicBool; 2],
+    /// Who waits to write to each of them.
+    writers: Mutex<[Option<Waker>; 2]>,
     /// Its protocol has changed: it no longer counts among the connections to a backend.
     tunnel: AtomicBool,
 }
@@ -33,12 +41,24 @@ pub struct Link {
 impl Link {
     /// Has the end that dialled let go of the connection?
     pub fn dialler_left(&self) -> bool {
-        self.left.load(Ordering::Relaxed)
+        self.has_left(DIALLER)
     }
 
     /// The end that dialled has let go; of a stream, since nothing drops an end of one.
     pub fn leave(&self) {
-        self.left.store(true, Ordering::Relaxed);
+        self.left[DIALLER].store(true, Ordering::Relaxed);
+    }
+
+    fn has_left(&self, end: usize) -> bool {
+        self.left[end].load(Ordering::Relaxed)
+    }
+
+    /// `end` is dropped: nobody makes room there any more for what others write.
+    fn drop_end(&self, end: usize) {
+        self.left[end].store(true, Ordering::Relaxed);
+        if let Some(waker) = lock(&self.writers)[end].take() {
+            waker.wake();
+        }
     }
 
     /// Whoever drops its end next resets the connection.
@@ -50,7 +70,8 @@ impl Link {
 /// One end of a simulated connection.
 #[derive(Debug)]
 pub struct SimStream {
-    inner: TcpStream,
+    /// There until it is dropped.
+    inner: Option<TcpStream>,
     link: Arc<Link>,
     dialled: bool,
     abort: AtomicBool,
@@ -71,7 +92,7 @@ impl SimStream {
         let mut rng = Rng::new(fabric.seed).stream("chop", chop_index(&inner));
         let chop = rng.chance(fabric.chop).then_some(rng);
         SimStream {
-            inner,
+            inner: Some(inner),
             link,
             dialled: dialled.is_some(),
             abort: AtomicBool::new(false),
@@ -109,8 +130,34 @@ impl SimStream {
     pub fn has_unread(&mut self) -> bool {
         let mut byte = [0];
         let mut cx = Context::from_waker(Waker::noop());
-        let peeked = self.inner.poll_peek(&mut cx, &mut ReadBuf::new(&mut byte));
+        let peeked = self
+            .inner()
+            .poll_peek(&mut cx, &mut ReadBuf::new(&mut byte));
         matches!(peeked, Poll::Ready(Ok(n)) if n > 0)
+    }
+
+    fn own_end(&self) -> usize {
+        if self.dialled { DIALLER } else { ACCEPTOR }
+    }
+
+    /// Turmoil does not wake who waits for room at an end that is gone, which is a reset for whoever writes to it.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let other = DIALLER + ACCEPTOR - self.own_end();
+        if self.link.has_left(other) {
+            return Poll::Ready(self.reset_by_peer());
+        }
+        lock(&self.link.writers)[other] = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn inner(&mut self) -> &mut TcpStream {
+        self.inner.as_mut().expect(KEPT)
+    }
+
+    /// Are as many segments under way to the other side as may be?
+    fn is_full(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        pin!(self.inner().writable()).poll(&mut cx).is_pending()
     }
 
     fn reset_by_peer(&self) -> io::Error {
@@ -122,6 +169,33 @@ impl SimStream {
 fn chop_index(inner: &TcpStream) -> u64 {
     let port = |addr: io::Result<SocketAddr>| addr.map_or(0, |a| u64::from(a.port()));
     port(inner.local_addr()) << 16 | port(inner.peer_addr())
+}
+
+/// What an operating system does with a connection that was let go of: it says our end, once there is room for it (turmoil
+/// loses an end that comes where as much waits to be read as may), and takes the other one, which must not be answered by a
+/// reset. What comes before that is for nobody, and is.
+async fn linger(mut inner: TcpStream, mut ended: bool) {
+    let mut said = false;
+    poll_fn(|cx| {
+        let mut byte = [0];
+        match inner.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Ok(0)) => ended = true,
+            Poll::Ready(_) => return Poll::Ready(()),
+            Poll::Pending => {}
+        }
+        if !said {
+            ready!(pin!(inner.writable()).poll(cx)).ok();
+            // It fails where the other side has reset the connection, which ends it as well.
+            ready!(Pin::new(&mut inner).poll_shutdown(cx)).ok();
+            said = true;
+        }
+        if ended {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 /// How much of `len` bytes a cut connection moves at once: mostly a few, at times all.
@@ -140,15 +214,16 @@ impl AsyncRead for SimStream {
         let this = &mut *self;
         let before = buf.filled().len();
         let room = buf.remaining();
+        let inner = this.inner.as_mut().expect(KEPT);
         match &mut this.chop {
             Some(rng) if room > 1 => {
                 let some = piece(rng, room);
                 let mut part = ReadBuf::new(buf.initialize_unfilled_to(some));
-                ready!(Pin::new(&mut this.inner).poll_read(cx, &mut part))?;
+                ready!(Pin::new(inner).poll_read(cx, &mut part))?;
                 let filled = part.filled().len();
                 buf.advance(filled);
             }
-            _ => ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?,
+            _ => ready!(Pin::new(inner).poll_read(cx, buf))?,
         }
         if room > 0 && buf.filled().len() == before && this.link.reset.load(Ordering::Relaxed) {
             return Poll::Ready(Err(this.reset_by_peer()));
@@ -169,11 +244,12 @@ impl AsyncWrite for SimStream {
             Some(rng) if buf.len() > 1 => piece(rng, buf.len()),
             _ => buf.len(),
         };
-        match Pin::new(&mut this.inner).poll_write(cx, &buf[..len]) {
+        match Pin::new(this.inner()).poll_write(cx, &buf[..len]) {
             Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::BrokenPipe && !this.ended => {
                 this.ended = true;
                 Poll::Ready(Err(this.reset_by_peer()))
             }
+            Poll::Pending => this.poll_room(cx).map(Err),
             written => written,
         }
     }
@@ -200,30 +276,31 @@ impl AsyncWrite for SimStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        Pin::new(self.inner()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Turmoil loses an end that comes where as much waits to be read as may: it has to wait for room as well.
-        if pin!(self.inner.writable()).poll(cx).is_pending() {
-            return Poll::Pending;
+        // An end has to wait for room as well: see `linger`.
+        let inner = self.inner();
+        if pin!(inner.writable()).poll(cx).is_pending() {
+            return self.poll_room(cx).map(Err);
         }
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        Pin::new(inner).poll_shutdown(cx)
     }
 }
 
 impl Stream for SimStream {
     fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.peer_addr()
+        self.inner.as_ref().expect(KEPT).peer_addr()
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+        self.inner.as_ref().expect(KEPT).local_addr()
     }
 
     fn poll_readable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut byte = [0];
-        let peeked = ready!(self.inner.poll_peek(cx, &mut ReadBuf::new(&mut byte)))?;
+        let peeked = ready!(self.inner().poll_peek(cx, &mut ReadBuf::new(&mut byte)))?;
         if peeked == 0 && self.link.reset.load(Ordering::Relaxed) {
             return Poll::Ready(Err(self.reset_by_peer()));
         }
@@ -237,9 +314,7 @@ impl Stream for SimStream {
 
 impl Drop for SimStream {
     fn drop(&mut self) {
-        if self.dialled {
-            self.link.leave();
-        }
+        self.link.drop_end(self.own_end());
         if self.link.tunnel.load(Ordering::Relaxed)
             && let Some(counted) = self.counted.take()
         {
@@ -247,6 +322,15 @@ impl Drop for SimStream {
         }
         if self.abort.load(Ordering::Relaxed) {
             self.link.reset.store(true, Ordering::Relaxed);
+        }
+        let ended = self.ended || self.link.reset.load(Ordering::Relaxed);
+        if turmoil::in_simulation()
+            && let Ok(handle) = Handle::try_current()
+            && (!ended || self.is_full())
+            && !self.has_unread()
+            && let Some(inner) = self.inner.take()
+        {
+            handle.spawn(linger(inner, ended));
         }
     }
 }

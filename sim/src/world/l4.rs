@@ -210,10 +210,15 @@ impl<S: Subject> Drive<S> {
             }
             if self.env.clock().now() >= limit {
                 let book = self.ledger.book();
-                let first = book.l4.conns.values().find(|c| c.end.over.is_none());
+                let mut conns = book.l4.conns.values();
+                let first = conns.find(|c| c.end.over.is_none());
                 let first = first.map_or(String::new(), |c| format!(", such as {c:?}"));
+                let mut joints = book.l4.joints.iter();
+                let at = joints.find(|j| j.end.over.is_none());
+                let at = at.map_or(String::new(), |j| format!(", a backend is at {j:?}"));
                 return Err(format!(
-                    "{DRAIN:?} after all was said, {open} clients had no end and {held} sockets to backends were open{first}"
+                    "{DRAIN:?} after all was said, {open} clients had no end{first}, \
+                     {held} sockets to backends were open{at}"
                 ));
             }
             self.rest(5).await;

@@ -49,7 +49,7 @@ pub(in crate::model) struct Carrier {
     open: AtomicUsize,
     gone: AtomicBool,
     aborted: AtomicBool,
-    /// Requests that were answered before they were through.
+    /// Requests that were answered, as it may be, before they were through.
     cut: AtomicUsize,
     link: Arc<Link>,
     driver: Mutex<Option<Task>>,
@@ -159,6 +159,8 @@ impl Group {
             return self.receive_stream(id, kind, whim, streams, response).await;
         };
         if let Body::Tunnel = body {
+            // What is refused is cut off.
+            open.0.cut.fetch_add(1, Ordering::Relaxed);
             return self.open_tunnel(id, kind, whim, response, stream).await;
         }
         let mut uploading = std::pin::pin!(self.upload(id, kind, whim, body, stream));
@@ -170,7 +172,10 @@ impl Group {
                 answered
             }
             // What was not wanted is no end yet: the answer decides.
-            _ = &mut uploading => answering.await,
+            Err(_) = &mut uploading => {
+                open.0.cut.fetch_add(1, Ordering::Relaxed);
+                answering.await
+            }
         }
     }
 
