@@ -140,8 +140,8 @@ struct Span {
     value_end: u32,
 }
 
-/// Fields that are parsed without an allocation to hold them.
-const INLINE: usize = 128;
+/// So many fields, which is more than most heads have, are parsed without an allocation to hold them.
+const INLINE: usize = 32;
 
 /// What a status line says, and where its fields lie in `spans`.
 struct Parsed {
@@ -189,17 +189,17 @@ fn section(
     buf: &mut BytesMut,
     limits: HeadLimits,
 ) -> Result<Option<(Parsed, HeaderMap)>, DecodeError> {
-    if limits.fields <= INLINE {
-        let mut spans = [Span::default(); INLINE];
-        let mut room = [const { MaybeUninit::uninit() }; INLINE];
-        let room = &mut room[..limits.fields];
-        let parsed = parse_section(buf, room, &mut spans[..limits.fields])?;
-        split(buf, limits, parsed, &spans)
-    } else {
-        let mut spans = vec![Span::default(); limits.fields];
-        let mut room = vec![MaybeUninit::uninit(); limits.fields];
-        let parsed = parse_section(buf, &mut room, &mut spans)?;
-        split(buf, limits, parsed, &spans)
+    let few = limits.fields.min(INLINE);
+    let mut spans = [Span::default(); INLINE];
+    let mut room = [const { MaybeUninit::uninit() }; INLINE];
+    match parse_section(buf, &mut room[..few], &mut spans[..few]) {
+        Err(DecodeError::HeadTooLarge) if few < limits.fields => {
+            let mut spans = vec![Span::default(); limits.fields];
+            let mut room = vec![MaybeUninit::uninit(); limits.fields];
+            let parsed = parse_section(buf, &mut room, &mut spans)?;
+            split(buf, limits, parsed, &spans)
+        }
+        parsed => split(buf, limits, parsed?, &spans),
     }
 }
 

@@ -171,7 +171,8 @@ impl<E: Env> Backend<E> {
             return Ok(Carrier::Link(link));
         }
         if self.protocol == BackendProtocol::Http1 || self.is_single.load(Ordering::Relaxed) {
-            return self.dialler.in_time(env, self.open(env, first)).await;
+            // On the heap: it is most of what a request's future would hold, and few requests need it.
+            return Box::pin(self.dialler.in_time(env, self.open(env, first))).await;
         }
         if let Some(ticket) = self.ticket(env) {
             return Ok(Carrier::Stream(ticket));
@@ -188,7 +189,7 @@ impl<E: Env> Backend<E> {
                 None => self.open(env, first).await,
             }
         };
-        self.dialler.in_time(env, dialling).await
+        Box::pin(self.dialler.in_time(env, dialling)).await
     }
 
     /// A new connection of its own, which begins with `first`.

@@ -3,12 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
 use super::attempt::{Fetched, Run, apply};
 use super::caching::{self, fill::Reader};
@@ -33,15 +34,17 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
     let (parts, body) = request.into_parts();
     let mut record = Record::begin(&conn, &parts);
     let upload = Upload::new(&conn, body, parts.version);
-    let answer = {
-        let mut answering = pin!(answer(&conn, parts, upload, &mut record));
-        std::future::poll_fn(|cx| {
-            match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
-                Ok(poll) => poll,
-                Err(_) => Poll::Ready(Err(Cause::Panic)),
-            }
-        })
-        .await
+    let answer = match guarded(|| receive(&conn, parts, &upload, &mut record)).flatten() {
+        Ok(Received::Forward(mut received)) => {
+            let mut answering = pin!(answer(&conn, &mut received, upload, &mut record));
+            let poll = |cx: &mut Context<'_>| {
+                let poll = guarded(|| answering.as_mut().poll(cx));
+                poll.unwrap_or_else(|cause| Poll::Ready(Err(cause)))
+            };
+            std::future::poll_fn(poll).await
+        }
+        Ok(Received::Own(response)) => Ok(Answer::Own(response)),
+        Err(cause) => Err(cause),
     };
     let (mut head, body) = match answer {
         Ok(Answer::Fetched((head, fetch))) => (head, Content::Fetch(fetch)),
@@ -137,13 +140,37 @@ fn head_bytes(parts: &http::request::Parts) -> usize {
     target + fields.sum::<usize>()
 }
 
+/// What becomes of a request.
+#[expect(clippy::large_enum_variant, reason = "as above")]
+enum Received<'a> {
+    /// A backend is to answer it.
+    Forward(Forward<'a>),
+    /// The proxy answers it by itself.
+    Own(Response<Bytes>),
+}
+
+/// A request that a backend is to answer.
+struct Forward<'a> {
+    /// The route's place in the config.
+    index: usize,
+    route: &'a Route,
+    inbound: Inbound,
+    /// The stream that becomes a tunnel's bytes, if the request is an extended CONNECT.
+    connect: Option<OnUpgrade>,
+}
+
+/// Work whose panic is this request's alone.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Cause> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| Cause::Panic)
+}
+
 /// Steps 2 and 3: what is malformed or too large is refused, and a route decides what happens to the rest.
-async fn answer<E: Env>(
-    conn: &Arc<Conn<E>>,
+fn receive<'a, E: Env>(
+    conn: &'a Conn<E>,
     mut parts: http::request::Parts,
-    upload: Upload<E>,
+    upload: &Upload<E>,
     record: &mut Record<E>,
-) -> Result<Answer<E>, Cause> {
+) -> Result<Received<'a>, Cause> {
     let limits = &conn.model().limits;
     let connect = upgrade::take_connect(&mut parts);
     if parts
@@ -154,7 +181,7 @@ async fn answer<E: Env>(
         return Err(Cause::UriTooLong);
     }
     // A body that has ended before its first byte was read has no coding either.
-    let bodiless = http_body::Body::is_end_stream(&upload);
+    let bodiless = http_body::Body::is_end_stream(upload);
     if !bodiless && !fields::is_plainly_chunked(&parts.headers) {
         return Err(Cause::BadRequest);
     }
@@ -168,14 +195,14 @@ async fn answer<E: Env>(
     }
     if limits
         .body_bytes
-        .is_some_and(|limit| http_body::Body::size_hint(&upload).lower() > limit)
+        .is_some_and(|limit| http_body::Body::size_hint(upload).lower() > limit)
     {
         return Err(Cause::BodyTooLarge);
     }
     if let Some(challenges) = &conn.core.proxy.challenges
         && let Some(answer) = challenges.answer(target.path())
     {
-        return own(200, answer, &HeaderRules::default());
+        return own(200, answer, &HeaderRules::default()).map(Received::Own);
     }
     let routes = &conn.model().routes;
     let (index, route) = routes
@@ -192,7 +219,7 @@ async fn answer<E: Env>(
     if parts.version == Version::HTTP_2 {
         fields::join_cookies(&mut parts.headers);
     }
-    let framing = framing_of(&parts.method, &upload);
+    let framing = framing_of(&parts.method, upload);
     let inbound = Inbound {
         method: parts.method,
         target,
@@ -201,26 +228,54 @@ async fn answer<E: Env>(
         framing,
         upgrade: ask,
     };
+    let rules = &route.response_headers;
     match &route.action {
-        // Neither a stored answer nor one that others wait for opens a tunnel.
-        Action::Forward { .. } if inbound.upgrade.is_some() => {
-            upgrade::answer(conn, route, &inbound, upload, connect, record).await
-        }
-        Action::Forward { .. } => match &route.cache {
-            Some(rules) => caching::answer(conn, index, rules, &inbound, upload, record).await,
-            None => {
-                let (mut parts, fetch) = forward(conn, route, &inbound, upload, record).await?;
-                let request = &inbound.headers;
-                caching::invalidate(conn, &inbound.method, &inbound.target, request, &parts);
-                apply(&route.response_headers, &mut parts.headers);
-                Ok(Answer::Fetched((parts, fetch)))
-            }
-        },
+        Action::Forward { .. } => Ok(Received::Forward(Forward {
+            index,
+            route,
+            inbound,
+            connect,
+        })),
         Action::Redirect { status, location } => {
-            redirect(conn, *status, location, &inbound, &route.response_headers)
+            redirect(conn, *status, location, &inbound, rules).map(Received::Own)
         }
-        Action::Respond { status, body } => own(*status, body.clone(), &route.response_headers),
+        Action::Respond { status, body } => own(*status, body.clone(), rules).map(Received::Own),
     }
+}
+
+/// Steps 4 to 9, as the route has it: out of the cache, by a backend, or by a tunnel.
+async fn answer<E: Env>(
+    conn: &Arc<Conn<E>>,
+    received: &mut Forward<'_>,
+    upload: Upload<E>,
+    record: &mut Record<E>,
+) -> Result<Answer<E>, Cause> {
+    let connect = received.connect.take();
+    let Forward {
+        index,
+        route,
+        inbound,
+        ..
+    } = &*received;
+    if inbound.upgrade.is_some() {
+        // Neither a stored answer nor one that others wait for opens a tunnel. On the heap, since few requests need it.
+        return Box::pin(upgrade::answer(
+            conn, route, inbound, upload, connect, record,
+        ))
+        .await;
+    }
+    if let Some(rules) = &route.cache {
+        // On the heap as well, since it is larger than the rest. Most of what is stored was found before a request came here.
+        return Box::pin(caching::answer(
+            conn, *index, rules, inbound, upload, record,
+        ))
+        .await;
+    }
+    let (mut parts, fetch) = forward(conn, route, inbound, upload, record).await?;
+    let request = &inbound.headers;
+    caching::invalidate(conn, &inbound.method, &inbound.target, request, &parts);
+    apply(&route.response_headers, &mut parts.headers);
+    Ok(Answer::Fetched((parts, fetch)))
 }
 
 /// Steps 5 to 9, for a client's own request.
@@ -274,7 +329,7 @@ fn framing_of(method: &Method, body: &impl http_body::Body) -> BodyFraming {
 }
 
 /// An answer of the proxy's own, by a route's order.
-fn own<E: Env>(status: u16, body: String, rules: &HeaderRules) -> Result<Answer<E>, Cause> {
+fn own(status: u16, body: String, rules: &HeaderRules) -> Result<Response<Bytes>, Cause> {
     let mut response = Response::new(Bytes::from(body));
     // The config allows valid status codes only.
     *response.status_mut() = StatusCode::from_u16(status).map_err(|_| Cause::NoRoute)?;
@@ -284,7 +339,7 @@ fn own<E: Env>(status: u16, body: String, rules: &HeaderRules) -> Result<Answer<
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     apply(rules, headers);
-    Ok(Answer::Own(response))
+    Ok(response)
 }
 
 /// Fills the Location template with the request's parts.
@@ -294,7 +349,7 @@ fn redirect<E: Env>(
     template: &str,
     inbound: &Inbound,
     rules: &HeaderRules,
-) -> Result<Answer<E>, Cause> {
+) -> Result<Response<Bytes>, Cause> {
     let [path, mark, query] = inbound.target.parts();
     let location = template
         .replace("{scheme}", conn.scheme())
@@ -303,12 +358,9 @@ fn redirect<E: Env>(
         .replace("{query}", &format!("{mark}{query}"));
     // Every part was read as a valid target or host, and the template was checked with the config.
     let location = HeaderValue::try_from(location).map_err(|_| Cause::BadRequest)?;
-    let Answer::Own(mut response) = own::<E>(status, String::new(), &HeaderRules::default())?
-    else {
-        return Err(Cause::NoRoute);
-    };
+    let mut response = own(status, String::new(), &HeaderRules::default())?;
     response.headers_mut().remove(header::CONTENT_TYPE);
     response.headers_mut().insert(header::LOCATION, location);
     apply(rules, response.headers_mut());
-    Ok(Answer::Own(response))
+    Ok(response)
 }

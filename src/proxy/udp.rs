@@ -89,7 +89,9 @@ pub async fn serve<E: Env>(core: Arc<Core<E>>, listener: usize, socket: Datagram
                 }
                 // Those who wait may have come by another core, which has nobody that could give way.
                 for _ in 0..port.upstream.sessions_waiting.load(Ordering::Relaxed) {
-                    port.make_way();
+                    if !port.make_way() {
+                        break;
+                    }
                 }
             }
             error = std::future::poll_fn(|cx| port.receive(cx, &mut buffer, draining)) => {
@@ -146,11 +148,11 @@ impl<E: Env> Port<E> {
         table.is_empty()
     }
 
-    /// Ends the session that has been answered in full for the longest, if there is one: somebody waits for its place.
-    pub fn make_way(&self) {
-        if let Some(flow) = self.table().pop_answered() {
-            flow.end(Over::Yielded);
-        }
+    /// Ends the session that has been answered in full for the longest, since somebody waits for its place; false if there is
+    /// none.
+    pub fn make_way(&self) -> bool {
+        let answered = self.table().pop_answered();
+        answered.inspect(|flow| flow.end(Over::Yielded)).is_some()
     }
 
     /// Receives for as long as something comes; ready only with an error.
