@@ -144,3 +144,40 @@ fn ends_may_cross() {
     });
     sim.run().expect("every end came in order");
 }
+
+/// The reset that answers who writes to somebody who has left does not overtake what was said before.
+#[test]
+fn a_reset_is_behind_the_last_word() {
+    const TIMES: usize = 200;
+    let mut sim = turmoil_builder(3, JITTER, LIMIT).build();
+    let to = SocketAddr::new(sim.lookup("writer"), 9000);
+    let fabric = Fabric::new(3, 0.0, BTreeMap::new());
+    let env = SimEnv::new(&fabric, "writer");
+    sim.host("writer", move || {
+        let env = env.clone();
+        async move {
+            let listener = env.net().listen(SocketAddr::from(([0, 0, 0, 0], 9000)))?;
+            loop {
+                let (mut stream, _) = listener.accept().await?;
+                stream.write_all(b"the last ").await?;
+                stream.write_all(b"word").await?;
+            }
+        }
+    });
+    let env = SimEnv::new(&fabric, "reader");
+    sim.client("reader", async move {
+        let clock = env.clock();
+        for _ in 0..TIMES {
+            clock
+                .sleep_until(clock.now() + Duration::from_millis(10))
+                .await;
+            let mut stream = env.net().connect(to).await?;
+            stream.write_all(b"for nobody").await?;
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await?;
+            assert_eq!(bytes, b"the last word");
+        }
+        Ok(())
+    });
+    sim.run().expect("every word came");
+}

@@ -315,9 +315,12 @@ impl<E: Env> Upload<E> {
 }
 
 impl<E: Env> Upload<E> {
-    /// Takes back a piece that went nowhere, for the next attempt.
+    /// Takes back a piece that went nowhere, for the next attempt. An attempt that took none leaves what lies here from an
+    /// earlier one.
     pub fn put_back(&mut self, piece: Bytes) {
-        self.back = piece;
+        if !piece.is_empty() {
+            self.back = piece;
+        }
     }
 }
 

@@ -18,9 +18,14 @@ use crate::support::weir::Weir;
 
 /// A proxy in front of these servers in the clear, with members of the upstream.
 fn weir(servers: &[&Server], upstream: &str) -> Weir {
-    let urls: Vec<String> = servers
+    let ports: Vec<u16> = servers.iter().map(|s| s.port).collect();
+    weir_to(&ports, upstream)
+}
+
+fn weir_to(ports: &[u16], upstream: &str) -> Weir {
+    let urls: Vec<String> = ports
         .iter()
-        .map(|s| format!("http://127.0.0.1:{}", s.port))
+        .map(|port| format!("http://127.0.0.1:{port}"))
         .collect();
     Weir::start(&config(
         &urls,

@@ -10,6 +10,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
@@ -21,6 +22,9 @@ use super::net::Counted;
 use super::{Fabric, lock};
 
 const KEPT: &str = "the connection is kept until it is dropped";
+
+/// What was sent so long ago has arrived, where nothing holds messages back.
+const BEHIND: Duration = Duration::from_millis(5);
 
 const DIALLER: usize = 0;
 const ACCEPTOR: usize = 1;
@@ -173,14 +177,14 @@ fn chop_index(inner: &TcpStream) -> u64 {
 
 /// What an operating system does with a connection that was let go of: it says our end, once there is room for it (turmoil
 /// loses an end that comes where as much waits to be read as may), and takes the other one, which must not be answered by a
-/// reset. What comes before that is for nobody, and is.
+/// reset. What comes before that is for nobody, and is; but that reset does not overtake what was said.
 async fn linger(mut inner: TcpStream, mut ended: bool) {
     let mut said = false;
-    poll_fn(|cx| {
+    let unheard = poll_fn(|cx| {
         let mut byte = [0];
         match inner.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
             Poll::Ready(Ok(0)) => ended = true,
-            Poll::Ready(_) => return Poll::Ready(()),
+            Poll::Ready(peeked) => return Poll::Ready(peeked.is_ok()),
             Poll::Pending => {}
         }
         if !said {
@@ -190,12 +194,14 @@ async fn linger(mut inner: TcpStream, mut ended: bool) {
             said = true;
         }
         if ended {
-            Poll::Ready(())
+            Poll::Ready(false)
         } else {
             Poll::Pending
         }
-    })
-    .await;
+    });
+    if unheard.await {
+        tokio::time::sleep(BEHIND).await;
+    }
 }
 
 /// How much of `len` bytes a cut connection moves at once: mostly a few, at times all.

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::Builder;
 
-use super::{echo, weir};
+use super::{echo, weir, weir_to};
 use crate::support::client::{Client, get, post};
-use crate::support::eventually;
 use crate::support::streams::{
     Asked, RST_STREAM, bare_ok, by_hand, frame, go_away, ok, ok_with, send, server,
 };
 use crate::support::wire::Broken;
+use crate::support::{eventually, free_port};
 
 #[test]
 fn what_a_leaving_backend_has_not_processed_is_sent_again() {
@@ -75,6 +75,27 @@ fn a_refused_stream_is_tried_elsewhere_whatever_its_method() {
     }
     // It is asked at every turn: to refuse is not to be dead.
     assert_eq!(refused.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn what_one_backend_refused_is_whole_after_another_could_not_be_reached() {
+    let full = server(
+        Builder::new(),
+        |(mut request, mut respond): Asked| async move {
+            // Some of the body was taken from the client by then.
+            assert!(request.body_mut().data().await.is_some());
+            respond.send_reset(Reason::REFUSED_STREAM);
+        },
+    );
+    let (other, _) = echo();
+    let ports = [full.port, free_port(), other.port];
+    let upstream = r#""back_off": {"base": "0s", "max": "0s"},
+        "retry": {"attempts": 2, "budget_per_second": 1000},"#;
+    let weir = weir_to(&ports, upstream);
+    for _ in 0..6 {
+        let response = weir.once(post("/", "body"));
+        assert_eq!((response.status, response.text().as_str()), (200, "body"));
+    }
 }
 
 #[test]
