@@ -13,7 +13,6 @@ use h2::{Reason, RecvStream};
 use http::{Request, Response};
 use tokio::sync::Notify;
 use weirkeeper::env::{Clock, Env};
-use weirkeeper::time::Tick;
 
 use super::say::Said;
 use super::{CONNECTION_WINDOW, FOR_EVER, are_trailers, head};
@@ -219,14 +218,14 @@ impl Backend {
             stream.leave();
             return;
         }
-        let whole = self.env.clock().now();
-        self.ledger.book().work(whole, running.execution);
+        let now = self.env.clock().now();
+        self.ledger.book().work(now, running.execution);
         let Some(said) = self.work_for(carrying, &head, &stream, &mut respond).await else {
             return;
         };
         // Bytes for a tunnel that is none hide from the proxy that their client has left.
         if head.field("x-tunnel").is_none() {
-            self.look_at_wish(id, whole, &stream);
+            self.look_at_wish(id, &stream);
         }
         let sent = self
             .say(carrying, id, &head, said, &mut respond, slow)
@@ -326,14 +325,13 @@ impl Backend {
         self.ledger.book().violation("bytes", what);
     }
 
-    /// Whoever wanted the answer must still want it, or have said otherwise. Until the request was `whole`, what was left of it
-    /// may have hidden its client's end from the proxy.
-    fn look_at_wish(&self, id: u64, whole: Tick, stream: &Link) {
+    /// Whoever wanted the answer must still want it, or have said otherwise.
+    fn look_at_wish(&self, id: u64, stream: &Link) {
         let now = self.env.clock().now();
         let mut book = self.ledger.book();
         let request = usize::try_from(id).ok().and_then(|i| book.requests.get(i));
         let ended = request.and_then(|r| r.end).map(|(at, _)| at);
-        let late = ended.is_some_and(|at| now.since(at.max(whole)) > UNHEARD);
+        let late = ended.is_some_and(|at| now.since(at) > UNHEARD);
         let prompt = self.plan.manner.is_some_and(|m| m.prompt);
         if late && prompt && !stream.dialler_left() {
             let name = &self.plan.name;
