@@ -174,6 +174,12 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_number_of_bytes_that_no_float_holds_reads_back() {
+        let bytes = 8_000_000_000_000_000_008 >> 3;
+        assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));
+    }
+
     proptest! {
         #[test]
         fn what_is_written_out_reads_back(nanos in 0..=LONGEST.as_nanos() as u64, bytes: u64, shift in 0..40_u32) {

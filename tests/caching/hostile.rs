@@ -157,6 +157,13 @@ fn fields() -> impl Strategy<Value = HeaderMap> {
     })
 }
 
+/// The year 10000 has no HTTP date.
+#[test]
+fn a_clock_past_the_last_date_does_not_make_it_panic() {
+    let now = Wall::from_millis(253_402_300_800_000);
+    run_all(&map(&[("expires", "")]), 200, now, Wall::from_millis(0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 

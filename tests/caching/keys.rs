@@ -215,6 +215,22 @@ fn key_parts() -> impl Strategy<Value = Parts> {
         )
 }
 
+/// One empty line of a field that the key varies by is not two of them.
+#[test]
+fn empty_lines_are_counted() {
+    let with = |lines: &[&str]| Parts {
+        scheme: "https",
+        host: "h",
+        port: None,
+        path: "/".to_owned(),
+        query: None,
+        lines: [lines.iter().map(|l| (*l).to_owned()).collect(), vec![]],
+        generation: 0,
+    };
+    let (one, two) = (with(&[""]), with(&["", ""]));
+    assert_eq!(one.key() == two.key(), one.normal() == two.normal());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 

@@ -75,6 +75,62 @@ fn samples() -> impl Strategy<Value = Value> {
     ])
 }
 
+/// Takes the value at `pointer` out of `file`; out of a list, nothing.
+fn take_out(file: &mut Value, pointer: &str) {
+    let (parent, key) = pointer.rsplit_once('/').expect("it is not the root");
+    let key = key.replace("~1", "/").replace("~0", "~");
+    if let Some(Value::Object(map)) = file.pointer_mut(parent) {
+        map.shift_remove(&key);
+    }
+}
+
+/// `file` is refused in its place, or means what it expands to.
+fn check(file: &Value) {
+    let text = serde_json::to_string_pretty(&file).expect("JSON can be written");
+    match load(&text) {
+        Ok(mut config) => {
+            let once = expand("f", &text, &environment).expect("it loads");
+            let mut again = load(&once).unwrap_or_else(|e| panic!("{once}\n{e}"));
+            config.warnings.clear();
+            again.warnings.clear();
+            assert_eq!(format!("{:?}", config), format!("{:?}", again), "{}", text);
+            assert_eq!(&once, &expand("f", &once, &environment).expect("it loads"));
+        }
+        Err(errors) => {
+            assert!(!errors.0.is_empty());
+            let mut last = (0, 0);
+            for e in &errors.0 {
+                assert!((e.line, e.col) >= last, "not in file order:\n{}", errors);
+                last = (e.line, e.col);
+                let line = text.lines().nth(e.line as usize - 1);
+                let columns = line.map_or(0, |l| l.chars().count());
+                assert!(
+                    (1..=columns).contains(&(e.col as usize)),
+                    "{} is not in\n{}",
+                    e,
+                    text
+                );
+                let parent = e.path.rsplit_once('/').map_or("", |(parent, _)| parent);
+                assert!(file.pointer(parent).is_some(), "{} is not in\n{}", e, text);
+            }
+        }
+    }
+}
+
+#[test]
+fn any_one_key_may_be_missing() {
+    for whole in [&*FULL, &*FLAT] {
+        let mut all = Vec::new();
+        pointers(whole, String::new(), &mut all);
+        all.pop();
+        for pointer in all {
+            let mut file = whole.clone();
+            take_out(&mut file, &pointer);
+            check(&file);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -94,39 +150,9 @@ proptest! {
             let pointer = place.get(&all).clone();
             match value {
                 Some(value) => *file.pointer_mut(&pointer).expect("it was just found") = value,
-                // No value: the key goes.
-                None => {
-                    let (parent, key) = pointer.rsplit_once('/').expect("it is not the root");
-                    let key = key.replace("~1", "/").replace("~0", "~");
-                    if let Some(Value::Object(map)) = file.pointer_mut(parent) {
-                        map.shift_remove(&key);
-                    }
-                }
+                None => take_out(&mut file, &pointer),
             }
         }
-        let text = serde_json::to_string_pretty(&file).expect("JSON can be written");
-        match load(&text) {
-            Ok(mut config) => {
-                let once = expand("f", &text, &environment).expect("it loads");
-                let mut again = load(&once).unwrap_or_else(|e| panic!("{once}\n{e}"));
-                config.warnings.clear();
-                again.warnings.clear();
-                prop_assert_eq!(format!("{:?}", config), format!("{:?}", again), "{}", text);
-                prop_assert_eq!(&once, &expand("f", &once, &environment).expect("it loads"));
-            }
-            Err(errors) => {
-                prop_assert!(!errors.0.is_empty());
-                let mut last = (0, 0);
-                for e in &errors.0 {
-                    prop_assert!((e.line, e.col) >= last, "not in file order:\n{}", errors);
-                    last = (e.line, e.col);
-                    let line = text.lines().nth(e.line as usize - 1);
-                    let columns = line.map_or(0, |l| l.chars().count());
-                    prop_assert!((1..=columns).contains(&(e.col as usize)), "{} is not in\n{}", e, text);
-                    let parent = e.path.rsplit_once('/').map_or("", |(parent, _)| parent);
-                    prop_assert!(file.pointer(parent).is_some(), "{} is not in\n{}", e, text);
-                }
-            }
-        }
+        check(&file);
     }
 }
