@@ -1,6 +1,7 @@
 //! Simulated connections: how they end.
 
 use std::collections::BTreeMap;
+use std::future::{Future, pending};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,11 +12,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use weirkeeper::env::{Clock, Env, Listener, Net};
-use weirkeeper_sim::env::{Fabric, SimEnv, SimStream};
+use weirkeeper_sim::env::{Fabric, SimEnv, SimListener, SimStream};
 use weirkeeper_sim::turmoil_builder;
 
 const JITTER: Duration = Duration::from_millis(2);
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// What a host comes to.
+type Ended = Result<(), Box<dyn std::error::Error>>;
 
 /// Writes single bytes until no more are taken; how many were.
 fn fill(stream: &mut SimStream) -> usize {
@@ -28,68 +32,77 @@ fn fill(stream: &mut SimStream) -> usize {
     sent
 }
 
+/// Runs somebody who listens, and somebody who may dial once that is so.
+fn meet<L, D>(
+    jitter: Duration,
+    limit: Duration,
+    listens: impl Fn(SimEnv, SimListener) -> L + Clone + 'static,
+    dials: impl FnOnce(SimEnv, SocketAddr) -> D + 'static,
+) where
+    L: Future<Output = Ended> + 'static,
+    D: Future<Output = Ended> + 'static,
+{
+    let mut sim = turmoil_builder(3, jitter, limit).build();
+    let to = SocketAddr::new(sim.lookup("listener"), 9000);
+    let fabric = Fabric::new(3, 0.0, BTreeMap::new());
+    let env = SimEnv::new(&fabric, "listener");
+    sim.host("listener", move || {
+        let (env, listens) = (env.clone(), listens.clone());
+        async move {
+            let listener = env.net().listen(SocketAddr::from(([0, 0, 0, 0], 9000)))?;
+            listens(env, listener).await
+        }
+    });
+    let env = SimEnv::new(&fabric, "dialler");
+    sim.client("dialler", async move {
+        pass(&env, 10).await;
+        dials(env, to).await
+    });
+    sim.run().expect("both came to their ends");
+}
+
+/// Waits for this many milliseconds.
+async fn pass(env: &SimEnv, millis: u64) {
+    let clock = env.clock();
+    clock
+        .sleep_until(clock.now() + Duration::from_millis(millis))
+        .await;
+}
+
 /// Whoever leaves while as much is under way as may be is still read to the end, and the end is heard.
 #[test]
 fn the_end_of_a_full_connection_arrives() {
-    let mut sim = turmoil_builder(3, JITTER, LIMIT).build();
-    let to = SocketAddr::new(sim.lookup("reader"), 9000);
-    let fabric = Fabric::new(3, 0.0, BTreeMap::new());
     let read = Arc::new(AtomicUsize::new(usize::MAX));
-    let (env, came) = (SimEnv::new(&fabric, "reader"), Arc::clone(&read));
-    sim.host("reader", move || {
-        let (env, came) = (env.clone(), Arc::clone(&came));
+    let came = Arc::clone(&read);
+    let reader = move |env: SimEnv, listener: SimListener| {
+        let came = Arc::clone(&came);
         async move {
-            let listener = env.net().listen(SocketAddr::from(([0, 0, 0, 0], 9000)))?;
             let (mut stream, _) = listener.accept().await?;
-            let clock = env.clock();
-            clock
-                .sleep_until(clock.now() + Duration::from_secs(1))
-                .await;
+            pass(&env, 1000).await;
             let mut bytes = Vec::new();
             came.store(stream.read_to_end(&mut bytes).await?, Ordering::Relaxed);
-            std::future::pending().await
+            pending().await
         }
-    });
-    let (env, came) = (SimEnv::new(&fabric, "writer"), Arc::clone(&read));
-    sim.client("writer", async move {
-        let clock = env.clock();
-        clock
-            .sleep_until(clock.now() + Duration::from_millis(10))
-            .await;
+    };
+    meet(JITTER, LIMIT, reader, |env, to| async move {
         let mut stream = env.net().connect(to).await?;
         let sent = fill(&mut stream);
         drop(stream);
-        clock
-            .sleep_until(clock.now() + Duration::from_secs(3))
-            .await;
+        pass(&env, 3000).await;
         assert!(sent > 1000, "{sent} bytes are no full connection");
-        assert_eq!(came.load(Ordering::Relaxed), sent);
+        assert_eq!(read.load(Ordering::Relaxed), sent);
         Ok(())
     });
-    sim.run().expect("the end was heard");
 }
 
 /// Whoever waits to write to somebody who leaves without reading is told so.
 #[test]
 fn a_writer_does_not_wait_for_somebody_who_has_left() {
-    let mut sim = turmoil_builder(3, JITTER, LIMIT).build();
-    let to = SocketAddr::new(sim.lookup("leaver"), 9000);
-    let fabric = Fabric::new(3, 0.0, BTreeMap::new());
-    let env = SimEnv::new(&fabric, "leaver");
-    sim.host("leaver", move || {
-        let env = env.clone();
-        async move {
-            let listener = env.net().listen(SocketAddr::from(([0, 0, 0, 0], 9000)))?;
-            drop(listener.accept().await?);
-            std::future::pending().await
-        }
-    });
-    let env = SimEnv::new(&fabric, "writer");
-    sim.client("writer", async move {
-        let clock = env.clock();
-        clock
-            .sleep_until(clock.now() + Duration::from_millis(10))
-            .await;
+    let leaver = |_, listener: SimListener| async move {
+        drop(listener.accept().await?);
+        pending().await
+    };
+    meet(JITTER, LIMIT, leaver, |env, to| async move {
         let mut stream = env.net().connect(to).await?;
         let error = loop {
             if let Err(error) = stream.write(b".").await {
@@ -99,23 +112,17 @@ fn a_writer_does_not_wait_for_somebody_who_has_left() {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         Ok(())
     });
-    sim.run().expect("the writer was told");
 }
 
 /// Whoever says its end to somebody who has left in order at the same time is not reset, and reads what was said before.
 #[test]
 fn ends_may_cross() {
     const TIMES: usize = 200;
-    let mut sim = turmoil_builder(3, 10 * JITTER, 6 * LIMIT).build();
-    let to = SocketAddr::new(sim.lookup("reader"), 9000);
-    let fabric = Fabric::new(3, 0.0, BTreeMap::new());
-    let env = SimEnv::new(&fabric, "reader");
     let read = Arc::new(AtomicUsize::new(0));
     let came = Arc::clone(&read);
-    sim.host("reader", move || {
-        let (env, came) = (env.clone(), Arc::clone(&came));
+    let reader = move |_, listener: SimListener| {
+        let came = Arc::clone(&came);
         async move {
-            let listener = env.net().listen(SocketAddr::from(([0, 0, 0, 0], 9000)))?;
             loop {
                 let (mut stream, _) = listener.accept().await?;
                 stream.shutdown().await?;
@@ -125,52 +132,33 @@ fn ends_may_cross() {
                 came.fetch_add(1, Ordering::Relaxed);
             }
         }
-    });
-    let env = SimEnv::new(&fabric, "writer");
-    sim.client("writer", async move {
-        let clock = env.clock();
+    };
+    meet(10 * JITTER, 6 * LIMIT, reader, |env, to| async move {
         for _ in 0..TIMES {
-            clock
-                .sleep_until(clock.now() + Duration::from_millis(100))
-                .await;
+            pass(&env, 100).await;
             let mut stream = env.net().connect(to).await?;
             stream.write_all(b"the last word").await?;
         }
-        clock
-            .sleep_until(clock.now() + Duration::from_millis(500))
-            .await;
+        pass(&env, 500).await;
         assert_eq!(read.load(Ordering::Relaxed), TIMES);
         Ok(())
     });
-    sim.run().expect("every end came in order");
 }
 
 /// The reset that answers who writes to somebody who has left does not overtake what was said before.
 #[test]
 fn a_reset_is_behind_the_last_word() {
     const TIMES: usize = 200;
-    let mut sim = turmoil_builder(3, JITTER, LIMIT).build();
-    let to = SocketAddr::new(sim.lookup("writer"), 9000);
-    let fabric = Fabric::new(3, 0.0, BTreeMap::new());
-    let env = SimEnv::new(&fabric, "writer");
-    sim.host("writer", move || {
-        let env = env.clone();
-        async move {
-            let listener = env.net().listen(SocketAddr::from(([0, 0, 0, 0], 9000)))?;
-            loop {
-                let (mut stream, _) = listener.accept().await?;
-                stream.write_all(b"the last ").await?;
-                stream.write_all(b"word").await?;
-            }
+    let writer = |_, listener: SimListener| async move {
+        loop {
+            let (mut stream, _) = listener.accept().await?;
+            stream.write_all(b"the last ").await?;
+            stream.write_all(b"word").await?;
         }
-    });
-    let env = SimEnv::new(&fabric, "reader");
-    sim.client("reader", async move {
-        let clock = env.clock();
+    };
+    meet(JITTER, LIMIT, writer, |env, to| async move {
         for _ in 0..TIMES {
-            clock
-                .sleep_until(clock.now() + Duration::from_millis(10))
-                .await;
+            pass(&env, 10).await;
             let mut stream = env.net().connect(to).await?;
             stream.write_all(b"for nobody").await?;
             let mut bytes = Vec::new();
@@ -179,5 +167,4 @@ fn a_reset_is_behind_the_last_word() {
         }
         Ok(())
     });
-    sim.run().expect("every word came");
 }
