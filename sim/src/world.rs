@@ -339,6 +339,15 @@ impl<S: Subject> Drive<S> {
 
     /// New requests are answered as if nothing had been.
     async fn probe(&self) -> Result<(), String> {
+        if self.plan.backends.iter().any(|b| b.manner.is_some()) {
+            // Faults are long over, but a backend's manners were bad to the last, and it may be passed over for that.
+            let upstreams = &self.plan.config.upstreams;
+            let longest = upstreams.iter().map(|u| u.spec.back_off.max).max();
+            let clock = self.env.clock();
+            clock
+                .sleep_until(clock.now() + longest.unwrap_or_default())
+                .await;
+        }
         let mut rng = self.env.rng("probes", 0);
         for (place, (model, port)) in self.plan.clients.iter().enumerate() {
             let probes = self.group(PROBE, place, model, *port);

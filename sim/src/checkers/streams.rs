@@ -2,6 +2,7 @@
 //! down with streams on them, and streams whose reset is not passed on, are seen where they happen.)
 
 use crate::ledger::{End, PROBE};
+use crate::model::streams::FORGOTTEN;
 use crate::world::Run;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
@@ -17,7 +18,8 @@ pub(super) fn check(run: &Run) -> Vec<String> {
         .iter()
         .any(|u| u.timeouts.request.is_some());
     let wrong = backends.iter().any(|b| b.model.malformed_rate > 0.0);
-    if manners.is_empty() || odd || short || wrong || !plan.faults.is_empty() {
+    let forgotten = run.book.reached.contains_key(FORGOTTEN);
+    if manners.is_empty() || odd || short || wrong || forgotten || !plan.faults.is_empty() {
         return Vec::new();
     }
     let requests = (0_u64..).zip(&run.book.requests);

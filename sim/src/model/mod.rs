@@ -18,6 +18,6 @@ pub mod redis;
 mod running;
 pub mod socket;
 pub mod speech;
-mod streams;
+pub(crate) mod streams;
 mod tunnel;
 pub mod visitor;

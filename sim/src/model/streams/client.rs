@@ -13,7 +13,9 @@ use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use weirkeeper::env::{Clock, Env, Net, Task};
 
-use super::{CONNECTION_WINDOW, FOR_EVER, Framed, PIECE, are_trailers, head, room, trailers};
+use super::{
+    CONNECTION_WINDOW, FOR_EVER, FORGOTTEN, Framed, PIECE, are_trailers, head, room, trailers,
+};
 use crate::env::{Link, lock};
 use crate::ledger::End;
 use crate::model::client::Group;
@@ -221,9 +223,12 @@ impl Group {
             if let Err(error) = ended
                 && open > 0
                 && !in_order(&error)
-                && driven.cut.load(Ordering::Relaxed) < REMEMBERED
                 && !driven.aborted.load(Ordering::Relaxed)
             {
+                if driven.cut.load(Ordering::Relaxed) >= REMEMBERED {
+                    ledger.book().reach(FORGOTTEN);
+                    return;
+                }
                 let now = clock.clock().now();
                 let what = format!(
                     "a client's connection ended at {now} with {open} streams on it: {error}"

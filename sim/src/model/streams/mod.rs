@@ -22,6 +22,9 @@ use super::message::{Framing, Head};
 /// Longer than any run: what a stream's reset leaves behind is not to depend on the machine's clock.
 const FOR_EVER: Duration = Duration::from_secs(86_400);
 
+/// A connection ended, with other streams on it, for what the proxy's library did not remember.
+pub(crate) const FORGOTTEN: &str = "a reset stream was forgotten";
+
 /// Windows of a whole connection.
 const CONNECTION_WINDOW: u32 = 1 << 20;
 

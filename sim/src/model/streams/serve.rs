@@ -223,8 +223,9 @@ impl Backend {
         let Some(said) = self.work_for(carrying, &head, &stream, &mut respond).await else {
             return;
         };
-        // Bytes for a tunnel that is none hide from the proxy that their client has left.
-        if head.field("x-tunnel").is_none() {
+        // Bytes for a tunnel that is none hide from the proxy that their client has left, and so does a body that is not taken:
+        // its end is behind what there is no room for.
+        if head.field("x-tunnel").is_none() && !early {
             self.look_at_wish(id, &stream);
         }
         let sent = self
