@@ -249,6 +249,13 @@ pub fn te_trailers(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Is `close` all that Connection says (RFC 9112, section 9.6)? A request that says so is its connection's last.
+pub fn says_only_close(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::CONNECTION).iter();
+    let close = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"close");
+    lines.next().is_some_and(close) && lines.next().is_none()
+}
+
 /// Appends the value of X-Forwarded-For to `out`: what a trusted peer had sent, one line out of many, and the peer
 /// itself. An untrusted peer's word is left out. An IPv4 peer on a dual-stack socket is written as IPv4.
 pub fn forwarded_for<'a>(

@@ -50,6 +50,8 @@ pub struct Line {
     overflow: AtomicBool,
     /// A request is being served: from the end of its head until its response is all in hyper's hands.
     busy: AtomicBool,
+    /// No other request follows the current one, as its client says.
+    pub last: AtomicBool,
     /// Body bytes of the current request so far.
     pub received: AtomicU64,
     /// Unread bytes may be on their way: close only after draining them.
@@ -100,6 +102,14 @@ impl<E: Env> Io<E> {
         }
         line.overflow.store(true, Ordering::Relaxed);
         false
+    }
+
+    /// What hyper writes now is the end of all that it will write on this connection. Over TLS the farewell goes with it.
+    fn is_end(&self) -> bool {
+        let line = &self.conn.line;
+        line.last.load(Ordering::Relaxed)
+            && !line.busy.load(Ordering::Relaxed)
+            && self.conn.phase() == Phase::ClientWrite
     }
 
     /// Notes a write: a client that takes some of a response may take its time for the rest.
@@ -162,7 +172,10 @@ impl<E: Env> AsyncWrite for Io<E> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let result = match self.is_end() {
+            true => self.stream.poll_gather(cx, &[io::IoSlice::new(buf)]),
+            false => Pin::new(&mut self.stream).poll_write(cx, buf),
+        };
         self.wrote(&result);
         result
     }
@@ -172,7 +185,10 @@ impl<E: Env> AsyncWrite for Io<E> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let result = match self.is_end() {
+            true => self.stream.poll_gather(cx, bufs),
+            false => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
+        };
         self.wrote(&result);
         result
     }
@@ -183,7 +199,10 @@ impl<E: Env> AsyncWrite for Io<E> {
 
     /// hyper flushes when its own buffer is empty: whatever was answered has left.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        match self.is_end() {
+            true => ready!(self.stream.poll_farewell(cx))?,
+            false => ready!(Pin::new(&mut self.stream).poll_flush(cx))?,
+        }
         if self.conn.phase() == Phase::ClientWrite && !self.conn.line.busy.load(Ordering::Relaxed) {
             self.conn
                 .arm_in(Phase::Idle, PARK_AFTER.min(self.conn.model().timeouts.idle));

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -34,6 +35,10 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
     let (parts, body) = request.into_parts();
     let mut record = Record::begin(&conn, &parts);
     let upload = Upload::new(&conn, body, parts.version);
+    if conn.secured.get().is_some() {
+        let last = fields::says_only_close(&parts.headers);
+        conn.line.last.store(last, Ordering::Relaxed);
+    }
     let answer = match guarded(|| receive(&conn, parts, &upload, &mut record)).flatten() {
         Ok(Received::Forward(mut received)) => {
             let mut answering = pin!(answer(&conn, &mut received, upload, &mut record));
@@ -141,7 +146,10 @@ fn head_bytes(parts: &http::request::Parts) -> usize {
 }
 
 /// What becomes of a request.
-#[expect(clippy::large_enum_variant, reason = "as above")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most requests are forwarded, and it lives for a moment"
+)]
 enum Received<'a> {
     /// A backend is to answer it.
     Forward(Forward<'a>),

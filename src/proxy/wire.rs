@@ -1,6 +1,6 @@
 //! A connection as bytes, be it TCP as it is or TLS over it. What is above need not know which.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -46,6 +46,25 @@ impl<S> Wire<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Over TLS, takes what there is room for without sending it: a farewell then goes out together with it. Where there is no
+    /// room, and in the clear, it writes.
+    pub fn poll_gather(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Wire::Tls(stream) = self {
+            let taken = match stream.as_mut() {
+                TlsStream::Server(stream) => stream.get_mut().1.writer().write_vectored(bufs)?,
+                TlsStream::Client(stream) => stream.get_mut().1.writer().write_vectored(bufs)?,
+            };
+            if taken > 0 {
+                return Poll::Ready(Ok(taken));
+            }
+        }
+        Pin::new(self).poll_write_vectored(cx, bufs)
+    }
+
     /// Says over TLS that nothing more comes (close_notify, RFC 8446 section 6.1). The socket's own end is left to its drop.
     ///
     /// # Errors

@@ -133,6 +133,17 @@ fn rfc9110_10_1_4_trailers_are_taken_only_when_said() {
 }
 
 #[test]
+fn close_is_the_last_word_only_alone() {
+    let last = |lines: &[&'static str]| {
+        let fields: Vec<_> = lines.iter().map(|line| ("connection", *line)).collect();
+        fields::says_only_close(&headers(&fields))
+    };
+    assert!(last(&["close"]) && last(&["Close"]));
+    assert!(!last(&[]) && !last(&["keep-alive"]));
+    assert!(!last(&["close, upgrade"]) && !last(&["close", "upgrade"]));
+}
+
+#[test]
 fn forwarded_for_believes_the_trusted_alone() {
     let sent = headers(&[
         ("x-forwarded-for", "1.1.1.1, 2.2.2.2"),

@@ -1,10 +1,12 @@
 //! TLS towards clients: which certificate a name gets, who may connect, and certificates that change under traffic.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 
 use rustls::HandshakeKind;
 
-use crate::support::backend::Backend;
+use super::tcp::in_flight;
+use crate::support::backend::{Backend, reply};
 use crate::support::client::get;
 use crate::support::eventually;
 use crate::support::secure::{Authority, Folder, Issued};
@@ -309,4 +311,62 @@ fn l4_ends_tls_and_passes_what_was_in_it() {
         .expect("hands");
     let answer = client.once("a.example").expect("an orderly end");
     assert_eq!(answer, "GET /x HTTP/1.1!");
+}
+
+/// The socket ends right behind the request, without a word from TLS: its client has left all the same.
+#[test]
+fn a_client_that_leaves_ends_its_request() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let backend = Backend::start(|conn| {
+        if conn.request().is_some() {
+            conn.wait_for_close();
+        }
+    });
+    let tls = files(&folder, "a", &authority.issue(&["a.example"]));
+    let weir = serving(&backend, &tls, "");
+    for length in [0, 1, 16_384, 300_000] {
+        let mut client = Meeting::of(&authority, "a.example")
+            .connect(weir.port)
+            .expect("hands are shaken");
+        let head =
+            format!("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: {length}\r\n\r\n");
+        client.0.write_all(head.as_bytes()).expect("it is sent");
+        eventually("the backend is asked", || in_flight(&weir) == 1);
+        client.0.write_all(&vec![b'a'; length]).expect("it is sent");
+        let socket = &client.0.sock;
+        socket.shutdown(Shutdown::Write).expect("it is connected");
+        eventually("its place is free", || in_flight(&weir) == 0);
+    }
+}
+
+/// The farewell goes out with the end of the last answer, and behind all of it.
+#[test]
+fn the_last_answer_is_whole_and_ends_in_order() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let backend = Backend::answering(|request| {
+        let length = request.start.split(['/', ' ']).find_map(|w| w.parse().ok());
+        reply(200, "", &"a".repeat(length.expect("the path is a number")))
+    });
+    let weir = serving(
+        &backend,
+        &files(&folder, "a", &authority.issue(&["a.example"])),
+        "",
+    );
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for length in [0, 1, 16_384, 65_000, 70_000, 1 << 20] {
+            let meeting = Meeting {
+                version,
+                ..Meeting::of(&authority, "a.example")
+            };
+            let mut client = meeting.connect(weir.port).expect("hands are shaken");
+            let head =
+                format!("GET /{length} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n");
+            client.0.write_all(head.as_bytes()).expect("it is sent");
+            let mut answer = String::new();
+            let end = client.0.read_to_string(&mut answer);
+            end.expect("an orderly end");
+            let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.len());
+            assert_eq!(body, Some(length));
+        }
+    }
 }
