@@ -1,6 +1,8 @@
 //! Nothing fails because of the cache or its Redis: where backends do nothing wrong and nothing is short, every visit is
 //! answered, whatever Redis does.
 
+use std::time::Duration;
+
 use crate::ledger::{End, PROBE};
 use crate::plan::Plan;
 use crate::world::Run;
@@ -32,12 +34,19 @@ pub(super) fn check(run: &Run) -> Vec<String> {
     found
 }
 
-/// Backends do nothing wrong.
+/// Longer than any backend takes, or a message.
+const AMPLE: Duration = Duration::from_secs(10);
+
+/// Backends do nothing wrong, and have the time for it.
 pub fn is_sound(plan: &Plan) -> bool {
+    let ample = plan.config.upstreams.iter().all(|u| {
+        let t = &u.timeouts;
+        t.connect >= AMPLE && t.first_byte >= AMPLE && t.body_gap >= AMPLE
+    });
     let site = plan.site.as_ref().is_some_and(|s| s.break_rate == 0.0);
     let backends = plan.backends.iter().all(|b| {
         let m = &b.model;
         m.fail_rate == 0.0 && m.malformed_rate == 0.0 && m.close_rate == 0.0
     });
-    site && backends && plan.faults.iter().all(|f| f.kind.is_redis())
+    site && backends && ample && plan.faults.iter().all(|f| f.kind.is_redis())
 }
