@@ -370,3 +370,19 @@ fn the_last_answer_is_whole_and_ends_in_order() {
         }
     }
 }
+
+/// An orderly end would make it look whole to a client that reads to the end.
+#[test]
+fn a_last_answer_that_broke_off_has_no_farewell() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let backend = Backend::start(|conn| {
+        if conn.request().is_some() {
+            conn.reply("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+        }
+    });
+    let tls = files(&folder, "a", &authority.issue(&["a.example"]));
+    let weir = serving(&backend, &tls, "");
+    let meeting = Meeting::of(&authority, "a.example");
+    let mut client = meeting.connect(weir.port).expect("hands are shaken");
+    assert!(client.once("a.example").is_err());
+}
