@@ -7,6 +7,7 @@ mod pipelining;
 mod readers;
 mod records;
 mod retries;
+mod smuggling;
 mod uploads;
 
 use std::path::PathBuf;

@@ -321,9 +321,20 @@ async fn serve<E: Env>(
     let mut told = false;
     let ended = std::future::poll_fn(|cx| {
         conn.watch.register(cx.waker());
+        let mut unread = false;
         loop {
             if let Poll::Ready(result) = Pin::new(&mut hyper).poll(cx) {
+                if unread {
+                    conn.line.linger.store(true, Ordering::Relaxed);
+                }
                 return Poll::Ready(Ended::Done(result));
+            }
+            // The answer has left, and nobody has read its request's body to the end. hyper notices when it is polled again: it
+            // reads the rest if that has come, and ends the connection otherwise. Until then what comes belongs to the body, so
+            // the connection may not be parked.
+            unread = conn.phase() == Phase::Idle && conn.line.linger.swap(false, Ordering::Relaxed);
+            if unread {
+                continue;
             }
             if told || !conn.watch.is_closing() {
                 break;
