@@ -16,11 +16,13 @@
 //! | 2 | [`tls`] | certificates, keys, authorities and their challenges: from PEM files to what the TLS library wants to know |
 //! | 3 | [`telemetry`] | counters, histograms, the state of upstreams and of the cache, the access log |
 //! | 4 | [`config`] | the file, its compilation, and errors with line, column and path |
-//! | 5 | [`proxy`] | the shell: sockets and tasks around the pure rooms, generic over one `E: Env` |
-//! | 6 | [`admin`] | health, readiness, metrics and purges of the cache, on a listener of their own |
-//! | 6 | [`acme`] | certificates that authorities issue (RFC 8555): orders, their files, their renewal, on a thread of its own |
-//! | 7 | [`cli`] | one file a subcommand |
-//! | 8 | `main` | arguments to a runtime to an exit code |
+//! | 5 | `wire` | streams on their way: TCP or TLS as one type, the relay of bytes, deadlines that a sweep watches over |
+//! | 6 | `tier` | the cache's second tier: the client of Redis |
+//! | 10 | [`proxy`] | the rest of the shell: sockets and tasks around the pure rooms, generic over one `E: Env` |
+//! | 11 | [`admin`] | health, readiness, metrics and purges of the cache, on a listener of their own |
+//! | 11 | [`acme`] | certificates that authorities issue (RFC 8555): orders, their files, their renewal, on a thread of its own |
+//! | 12 | [`cli`] | one file a subcommand |
+//! | 13 | `main` | arguments to a runtime to an exit code |
 //!
 //! **The ladder.** A room imports only from lower rungs, and rooms on one rung never import each other. A test reads the
 //! `use` lines and paths and fails on a step up or across; re-exports by a parent module or by this root are no way around
@@ -51,7 +53,7 @@
 //! 9. Fill the cache while the body passes, if it may be stored (`cache::policy`).
 //! 10. Respond: stream, or synthesise an answer from the cause. Only `proxy::respond` knows status codes.
 //!
-//! At L4 the steps are 1, 5, 6 and 8, with the copying both ways in between: `proxy::tcp` over `proxy::relay`, and
+//! At L4 the steps are 1, 5, 6 and 8, with the copying both ways in between: `proxy::tcp` over `wire::relay`, and
 //! `proxy::udp` over [`engine::sessions`].
 //!
 //! # What holds everywhere
@@ -83,7 +85,7 @@
 //! - No scheduler per core: fairness and capacity would then hold per core only.
 //! - No global state: no statics that change, no thread-locals, since simulated hosts share one thread.
 //! - No `unsafe` in this crate or in the simulator.
-//! - Not built yet: TLS passed through by its name, active health checks, reload.
+//! - Not built yet: active health checks, reload.
 
 pub mod acme;
 pub mod admin;
@@ -97,5 +99,7 @@ pub mod message;
 pub mod proxy;
 pub mod rng;
 pub mod telemetry;
+mod tier;
 pub mod time;
 pub mod tls;
+mod wire;

@@ -5,19 +5,6 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 
-use super::Upstream;
-use super::caching::fill::Fill;
-use super::connect::{Backend, Carrier, Link};
-use super::dial::Undialled;
-use super::fetch::{Attempt, Fetch, link};
-use super::forward::{Failure, exchange};
-use super::gate::Lease;
-use super::proxied::header_for;
-use super::reply::Facts;
-use super::request::{Hop, Inbound, Upload};
-use super::sending::Sending;
-use super::server::Conn;
-use super::streams::{self, Exchange, Ticket};
 use crate::config::model::{HeaderRules, Rewrite, Route};
 use crate::engine::retry::{Progress, may_retry};
 use crate::engine::{Meta, Outcome, ShedReason, Strategy};
@@ -25,6 +12,19 @@ use crate::env::Env;
 use crate::h1::{HeadLimits, ResponseDecoder, ResponseHead};
 use crate::message::cause::Cause;
 use crate::message::fields;
+use crate::proxy::Upstream;
+use crate::proxy::caching::fill::Fill;
+use crate::proxy::connect::{Backend, Carrier, Link};
+use crate::proxy::dial::Undialled;
+use crate::proxy::fetch::{Attempt, Fetch, link};
+use crate::proxy::forward::{Failure, exchange};
+use crate::proxy::gate::Lease;
+use crate::proxy::proxied::header_for;
+use crate::proxy::reply::Facts;
+use crate::proxy::request::{Hop, Inbound, Upload};
+use crate::proxy::sending::Sending;
+use crate::proxy::server::Conn;
+use crate::proxy::streams::{self, Exchange, Ticket};
 
 /// Bounds on a backend's response head.
 pub const RESPONSE_LIMITS: HeadLimits = HeadLimits {

@@ -17,16 +17,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::connect::{SocketOf, StreamOf};
-use super::parked::{self, Hope};
-use super::quick;
-use super::server::Conn;
-use super::tunnel::{self, Tunnel};
-use super::watch::Phase;
-use super::{http, multiplex, respond, secure};
 use crate::config::model::Http2;
 use crate::env::{Clock, Env, Stream};
 use crate::message::cause::Cause;
+use crate::proxy::parked::{self, Hope};
+use crate::proxy::quick;
+use crate::proxy::server::Conn;
+use crate::proxy::tunnel::{self, Tunnel};
+use crate::proxy::{http, multiplex, respond, secure};
+use crate::wire::watch::Phase;
+use crate::wire::{SocketOf, StreamOf};
 
 /// Idling for this long gives hyper's buffers back.
 const PARK_AFTER: Duration = Duration::from_secs(1);

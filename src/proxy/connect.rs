@@ -15,25 +15,17 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::dial::{Dialler, Undialled};
-use super::streams::{self, Gone, Shared, Ticket};
-use super::wire::Wire;
 use crate::config::model::{self, BackendProtocol};
 use crate::env::{Env, Net};
 use crate::message::cause::Cause;
+use crate::proxy::dial::{Dialler, Undialled};
+use crate::proxy::streams::{self, Gone, Shared, Ticket};
 use crate::time::Tick;
+use crate::wire::stream::Wire;
+use crate::wire::{DatagramOf, StreamOf};
 
 /// What one read may bring: a head and a body of 16 KiB. Smaller buffers cost a second read for such answers.
 pub const READ_BUFFER: usize = 20 * 1024;
-
-/// A socket of the environment `E`.
-pub type SocketOf<E> = <<E as Env>::Net as Net>::Stream;
-
-/// A connection over such a socket, in the clear or over TLS.
-pub type StreamOf<E> = Wire<SocketOf<E>>;
-
-/// A datagram socket of the environment `E`.
-pub type DatagramOf<E> = <<E as Env>::Net as Net>::Datagram;
 
 /// One backend as it is reached: its addresses and its connections, shared by all cores.
 pub struct Backend<E: Env> {

@@ -11,14 +11,14 @@ use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::{TlsConnector, TlsStream};
 
-use super::connect::{SocketOf, StreamOf};
-use super::wire::Wire;
 use crate::config::model::{self, BackendProtocol, Protocol};
 use crate::engine::Outcome;
 use crate::env::{Clock, Env, Net};
 use crate::message::cause::Cause;
 use crate::time::Tick;
 use crate::tls::client::{Trouble, explain, trouble};
+use crate::wire::stream::Wire;
+use crate::wire::{SocketOf, StreamOf};
 
 /// How long the addresses of a name are believed.
 const RESOLVED_FOR: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! One exchange on one connection, up to the head of the response; the rest is a [`Fetch`](super::fetch::Fetch)'s.
+//! One exchange on one connection, up to the head of the response; the rest is a [`Fetch`](crate::proxy::fetch::Fetch)'s.
 //!
 //! It knows no client library: a request body is anything that yields frames. Both directions move while either is polled, so
 //! an early response is relayed while the request still goes out, and neither side can deadlock the other.
@@ -11,16 +11,16 @@ use bytes::Bytes;
 use http_body::Body;
 use tokio::io::AsyncReadExt;
 
-use super::connect::{Link, READ_BUFFER};
-use super::dial::tls_cause;
-use super::sending::Sending;
-use super::server::Conn;
-use super::watch::Phase;
 use crate::engine::Outcome;
 use crate::engine::retry::Progress;
 use crate::env::Env;
 use crate::h1::{DecodeError, ResponseDecoder, ResponseHead};
 use crate::message::cause::Cause;
+use crate::proxy::connect::{Link, READ_BUFFER};
+use crate::proxy::dial::tls_cause;
+use crate::proxy::sending::Sending;
+use crate::proxy::server::Conn;
+use crate::wire::watch::Phase;
 
 /// A kept-alive connection that ends within this time of being used again was closed before.
 pub const RACE: Duration = Duration::from_secs(1);

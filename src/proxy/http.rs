@@ -12,22 +12,22 @@ use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::attempt::{Fetched, Run, apply};
-use super::caching::{self, fill::Reader};
-use super::client;
-use super::fetch::Fetch;
-use super::reply::{Record, Reply, Source};
-use super::request::{Inbound, Upload};
-use super::respond;
-use super::server::Conn;
-use super::tunnel::{Opening, Tunnel};
-use super::upgrade;
-use super::watch::Phase;
 use crate::config::model::{Action, HeaderRules, Route};
 use crate::env::{Clock, Env};
 use crate::h1::BodyFraming;
 use crate::message::cause::Cause;
 use crate::message::{fields, target};
+use crate::proxy::attempt::{Fetched, Run, apply};
+use crate::proxy::caching::{self, fill::Reader};
+use crate::proxy::client;
+use crate::proxy::fetch::Fetch;
+use crate::proxy::reply::{Record, Reply, Source};
+use crate::proxy::request::{Inbound, Upload};
+use crate::proxy::respond;
+use crate::proxy::server::Conn;
+use crate::proxy::tunnel::{Opening, Tunnel};
+use crate::proxy::upgrade;
+use crate::wire::watch::Phase;
 
 /// Serves one request, from its head to the head of its response. It cannot fail: what goes wrong becomes an answer.
 pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Response<Reply<E>> {

@@ -16,8 +16,6 @@ mod multiplex;
 mod parked;
 mod proxied;
 mod quick;
-mod redis;
-mod relay;
 mod reply;
 mod request;
 mod respond;
@@ -29,8 +27,6 @@ mod tcp;
 mod tunnel;
 mod udp;
 mod upgrade;
-mod watch;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -45,13 +41,12 @@ pub use self::server::{Bound, Drained, Socket, serve};
 
 /// The scripts that Redis is asked to run, for whoever plays its part.
 pub mod redis_scripts {
-    pub use super::redis::{COMPARE_AND_DELETE, COMPARE_AND_SET};
+    pub use crate::tier::{COMPARE_AND_DELETE, COMPARE_AND_SET};
 }
 
 use self::caching::Caching;
 use self::connect::Backend;
 use self::gate::Gate;
-use self::redis::Shared;
 use self::secure::Secure;
 use crate::config::model::{self, Config};
 use crate::engine::BackendId;
@@ -59,6 +54,7 @@ use crate::engine::trace::Event;
 use crate::env::Env;
 use crate::message::cause::{Cause, Side};
 use crate::telemetry::{BackendStatus, CertificateStatus, Telemetry, UpstreamStatus};
+use crate::tier::Shared;
 use crate::time::Tick;
 use crate::tls::Challenges;
 

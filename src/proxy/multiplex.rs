@@ -18,13 +18,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connect::StreamOf;
-use super::http;
-use super::server::{Conn, Place, detached};
-use super::tunnel::{self, Framed, Tunnel, Writer};
-use super::watch::Phase;
 use crate::config::model::Http2;
 use crate::env::{Env, Stream};
+use crate::proxy::http;
+use crate::proxy::server::{Conn, Place, detached};
+use crate::proxy::tunnel::{self, Framed, Tunnel, Writer};
+use crate::wire::StreamOf;
+use crate::wire::watch::Phase;
 
 /// What every HTTP/2 connection begins with (section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

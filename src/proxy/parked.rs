@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::connect::StreamOf;
-use super::quick::{self, Out};
-use super::server::Conn;
-use super::watch::Phase;
 use crate::env::{Env, Stream};
+use crate::proxy::quick::{self, Out};
+use crate::proxy::server::Conn;
+use crate::wire::StreamOf;
+use crate::wire::watch::Phase;
 
 /// What a parked connection reads at once: most heads are smaller, and then hyper need not read at all.
 const FIRST_READ: usize = 2048;

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::connect::SocketOf;
-use super::server::{Conn, Core, enter};
-use super::{client, tcp};
 use crate::config::model::{self, Protocol};
 use crate::env::{Clock, Env, Stream};
 use crate::message::cause::Cause;
 use crate::message::proxy_protocol::{self, Addresses, Progress, Version};
+use crate::proxy::server::{Conn, Core, enter};
+use crate::proxy::{client, tcp};
+use crate::wire::SocketOf;
 
 /// Reads a whole header, and not one byte behind it: whoever reads next finds the client's first byte. `None` where the sender
 /// speaks for itself.

@@ -13,7 +13,6 @@ use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use tokio::io::AsyncWrite;
 
-use super::server::Conn;
 use crate::cache::key;
 use crate::cache::policy::{self, Reuse, Wants};
 use crate::cache::rules::{QueryKey, Rules};
@@ -22,6 +21,7 @@ use crate::cache::stored::{Body, Entry, Stored, Varies};
 use crate::config::model::{HeaderRules, Listener, Route};
 use crate::env::{Clock, Env};
 use crate::message::target::{self, Plain};
+use crate::proxy::server::Conn;
 use crate::telemetry::Exchange;
 use crate::time::{Tick, Wall};
 
@@ -300,7 +300,7 @@ fn record<E: Env>(
     };
     let logged = conn.core.config().access_log.is_some();
     let clock = conn.core.env.clock();
-    let id = logged.then(|| super::request::hex_id(conn.core.request_id()));
+    let id = logged.then(|| crate::proxy::request::hex_id(conn.core.request_id()));
     let route = &conn.model().routes[route];
     conn.core.telemetry().record(
         conn.core(),

@@ -12,17 +12,17 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
 
-use super::caching::fill::Reader;
-use super::client;
-use super::fetch::Fetch;
-use super::request::{Upload, hex_id};
-use super::server::Conn;
-use super::watch::Phase;
 use crate::cache::status::CacheResult;
 use crate::env::{Clock, Env};
 use crate::message::cause::Cause;
+use crate::proxy::caching::fill::Reader;
+use crate::proxy::client;
+use crate::proxy::fetch::Fetch;
+use crate::proxy::request::{Upload, hex_id};
+use crate::proxy::server::Conn;
 use crate::telemetry::Exchange;
 use crate::time::Tick;
+use crate::wire::watch::Phase;
 
 /// The body of a response.
 pub enum Reply<E: Env> {

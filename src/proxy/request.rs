@@ -11,8 +11,6 @@ use http::{HeaderMap, HeaderValue, Method, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::server::Conn;
-use super::upgrade::Ask;
 use crate::config::model::{HeaderRules, Rewrite};
 use crate::env::Env;
 use crate::h1::{self, BodyFraming};
@@ -21,6 +19,8 @@ use crate::message::fields::{self, ConnectionTokens};
 use crate::message::prefix;
 use crate::message::target::Target;
 use crate::message::upgrade;
+use crate::proxy::server::Conn;
+use crate::proxy::upgrade::Ask;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

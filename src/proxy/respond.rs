@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::request::PSEUDONYM;
 use crate::message::cause::Cause;
+use crate::proxy::request::PSEUDONYM;
 
 static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 

@@ -12,15 +12,15 @@ use rustls::time_provider::TimeProvider;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::{StartHandshake, TlsStream};
 
-use super::connect::{SocketOf, StreamOf};
-use super::respond;
-use super::server::Conn;
-use super::wire::Wire;
 use crate::env::{Clock, Env};
 use crate::message::cause::Cause;
+use crate::proxy::respond;
+use crate::proxy::server::Conn;
 use crate::telemetry::CertificateStatus;
 use crate::tls::server::{self, Settings};
 use crate::tls::{Fault, Identity};
+use crate::wire::stream::Wire;
+use crate::wire::{SocketOf, StreamOf};
 
 /// What one read of a hello may bring: most are smaller.
 const HELLO: usize = 4096;

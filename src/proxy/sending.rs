@@ -10,13 +10,13 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
 
-use super::connect::{Link, READ_BUFFER};
-use super::server::Conn;
-use super::watch::Phase;
 use crate::engine::retry::Progress;
 use crate::env::Env;
 use crate::h1::{self, BodyFraming};
 use crate::message::cause::Cause;
+use crate::proxy::connect::{Link, READ_BUFFER};
+use crate::proxy::server::Conn;
+use crate::wire::watch::Phase;
 
 /// The request's way out: head and body, framed.
 #[derive(Debug)]

@@ -10,18 +10,19 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::proxied;
-use super::redis::Tier;
-use super::secure::Secured;
-use super::tunnel::Slot;
-use super::watch::{Phase, SWEEP, Watch};
-use super::{Proxy, client, connect::SocketOf, tcp, udp};
 use crate::cache::purge::Purge;
 use crate::config::model::{self, Config, Protocol};
 use crate::env::{Clock, Datagram, Env, Listener, Net, Task};
 use crate::message::proxy_protocol::Addresses;
+use crate::proxy::proxied;
+use crate::proxy::secure::Secured;
+use crate::proxy::tunnel::Slot;
+use crate::proxy::{Proxy, client, tcp, udp};
 use crate::telemetry::Telemetry;
+use crate::tier::Tier;
 use crate::time::Tick;
+use crate::wire::SocketOf;
+use crate::wire::watch::{Phase, SWEEP, Watch};
 
 /// How long an accept loop rests after an error such as running out of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);

@@ -12,21 +12,22 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
-use super::attempt::shed;
-use super::connect::{Link, SocketOf, StreamOf};
-use super::gate::Lease;
-use super::proxied::header_for;
-use super::relay::{End, Relay, Side, linger};
-use super::server::Conn;
-use super::watch::Phase;
-use super::{Upstream, secure};
 use crate::engine::{Meta, Outcome, ShedReason};
 use crate::env::{Clock, Env, Stream};
 use crate::message::affinity::address_key;
 use crate::message::cause::Cause;
 use crate::message::client_hello::{self, ClientHello, Malformed, Progress, UNRECOGNIZED_NAME};
+use crate::proxy::attempt::shed;
+use crate::proxy::connect::Link;
+use crate::proxy::gate::Lease;
+use crate::proxy::proxied::header_for;
+use crate::proxy::server::Conn;
+use crate::proxy::{Upstream, secure};
 use crate::telemetry::Session;
 use crate::time::Tick;
+use crate::wire::relay::{End, Relay, Side, linger};
+use crate::wire::watch::Phase;
+use crate::wire::{SocketOf, StreamOf};
 
 /// What is read of a client while it waits for a place: enough for a greeting, and to notice that it leaves.
 const EARLY: usize = 4096;

@@ -15,13 +15,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::connect::Link;
-use super::relay::{End, Relay, Side, linger};
-use super::reply::Record;
-use super::watch::Phase;
-use super::wire::Wire;
 use crate::env::{Env, Stream};
 use crate::message::cause::Cause;
+use crate::proxy::connect::Link;
+use crate::proxy::reply::Record;
+use crate::wire::relay::{End, Relay, Side, linger};
+use crate::wire::stream::Wire;
+use crate::wire::watch::Phase;
 
 /// A tunnel whose record is still at work elsewhere.
 pub struct Opening<E: Env> {

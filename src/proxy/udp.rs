@@ -18,15 +18,15 @@ use bytes::Bytes;
 use tokio::io::ReadBuf;
 
 use self::session::{Flow, Over};
-use super::Upstream;
-use super::connect::DatagramOf;
-use super::server::{Core, enter};
-use super::watch::SWEEP;
 use crate::config::WAITING_DATAGRAMS;
 use crate::engine::sessions::{Passage, Sessions, SessionsSpec, share};
 use crate::env::{Clock, Datagram, Env};
 use crate::message::cause::Cause;
+use crate::proxy::Upstream;
+use crate::proxy::server::{Core, enter};
 use crate::time::Tick;
+use crate::wire::DatagramOf;
+use crate::wire::watch::SWEEP;
 
 /// The largest datagram, and more.
 pub const DATAGRAM: usize = 64 * 1024;

@@ -11,17 +11,17 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
-use super::attempt::apply;
-use super::caching;
-use super::http::{Answer, forward};
-use super::reply::Record;
-use super::request::{Inbound, Upload};
-use super::server::Conn;
-use super::tunnel::Opening;
 use crate::config::model::{Action, BackendProtocol, Route};
 use crate::env::Env;
 use crate::message::cause::Cause;
 use crate::message::upgrade::{WEBSOCKET, accepts, asked, is_switch_to, key};
+use crate::proxy::attempt::apply;
+use crate::proxy::caching;
+use crate::proxy::http::{Answer, forward};
+use crate::proxy::reply::Record;
+use crate::proxy::request::{Inbound, Upload};
+use crate::proxy::server::Conn;
+use crate::proxy::tunnel::Opening;
 
 /// What is asked of a backend.
 pub struct Ask {

@@ -4,7 +4,7 @@
 use super::source::{Source, is_ident};
 
 /// Each room and its rung.
-const RUNGS: [(&str, u8); 15] = [
+const RUNGS: [(&str, u8); 22] = [
     ("time", 0),
     ("rng", 0),
     ("message", 1),
@@ -15,11 +15,18 @@ const RUNGS: [(&str, u8); 15] = [
     ("tls", 2),
     ("telemetry", 3),
     ("config", 4),
-    ("proxy", 5),
-    ("admin", 6),
-    ("acme", 6),
-    ("cli", 7),
-    ("main", 8),
+    ("wire", 5),
+    ("tier", 6),
+    ("upstream", 7),
+    ("caching", 8),
+    ("site", 8),
+    ("l7", 9),
+    ("l4", 9),
+    ("proxy", 10),
+    ("admin", 11),
+    ("acme", 11),
+    ("cli", 12),
+    ("main", 13),
 ];
 
 /// The name that other crates call ours by; the binary is one of them.

@@ -22,8 +22,6 @@ use http::{HeaderMap, Method, header};
 pub use self::walk::answer;
 
 use self::fill::Fill;
-use super::redis::Look;
-use super::server::Conn;
 use crate::cache::flight::{Flights, Join};
 use crate::cache::purge::{Purge, Selection};
 use crate::cache::rules::Rules;
@@ -34,7 +32,9 @@ use crate::config::FILLING_SHARE;
 use crate::config::model::{Action, Config};
 use crate::env::{Clock, Env};
 use crate::message::target::Target;
+use crate::proxy::server::Conn;
 use crate::rng::Rng;
+use crate::tier::Look;
 use crate::time::Wall;
 
 /// Uncacheable keys that are remembered at once.

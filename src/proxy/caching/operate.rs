@@ -10,8 +10,8 @@ use crate::cache::{key, store};
 use crate::env::Env;
 use crate::message::target;
 use crate::proxy::Proxy;
-use crate::proxy::redis::Published;
 use crate::telemetry::CachingStatus;
+use crate::tier::Published;
 use crate::time::Wall;
 
 /// What a purge came to.

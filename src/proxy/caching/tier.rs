@@ -7,9 +7,9 @@ use crate::cache::bans::{Seen, Verdict};
 use crate::cache::life::Life;
 use crate::cache::stored::Entry;
 use crate::env::Env;
-pub use crate::proxy::redis::Waited;
-use crate::proxy::redis::{self, Tier, Token};
 use crate::proxy::server::Conn;
+pub use crate::tier::Waited;
+use crate::tier::{self as second, Tier, Token};
 use crate::time::Tick;
 
 /// Nothing lies there for longer, whatever a response says of itself.
@@ -59,23 +59,23 @@ pub async fn lease<E: Env>(
         return Lease::Away;
     };
     match tier.lease(key, limit, patience).await {
-        redis::Lease::Ours(token, found) => {
+        second::Lease::Ours(token, found) => {
             let leased = Leased {
                 tier: Arc::clone(tier),
                 token: Some(token),
             };
             Lease::Ours(leased, found)
         }
-        redis::Lease::Theirs => Lease::Theirs,
-        redis::Lease::Away => Lease::Away,
+        second::Lease::Theirs => Lease::Theirs,
+        second::Lease::Away => Lease::Away,
     }
 }
 
 /// What lies there under `key`.
 pub async fn get<E: Env>(conn: &Conn<E>, key: &[u8], patience: Duration) -> Option<(Entry, Seen)> {
     match conn.core.tier()?.get(key, patience).await {
-        redis::Look::Found(entry, seen) => Some((entry, seen)),
-        redis::Look::Nothing | redis::Look::Away => None,
+        second::Look::Found(entry, seen) => Some((entry, seen)),
+        second::Look::Nothing | second::Look::Away => None,
     }
 }
 
@@ -110,7 +110,7 @@ pub fn adopt<E: Env>(conn: &Conn<E>, key: &[u8], entry: &Entry, seen: Seen) -> b
     match tier.shared().judge(key, entry, seen) {
         Verdict::Keep => true,
         Verdict::Soft => {
-            redis::soften(entry);
+            second::soften(entry);
             true
         }
         Verdict::Drop => {

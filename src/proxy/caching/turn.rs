@@ -1,6 +1,6 @@
 //! Whose turn it is to fetch, where replicas share a Redis: one has the lease, and the others wait for what it stores.
 //!
-//! Absent: the lease itself (proxy/redis), and what is fetched (filler).
+//! Absent: the lease itself (tier), and what is fetched (filler).
 
 use std::sync::Arc;
 use std::time::Duration;

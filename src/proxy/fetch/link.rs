@@ -17,8 +17,8 @@ use crate::proxy::forward::poll_fill;
 use crate::proxy::gate::Lease;
 use crate::proxy::sending::Sending;
 use crate::proxy::server::Conn;
-use crate::proxy::watch::{Phase, SWEEP};
 use crate::time::Tick;
+use crate::wire::watch::{Phase, SWEEP};
 
 /// A response body on its way, with all that it holds: its connection, its place in flight, the rest of the request.
 /// Whoever reads it drives it; dropping it closes the connection and gives the place back as cancelled.

@@ -21,7 +21,7 @@ use crate::proxy::attempt::RESPONSE_LIMITS;
 use crate::proxy::dial::tls_cause;
 use crate::proxy::forward::{Failure, RACE, client_failed};
 use crate::proxy::server::Conn;
-use crate::proxy::watch::Phase;
+use crate::wire::watch::Phase;
 
 /// A request on its way. Its drop resets the stream.
 pub struct Exchange<E: Env> {

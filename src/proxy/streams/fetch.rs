@@ -17,8 +17,8 @@ use crate::env::Env;
 use crate::message::cause::{Cause, Side};
 use crate::proxy::gate::Lease;
 use crate::proxy::server::Conn;
-use crate::proxy::watch::{Phase, SWEEP};
 use crate::time::Tick;
+use crate::wire::watch::{Phase, SWEEP};
 
 /// What a fetch needs to know of its attempt.
 pub struct Attempt<E: Env> {

@@ -14,7 +14,7 @@ use crate::env::Env;
 use crate::message::cause::Cause;
 use crate::message::fields::forbidden_in_trailers;
 use crate::proxy::server::Conn;
-use crate::proxy::watch::Phase;
+use crate::wire::watch::Phase;
 
 /// The body's way out.
 pub struct Sending {

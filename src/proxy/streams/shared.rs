@@ -14,9 +14,10 @@ use super::{CONNECTION_WINDOW, RESETS, SEND_BUFFER, STREAM_WINDOW};
 use crate::env::Env;
 use crate::message::cause::Cause;
 use crate::proxy::attempt::RESPONSE_LIMITS;
-use crate::proxy::connect::{Backend, Permit, StreamOf};
+use crate::proxy::connect::{Backend, Permit};
 use crate::proxy::dial::{Undialled, tls_cause};
 use crate::time::Tick;
+use crate::wire::StreamOf;
 
 /// A connection as a backend's pool holds it, until it has closed. Dropping it closes the connection at once.
 pub struct Shared {

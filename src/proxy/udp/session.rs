@@ -22,11 +22,12 @@ use crate::message::affinity::address_key;
 use crate::message::cause::Cause;
 use crate::proxy::Upstream;
 use crate::proxy::attempt::shed;
-use crate::proxy::connect::{DatagramOf, Permit};
+use crate::proxy::connect::Permit;
 use crate::proxy::gate::Lease;
 use crate::proxy::server::Conn;
 use crate::telemetry::Session;
 use crate::time::Tick;
+use crate::wire::DatagramOf;
 
 /// Replies that one session passes on before others have their turn.
 const TURN: usize = 32;

@@ -11,7 +11,7 @@
 //! (see [`bans`](crate::cache::bans)).
 //!
 //! Absent: the form of a record (cache/codec), which purge applies to which record (cache/bans), what a look is good for
-//! (proxy/caching).
+//! (caching).
 
 mod ask;
 mod breaker;

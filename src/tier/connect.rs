@@ -17,9 +17,9 @@ use tokio_rustls::TlsConnector;
 use super::stream::Wire;
 use crate::config::model::{self, RedisServers, RedisTls};
 use crate::env::{Clock, Env, Net, Task};
-use crate::proxy::connect::SocketOf;
 use crate::tls::client::{Client, Trust, explain, system_authorities};
 use crate::tls::pem;
+use crate::wire::SocketOf;
 
 /// Why there is no connection. No text here holds a password.
 #[derive(Debug, thiserror::Error)]
