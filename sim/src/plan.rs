@@ -274,7 +274,7 @@ fn default_client(config: &Config, backends: &[BackendPlan]) -> ClientModel {
     let asked: Vec<(usize, RequestModel)> = routes
         .iter()
         .flat_map(|routes| routes.iter())
-        .filter_map(request)
+        .filter_map(|route| request(route))
         .collect();
     let mut rate = 0.0;
     let mut requests = Vec::new();

@@ -120,7 +120,7 @@ fn assemble(body: Body, mut config: Config) -> Plan {
     cache::partition(&mut routes, listeners.len());
     for (i, listener) in listeners.iter_mut().enumerate() {
         let own = routes.iter().filter(|r| r.listeners.contains(&i));
-        listener.routes = Arc::new(own.map(|r| r.route.clone()).collect());
+        listener.routes = Arc::new(own.map(|r| Arc::new(r.route.clone())).collect());
     }
     config.listeners = listeners;
     config.upstreams = upstreams;

@@ -148,8 +148,7 @@ fn backends(upstream: &Upstream, items: &mut Vec<Item>, unlimited: &mut Vec<Stri
 
 /// A tunnel's connection to its backend counts in no max_in_flight. Each has a client's connection, or a stream of one.
 fn tunnels(config: &Config, index: usize, items: &mut Vec<Item>, unlimited: &mut Vec<String>) {
-    let leads_here =
-        |r: &&Route| matches!(r.action, Action::Forward { upstream, .. } if upstream == index);
+    let leads_here = |r: &&std::sync::Arc<Route>| matches!(r.action, Action::Forward { upstream, .. } if upstream == index);
     let opens = |l: &&Listener| {
         let mut routes = l.routes.iter().filter(leads_here);
         routes.any(|r| !r.upgrades.is_empty())

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName};
+
 use crate::cache::rules::Rules;
 use crate::engine::UpstreamSpec;
 use crate::engine::retry::RetrySpec;
@@ -63,7 +65,7 @@ pub struct Listener {
     /// What is served there.
     pub protocol: Protocol,
     /// First match in this order wins. Those of a listener that is not HTTP only forward.
-    pub routes: Arc<Vec<Route>>,
+    pub routes: Arc<Vec<Arc<Route>>>,
     /// Peers whose X-Forwarded-* fields are believed and appended to. After a PROXY protocol header, whom it names is the peer.
     pub trusted_proxies: Vec<Cidr>,
     /// Who may connect, each beginning with a PROXY protocol header; `None` is anybody, without one.
@@ -197,6 +199,16 @@ pub struct Route {
     pub response_headers: HeaderRules,
 }
 
+impl Route {
+    /// How the path changes before it is forwarded.
+    pub fn rewrite(&self) -> &Rewrite {
+        match &self.action {
+            Action::Forward { rewrite, .. } => rewrite,
+            Action::Redirect { .. } | Action::Respond { .. } => &Rewrite::Keep,
+        }
+    }
+}
+
 /// Where a route leads.
 #[derive(Clone, Debug)]
 pub enum Action {
@@ -243,6 +255,26 @@ pub struct HeaderRules {
     pub set: Vec<(http::HeaderName, http::HeaderValue)>,
     /// Fields that are added to whatever stands there.
     pub add: Vec<(http::HeaderName, http::HeaderValue)>,
+}
+
+impl HeaderRules {
+    /// Changes `headers`: removes, sets, adds.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for (name, value) in &self.set {
+            headers.insert(name, value.clone());
+        }
+        for (name, value) in &self.add {
+            headers.append(name, value.clone());
+        }
+    }
+
+    /// Do the rules take this field into their own hands?
+    pub fn rule(&self, name: &HeaderName) -> bool {
+        self.remove.contains(name) || self.set.iter().any(|(set, _)| set == name)
+    }
 }
 
 /// A named group of backends.

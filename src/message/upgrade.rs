@@ -14,6 +14,23 @@ pub const WEBSOCKET: &str = "websocket";
 /// The client's half of WebSocket's handshake.
 pub static KEY: HeaderName = header::SEC_WEBSOCKET_KEY;
 
+/// What is asked of a backend.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The protocol.
+    pub token: String,
+    /// Our own half of WebSocket's handshake, where the client has none (RFC 8441 section 5).
+    pub key: Option<String>,
+}
+
+impl Ask {
+    /// Do the fields of a 101 say what was asked for?
+    pub fn is_answered_by(&self, headers: &HeaderMap) -> bool {
+        is_switch_to(headers, &self.token)
+            && self.key.as_ref().is_none_or(|key| accepts(headers, key))
+    }
+}
+
 /// The first of the protocols that a request asks for and that is among `allowed` (in lower case). A request of HTTP/1.0, one
 /// whose Connection field does not say so, and WebSocket by another method than GET ask for none.
 pub fn asked<'a>(

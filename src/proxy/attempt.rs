@@ -1,30 +1,36 @@
 //! One request on its way to one upstream: steps 5 to 9 of the walk, with as many attempts as the retry rule allows.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
+use http_body::Body;
 
-use crate::config::model::{HeaderRules, Rewrite, Route};
+use crate::config::model::Route;
 use crate::engine::retry::{Progress, may_retry};
 use crate::engine::{Meta, Outcome, ShedReason, Strategy};
-use crate::env::Env;
+use crate::env::{Clock, Env};
 use crate::h1::{HeadLimits, ResponseDecoder, ResponseHead};
 use crate::message::cause::Cause;
 use crate::message::fields;
-use crate::proxy::Upstream;
-use crate::proxy::caching::fill::Fill;
 use crate::proxy::connect::{Backend, Carrier, Link};
 use crate::proxy::dial::Undialled;
 use crate::proxy::fetch::{Attempt, Fetch, link};
 use crate::proxy::forward::{Failure, exchange};
 use crate::proxy::gate::Lease;
-use crate::proxy::proxied::header_for;
-use crate::proxy::reply::Facts;
-use crate::proxy::request::{Hop, Inbound, Upload};
+use crate::proxy::inbound::{Hop, Inbound};
+use crate::proxy::origin::Origin;
+use crate::proxy::replay::Replay;
 use crate::proxy::sending::Sending;
-use crate::proxy::server::Conn;
 use crate::proxy::streams::{self, Exchange, Ticket};
+use crate::proxy::upstream::Upstream;
+use crate::time::Tick;
+use crate::wire::errand::Errand;
 
 /// Bounds on a backend's response head.
 pub const RESPONSE_LIMITS: HeadLimits = HeadLimits {
@@ -39,44 +45,101 @@ const RACES: u32 = 3;
 const VIA_HTTP1: HeaderValue = HeaderValue::from_static("1.1 weir");
 const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 weir");
 
+/// What the attempts for one request come to. A fill has them as well, and no client of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    pub started: Tick,
+    pub id: (u64, u64),
+    pub upstream: Option<usize>,
+    pub backend: Option<usize>,
+    pub queue_wait: Duration,
+    pub attempts: u8,
+}
+
+impl Facts {
+    /// Nothing attempted yet.
+    pub fn begin<E: Env>(errand: &Errand<E>) -> Self {
+        Facts {
+            started: errand.now(),
+            id: errand.core.request_id(),
+            upstream: None,
+            backend: None,
+            queue_wait: Duration::ZERO,
+            attempts: 0,
+        }
+    }
+}
+
 /// An answer before it is a [`Fetch`].
 type Came<E> = (http::response::Parts, Attempt<E>);
 
 /// A backend's answer: its head as the client is to see it but for the route's changes, and its body to come.
-pub type Fetched<E> = (http::response::Parts, Fetch<E, Upload<E>>);
+pub type Fetched<E, B> = (http::response::Parts, Fetch<E, Replay<B>>);
+
+/// Those who wait for a request that is made for more than one of them.
+pub trait Audience: Sync {
+    /// From here on somebody waits for a place in the queue, or no longer does. While it waits, the request ends with the last
+    /// of them.
+    fn set_waiting(&self, waiting: bool);
+    /// Has the last of them left? If not, the task is woken when that happens.
+    fn has_left(&self, cx: &mut Context<'_>) -> bool;
+}
 
 /// One request and where it goes.
 pub struct Run<'a, E: Env> {
-    /// The client's connection.
-    pub conn: &'a Arc<Conn<E>>,
+    /// The work that it is.
+    pub errand: &'a Arc<Errand<E>>,
+    /// Whom it comes from.
+    pub origin: &'a Origin,
     /// Where the route leads.
     pub upstream: &'a Arc<Upstream<E>>,
     /// What the route changes.
     pub route: &'a Route,
-    /// How it changes the path.
-    pub rewrite: &'a Rewrite,
     /// The request.
     pub inbound: &'a Inbound,
     /// Those whom it is for, if they may leave the queue before it does.
-    pub fill: Option<&'a Fill>,
+    pub audience: Option<&'a dyn Audience>,
 }
 
 impl<E: Env> Run<'_, E> {
+    /// Steps 5 to 9 of the walk, within the time that the upstream gives a whole request.
+    ///
+    /// # Errors
+    /// Why no backend answered.
+    pub async fn answer<B>(&self, body: B, facts: &mut Facts) -> Result<Fetched<E, B>, Cause>
+    where
+        B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
+    {
+        // Pinned where it is made: it is large, and would be moved with every request.
+        let mut attempts = pin!(self.attempts(Replay::new(body), facts));
+        match self.upstream.model.timeouts.request {
+            None => attempts.await,
+            Some(limit) => {
+                let clock = self.errand.env().clock();
+                let limited = clock.timeout(limit, attempts.as_mut());
+                limited.await.unwrap_or(Err(Cause::Deadline))
+            }
+        }
+    }
+
     /// Admits, attempts, and, where the retry rule and the budget agree, attempts again elsewhere.
     ///
     /// # Errors
     /// Why no backend answered; after a retry that found no place, what went wrong before it.
-    pub async fn attempts(
+    async fn attempts<B>(
         &self,
-        mut upload: Upload<E>,
+        mut upload: Replay<B>,
         facts: &mut Facts,
-    ) -> Result<Fetched<E>, Cause> {
-        let (conn, upstream) = (self.conn, self.upstream);
+    ) -> Result<Fetched<E, B>, Cause>
+    where
+        B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
+    {
+        let (errand, upstream) = (self.errand, self.upstream);
         facts.upstream = Some(upstream.index);
         let mut meta = Meta::first(facts.started);
         if let Strategy::Hash { .. } = upstream.model.spec.strategy {
             let (path, headers) = (self.inbound.target.path(), &self.inbound.headers);
-            meta.client = upstream.model.hash_by.key(path, headers, conn.peer);
+            meta.client = upstream.model.hash_by.key(path, headers, self.origin.peer);
         }
         meta.deadline = upstream
             .model
@@ -90,7 +153,9 @@ impl<E: Env> Run<'_, E> {
                 Err(cause) => return Err(failed.unwrap_or(cause)),
             };
             if failed.is_some() {
-                conn.core.telemetry().retried(conn.core(), upstream.index);
+                errand
+                    .telemetry()
+                    .retried(errand.core.index(), upstream.index);
             }
             facts.attempts += 1;
             let id = lease.backend();
@@ -101,7 +166,7 @@ impl<E: Env> Run<'_, E> {
             let failure = match self.attempt(lease, backend, &mut upload, facts.id).await {
                 Ok((parts, attempt)) => {
                     let timeouts = upstream.model.timeouts;
-                    let fetch = Fetch::new(conn, attempt, timeouts, meta.deadline, upload);
+                    let fetch = Fetch::new(errand, attempt, timeouts, meta.deadline, upload);
                     return Ok((parts, fetch));
                 }
                 Err(failure) => failure,
@@ -119,16 +184,15 @@ impl<E: Env> Run<'_, E> {
 
     /// Offers the request and notes how long it waited, whatever came of it.
     async fn admit(&self, meta: &Meta, facts: &mut Facts) -> Result<Lease<E>, Cause> {
-        let conn = self.conn;
         let offered = if meta.attempt == 0 {
             facts.started
         } else {
-            conn.now()
+            self.errand.now()
         };
         let acquiring = self.upstream.gate.acquire(offered, meta);
-        let admitted = match self.fill {
+        let admitted = match self.audience {
             None => acquiring.await,
-            Some(fill) => match fill.while_read(acquiring).await {
+            Some(audience) => match while_wanted(audience, acquiring).await {
                 Some(admitted) => admitted,
                 None => return Err(Cause::ClientGone),
             },
@@ -138,23 +202,26 @@ impl<E: Env> Run<'_, E> {
             Err(reason) => matches!(reason, ShedReason::QueueTimeout | ShedReason::Deadline),
         };
         if waited {
-            facts.queue_wait += conn.now().since(offered);
+            facts.queue_wait += self.errand.now().since(offered);
         }
         admitted.map_err(shed)
     }
 
     /// Dials or reuses, and exchanges heads, on one backend. A connection that turns out to be closed, or about to, is made up
     /// for on another.
-    async fn attempt(
+    async fn attempt<B>(
         &self,
         lease: Lease<E>,
         backend: &Arc<Backend<E>>,
-        upload: &mut Upload<E>,
+        upload: &mut Replay<B>,
         id: (u64, u64),
-    ) -> Result<Came<E>, Failure> {
-        let (env, now) = (&self.conn.core.env, self.conn.coarse_now());
+    ) -> Result<Came<E>, Failure>
+    where
+        B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
+    {
+        let (env, now) = (self.errand.env(), self.errand.coarse_now());
         let proxied = self.upstream.model.proxy_protocol;
-        let first = proxied.map(|version| header_for(self.conn, version));
+        let first = proxied.map(|version| self.origin.header(version));
         let first = first.as_deref().unwrap_or_default();
         let mut lease = Some(lease);
         let mut races = 0;
@@ -190,7 +257,7 @@ impl<E: Env> Run<'_, E> {
     fn hop<'a>(&'a self, backend: &'a Backend<E>) -> Hop<'a> {
         Hop {
             prefix: &backend.model.path_prefix,
-            rewrite: self.rewrite,
+            rewrite: self.route.rewrite(),
             rules: &self.route.request_headers,
             close: self.upstream.model.proxy_protocol.is_some(),
         }
@@ -198,17 +265,19 @@ impl<E: Env> Run<'_, E> {
 
     /// The exchange of heads in HTTP/1.1. On a failure the connection is closed before the place in flight is free, so that
     /// open connections stay within the backend's bound.
-    async fn on_link(
+    async fn on_link<B>(
         &self,
         mut link: Link<E>,
         backend: &Arc<Backend<E>>,
         lease: &mut Option<Lease<E>>,
-        upload: &mut Upload<E>,
+        upload: &mut Replay<B>,
         id: (u64, u64),
-    ) -> Result<Came<E>, Failure> {
-        let conn = self.conn;
+    ) -> Result<Came<E>, Failure>
+    where
+        B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
+    {
         self.inbound
-            .encode(&mut link.write, conn, &self.hop(backend), id);
+            .encode(&mut link.write, self.origin, &self.hop(backend), id);
         let mut decoder = ResponseDecoder::new(&self.inbound.method, RESPONSE_LIMITS);
         if self.inbound.upgrade.is_some() {
             decoder = decoder.expecting_switch();
@@ -217,7 +286,7 @@ impl<E: Env> Run<'_, E> {
             self.inbound.framing,
             self.upstream.model.timeouts.first_byte,
         );
-        let head = exchange(conn, &mut link, &mut sending, upload, &mut decoder).await?;
+        let head = exchange(self.errand, &mut link, &mut sending, upload, &mut decoder).await?;
         let head = self.switched_rightly(head, sending.is_complete(&link))?;
         let Some(lease) = lease.take() else {
             return Err(unleased());
@@ -235,23 +304,27 @@ impl<E: Env> Run<'_, E> {
     }
 
     /// The exchange of heads in HTTP/2.
-    async fn on_stream(
+    async fn on_stream<B>(
         &self,
         ticket: Ticket<E>,
         backend: &Arc<Backend<E>>,
         lease: &mut Option<Lease<E>>,
-        upload: &mut Upload<E>,
+        upload: &mut Replay<B>,
         id: (u64, u64),
-    ) -> Result<Came<E>, Failure> {
-        let (conn, inbound) = (self.conn, self.inbound);
-        let request = streams::request(inbound, conn, &backend.model, &self.hop(backend), id);
+    ) -> Result<Came<E>, Failure>
+    where
+        B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
+    {
+        let inbound = self.inbound;
+        let hop = self.hop(backend);
+        let request = streams::request(inbound, self.origin, &backend.model, &hop, id);
         let request = request.map_err(|streams::Unspeakable| {
             Failure::new(Cause::BadRequest, Progress::NeverSent, Outcome::Cancelled)
         })?;
         let bodiless = http_body::Body::is_end_stream(upload);
         let first_byte = self.upstream.model.timeouts.first_byte;
         let mut exchange = Exchange::begin(ticket, request, bodiless, first_byte)?;
-        let response = streams::exchange(conn, &mut exchange, upload).await?;
+        let response = streams::exchange(self.errand, &mut exchange, upload).await?;
         let Some(lease) = lease.take() else {
             return Err(unleased());
         };
@@ -298,6 +371,20 @@ impl<E: Env> Run<'_, E> {
     }
 }
 
+/// Waits for `what` for as long as anybody wants it; `None` when the last of them has left before.
+async fn while_wanted<T>(audience: &dyn Audience, what: impl Future<Output = T>) -> Option<T> {
+    let mut what = pin!(what);
+    audience.set_waiting(true);
+    let came = std::future::poll_fn(|cx| match what.as_mut().poll(cx) {
+        Poll::Ready(came) => Poll::Ready(Some(came)),
+        Poll::Pending if audience.has_left(cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await;
+    audience.set_waiting(false);
+    came
+}
+
 /// Each attempt has a lease until it is answered.
 fn unleased() -> Failure {
     Failure::new(Cause::NoBackend, Progress::NeverSent, Outcome::Cancelled)
@@ -310,18 +397,5 @@ pub fn shed(reason: ShedReason) -> Cause {
         ShedReason::QueueTimeout => Cause::QueueTimeout,
         ShedReason::Deadline => Cause::Deadline,
         ShedReason::NoBackend => Cause::NoBackend,
-    }
-}
-
-/// Removes, sets, adds.
-pub fn apply(rules: &HeaderRules, headers: &mut HeaderMap) {
-    for name in &rules.remove {
-        headers.remove(name);
-    }
-    for (name, value) in &rules.set {
-        headers.insert(name, value.clone());
-    }
-    for (name, value) in &rules.add {
-        headers.append(name, value.clone());
     }
 }

@@ -20,9 +20,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use crate::config::model::Http2;
 use crate::env::{Clock, Env, Stream};
 use crate::message::cause::Cause;
+use crate::proxy::caching::Desk;
+use crate::proxy::conn::Conn;
 use crate::proxy::parked::{self, Hope};
 use crate::proxy::quick;
-use crate::proxy::server::Conn;
+use crate::proxy::site::client::Client;
 use crate::proxy::tunnel::{self, Tunnel};
 use crate::proxy::{http, multiplex, respond, secure};
 use crate::wire::watch::Phase;
@@ -54,10 +56,19 @@ pub struct Line {
     pub last: AtomicBool,
     /// Body bytes of the current request so far.
     pub received: AtomicU64,
+    /// The answer to the current request has begun.
+    pub answered: AtomicBool,
     /// Unread bytes may be on their way: close only after draining them.
     pub linger: AtomicBool,
     /// Whether to let hyper go as soon as it idles.
     pub hope: Hope,
+}
+
+impl Line {
+    /// The answer to the current request begins.
+    pub fn answer(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
 }
 
 /// hyper's view of a client's stream. It counts the bytes of a head, because hyper tells a long target from a large head only
@@ -132,7 +143,7 @@ fn begin_head<E: Env>(conn: &Conn<E>) {
 /// A head has been read: no deadline of the client's runs while it is served.
 pub fn begin_request<E: Env>(conn: &Conn<E>) {
     conn.line.busy.store(true, Ordering::Relaxed);
-    conn.watch.disarm();
+    conn.disarm();
 }
 
 /// The response is all in hyper's hands. Once hyper has written it, the connection idles. `hit` tells that the cache had it.
@@ -229,11 +240,12 @@ enum End<E: Env> {
 }
 
 /// Serves one client connection until it ends.
-pub async fn run<E: Env>(conn: Arc<Conn<E>>, socket: SocketOf<E>) {
-    let Some(stream) = secure::begin(&conn, socket).await else {
+pub async fn run<E: Env>(client: Arc<Client<E>>, desk: Arc<Desk<E>>, socket: SocketOf<E>) {
+    let Some(stream) = secure::begin(&client, socket).await else {
         return;
     };
-    match (conn.secured.get(), conn.model().http2) {
+    let conn = Conn::new(&client, &desk);
+    match (conn.client.secured.get(), conn.model().http2) {
         (Some(secured), Some(http2)) if secured.http2 => {
             multiplex::serve(&conn, stream, Bytes::new(), http2).await;
         }
@@ -247,7 +259,7 @@ async fn exchanges<E: Env>(conn: &Arc<Conn<E>>, mut stream: StreamOf<E>, http2: 
     // The first head must come within the header timeout; a later one may be waited for as long as a client may idle.
     let mut patience = conn.model().timeouts.header;
     let mut prefix = Bytes::new();
-    let quick = quick::is_possible(conn.model()) && !conn.trusted;
+    let quick = quick::is_possible(conn.model()) && !conn.client.origin.trusted;
     loop {
         while prefix.is_empty() || (http2.is_some() && is_cut_preface(&prefix)) {
             match parked::wait(conn, &mut stream, quick && prefix.is_empty(), patience).await {
@@ -320,7 +332,7 @@ async fn serve<E: Env>(
     begin_head(conn);
     let mut told = false;
     let ended = std::future::poll_fn(|cx| {
-        conn.watch.register(cx.waker());
+        conn.errand.watch.register(cx.waker());
         let mut unread = false;
         loop {
             if let Poll::Ready(result) = Pin::new(&mut hyper).poll(cx) {
@@ -336,7 +348,7 @@ async fn serve<E: Env>(
             if unread {
                 continue;
             }
-            if told || !conn.watch.is_closing() {
+            if told || !conn.errand.watch.is_closing() {
                 break;
             }
             // Only after a first look, which finds a request that was there before the proxy began to stop.
@@ -398,32 +410,28 @@ async fn finish<E: Env>(conn: &Conn<E>, stream: StreamOf<E>, result: Result<(), 
     } else if error.is_parse() {
         Cause::BadRequest
     } else {
-        tracing::trace!(%error, peer = %conn.peer, "a client connection ended");
+        tracing::trace!(%error, peer = %conn.client.origin.peer, "a client connection ended");
         if error.is_user() {
             // A body broke off: an orderly close would make it look whole to a client that reads to the end.
             stream.set_abort();
         }
         return;
     };
-    conn.core
-        .telemetry()
-        .refused(conn.core(), conn.listener, cause);
+    conn.client.refused(cause);
     conn.line.linger.store(true, Ordering::Relaxed);
     close(stream, conn).await;
 }
 
 /// Answers where hyper cannot: in the middle of a head.
 async fn refuse<E: Env>(conn: &Conn<E>, mut stream: StreamOf<E>, cause: Cause) {
-    conn.core
-        .telemetry()
-        .refused(conn.core(), conn.listener, cause);
+    conn.client.refused(cause);
     if conn.line.head.load(Ordering::Relaxed) == 0 && cause == Cause::ClientTimeout {
         // Not one byte: there is no request to answer.
         return;
     }
-    let answer = respond::raw(cause, &conn.core.date());
+    let answer = respond::raw(cause, &conn.core().date());
     let write = conn
-        .core
+        .core()
         .env
         .clock()
         .timeout(LINGER, stream.write_all(&answer))
@@ -439,7 +447,7 @@ async fn close<E: Env>(mut stream: StreamOf<E>, conn: &Conn<E>) {
     if !conn.line.linger.load(Ordering::Relaxed) {
         // The drop says the rest.
         let farewell = std::future::poll_fn(|cx| stream.poll_farewell(cx));
-        let _ = conn.core.env.clock().timeout(LINGER, farewell).await;
+        let _ = conn.core().env.clock().timeout(LINGER, farewell).await;
         return;
     }
     let lingering = async {
@@ -457,5 +465,5 @@ async fn close<E: Env>(mut stream: StreamOf<E>, conn: &Conn<E>) {
         }
     };
     // Whoever goes on sending for longer is closed under.
-    let _ = conn.core.env.clock().timeout(LINGER, lingering).await;
+    let _ = conn.core().env.clock().timeout(LINGER, lingering).await;
 }

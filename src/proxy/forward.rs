@@ -19,7 +19,7 @@ use crate::message::cause::Cause;
 use crate::proxy::connect::{Link, READ_BUFFER};
 use crate::proxy::dial::tls_cause;
 use crate::proxy::sending::Sending;
-use crate::proxy::server::Conn;
+use crate::wire::errand::Errand;
 use crate::wire::watch::Phase;
 
 /// A kept-alive connection that ends within this time of being used again was closed before.
@@ -46,7 +46,7 @@ pub struct Failure {
 /// # Errors
 /// Why there is no head, how far the request had come, and what that says of the backend.
 pub async fn exchange<E: Env, B>(
-    conn: &Conn<E>,
+    errand: &Errand<E>,
     link: &mut Link<E>,
     sending: &mut Sending,
     body: &mut B,
@@ -57,13 +57,13 @@ where
 {
     let mut sent = false;
     let mut answered = false;
-    let began = conn.coarse_now();
+    let began = errand.coarse_now();
     std::future::poll_fn(|cx| {
         if !sent {
-            match sending.poll(cx, conn, link, body) {
+            match sending.poll(cx, errand, link, body) {
                 Poll::Ready(Ok(())) => {
                     sent = true;
-                    conn.arm_in(Phase::FirstByte, sending.first_byte);
+                    errand.arm_in(Phase::FirstByte, sending.first_byte);
                 }
                 Poll::Ready(Err(cause)) => {
                     return Poll::Ready(Err(client_failed(cause, sending.progress())));
@@ -81,7 +81,7 @@ where
             match poll_fill(link, cx) {
                 Poll::Ready(Ok(n)) if n > 0 => answered = true,
                 Poll::Ready(ended) => {
-                    let waited = conn.coarse_now().since(began);
+                    let waited = errand.coarse_now().since(began);
                     let mut failure = closed(link, sending, answered, waited);
                     if let Err(error) = &ended {
                         tracing::debug!(%error, "reading a response failed");
@@ -93,21 +93,15 @@ where
                 Poll::Pending => break,
             }
         }
-        match conn.due() {
-            Some(Phase::RequestBody) => {
-                let progress = sending.progress();
-                Poll::Ready(Err(client_failed(Cause::ClientTimeout, progress)))
-            }
-            Some(_) => {
-                let progress = Progress::Sent { replayable: false };
-                Poll::Ready(Err(Failure::new(
-                    Cause::FirstByteTimeout,
-                    progress,
-                    Outcome::Died,
-                )))
-            }
-            None => Poll::Pending,
+        if errand.due().is_none() {
+            return Poll::Pending;
         }
+        let progress = Progress::Sent { replayable: false };
+        Poll::Ready(Err(Failure::new(
+            Cause::FirstByteTimeout,
+            progress,
+            Outcome::Died,
+        )))
     })
     .await
 }

@@ -12,22 +12,21 @@ use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use crate::config::model::{Action, HeaderRules, Route};
-use crate::env::{Clock, Env};
+use crate::config::model::{Action, Route};
+use crate::env::Env;
 use crate::h1::BodyFraming;
 use crate::message::cause::Cause;
 use crate::message::{fields, target};
-use crate::proxy::attempt::{Fetched, Run, apply};
-use crate::proxy::caching::{self, fill::Reader};
+use crate::proxy::attempt::Run;
+use crate::proxy::caching::{self, Asked, Notes};
 use crate::proxy::client;
-use crate::proxy::fetch::Fetch;
-use crate::proxy::reply::{Record, Reply, Source};
-use crate::proxy::request::{Inbound, Upload};
-use crate::proxy::respond;
-use crate::proxy::server::Conn;
-use crate::proxy::tunnel::{Opening, Tunnel};
+use crate::proxy::conn::Conn;
+use crate::proxy::inbound::Inbound;
+use crate::proxy::leave::{self, Answer, Came, Content};
+use crate::proxy::reply::{Record, Reply};
 use crate::proxy::upgrade;
-use crate::wire::watch::Phase;
+use crate::proxy::upload::Upload;
+use crate::proxy::upstream::Upstream;
 
 /// Serves one request, from its head to the head of its response. It cannot fail: what goes wrong becomes an answer.
 pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Response<Reply<E>> {
@@ -35,104 +34,31 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
     let (parts, body) = request.into_parts();
     let mut record = Record::begin(&conn, &parts);
     let upload = Upload::new(&conn, body, parts.version);
-    if conn.secured.get().is_some() {
+    if conn.client.secured.get().is_some() {
         let last = fields::says_only_close(&parts.headers);
         conn.line.last.store(last, Ordering::Relaxed);
     }
-    let answer = match guarded(|| receive(&conn, parts, &upload, &mut record)).flatten() {
+    let received = guarded(|| receive(&conn, parts, &upload, &mut record)).flatten();
+    let answer = match received {
         Ok(Received::Forward(mut received)) => {
-            let mut answering = pin!(answer(&conn, &mut received, upload, &mut record));
-            let poll = |cx: &mut Context<'_>| {
-                let poll = guarded(|| answering.as_mut().poll(cx));
-                poll.unwrap_or_else(|cause| Poll::Ready(Err(cause)))
+            let answer = {
+                let mut answering = pin!(answer(&conn, &mut received, upload, &mut record));
+                let poll = |cx: &mut Context<'_>| {
+                    let poll = guarded(|| answering.as_mut().poll(cx));
+                    poll.unwrap_or_else(|cause| Poll::Ready(Err(cause)))
+                };
+                std::future::poll_fn(poll).await
             };
-            std::future::poll_fn(poll).await
+            answer.map(|came| Answer {
+                route: Some(Arc::clone(received.route)),
+                request: Some(received.inbound),
+                came,
+            })
         }
-        Ok(Received::Own(response)) => Ok(Answer::Own(response)),
+        Ok(Received::Own(response, route)) => Ok(Answer::own(response, route)),
         Err(cause) => Err(cause),
     };
-    let (mut head, body) = match answer {
-        Ok(Answer::Fetched((head, fetch))) => (head, Content::Fetch(fetch)),
-        Ok(Answer::Filling(head, reader)) => (head, Content::Filling(reader)),
-        Ok(Answer::Switched(head, opening)) => (head, Content::Tunnel(opening)),
-        Ok(Answer::Own(response)) => split(response),
-        Err(cause) => {
-            if cause == Cause::Panic {
-                conn.core.telemetry().panicked(conn.core());
-            }
-            record.cause = Some(cause);
-            split(respond::refusal(cause))
-        }
-    };
-    if !head.headers.contains_key(header::DATE) {
-        head.headers.insert(header::DATE, conn.core.date());
-    }
-    if record.version == Version::HTTP_2 {
-        // It has no such field (RFC 9113 section 8.2.2), and one request does not end the connection of others.
-        head.headers.remove(header::CONNECTION);
-    }
-    record.status = head.status.as_u16();
-    conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
-    let reply = match body {
-        // Over HTTP/1 hyper leaves the body out by itself, over HTTP/2 it does not.
-        Content::Whole(data) if record.method == Method::HEAD => {
-            if !data.is_empty() {
-                let length = HeaderValue::from(data.len());
-                head.headers.entry(header::CONTENT_LENGTH).or_insert(length);
-            }
-            Reply::whole(Bytes::new(), record)
-        }
-        Content::Filling(_) if record.method == Method::HEAD => Reply::whole(Bytes::new(), record),
-        Content::Whole(data) => Reply::whole(data, record),
-        Content::Fetch(mut fetch) => match fetch.take_whole() {
-            Some(data) => Reply::whole(data, record),
-            None => {
-                record.expect_body();
-                Reply::stream(Source::Fetch(fetch), record)
-            }
-        },
-        Content::Filling(mut reader) => match reader.take_whole() {
-            Some(data) => Reply::whole(data, record),
-            None => {
-                record.expect_body();
-                Reply::stream(Source::Filling(reader), record)
-            }
-        },
-        Content::Tunnel(opening) => {
-            Tunnel::leave(opening, record);
-            Reply::Tunnel
-        }
-    };
-    Response::from_parts(head, reply)
-}
-
-/// An answer before its record is bound to its body.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is moved once, and a box would cost each request an allocation"
-)]
-pub enum Answer<E: Env> {
-    /// A backend's.
-    Fetched(Fetched<E>),
-    /// A backend's, that others may read as well.
-    Filling(http::response::Parts, Reader),
-    /// A backend's, after which another protocol is spoken.
-    Switched(http::response::Parts, Box<Opening<E>>),
-    /// The proxy's own, or a stored one.
-    Own(Response<Bytes>),
-}
-
-#[expect(clippy::large_enum_variant, reason = "as above")]
-enum Content<E: Env> {
-    Whole(Bytes),
-    Fetch(Fetch<E, Upload<E>>),
-    Filling(Reader),
-    Tunnel(Box<Opening<E>>),
-}
-
-fn split<E: Env>(response: Response<Bytes>) -> (http::response::Parts, Content<E>) {
-    let (parts, data) = response.into_parts();
-    (parts, Content::Whole(data))
+    leave::leave(&conn, answer, record)
 }
 
 /// A lower bound of a head's size: its target, and its fields with a colon and a line's end each.
@@ -150,18 +76,17 @@ fn head_bytes(parts: &http::request::Parts) -> usize {
     clippy::large_enum_variant,
     reason = "most requests are forwarded, and it lives for a moment"
 )]
-enum Received<'a> {
+enum Received<'a, E: Env> {
     /// A backend is to answer it.
-    Forward(Forward<'a>),
-    /// The proxy answers it by itself.
-    Own(Response<Bytes>),
+    Forward(Forward<'a, E>),
+    /// The proxy answers it by itself, and where a route says how, by that route's order.
+    Own(Response<Bytes>, Option<Arc<Route>>),
 }
 
 /// A request that a backend is to answer.
-struct Forward<'a> {
-    /// The route's place in the config.
-    index: usize,
-    route: &'a Route,
+struct Forward<'a, E: Env> {
+    route: &'a Arc<Route>,
+    upstream: &'a Arc<Upstream<E>>,
     inbound: Inbound,
     /// The stream that becomes a tunnel's bytes, if the request is an extended CONNECT.
     connect: Option<OnUpgrade>,
@@ -178,7 +103,7 @@ fn receive<'a, E: Env>(
     mut parts: http::request::Parts,
     upload: &Upload<E>,
     record: &mut Record<E>,
-) -> Result<Received<'a>, Cause> {
+) -> Result<Received<'a, E>, Cause> {
     let limits = &conn.model().limits;
     let connect = upgrade::take_connect(&mut parts);
     if parts
@@ -198,7 +123,7 @@ fn receive<'a, E: Env>(
         return Err(Cause::HeadTooLarge);
     }
     let target = target::parse(&parts.method, &parts.uri, &parts.headers, parts.version)?;
-    if !conn.is_for(target.host()) {
+    if !conn.client.is_for(target.host()) {
         return Err(Cause::Misdirected);
     }
     if limits
@@ -207,10 +132,10 @@ fn receive<'a, E: Env>(
     {
         return Err(Cause::BodyTooLarge);
     }
-    if let Some(challenges) = &conn.core.proxy.challenges
+    if let Some(challenges) = &conn.client.site.challenges
         && let Some(answer) = challenges.answer(target.path())
     {
-        return own(200, answer, &HeaderRules::default()).map(Received::Own);
+        return own(200, answer).map(|response| Received::Own(response, None));
     }
     let routes = &conn.model().routes;
     let (index, route) = routes
@@ -236,89 +161,80 @@ fn receive<'a, E: Env>(
         framing,
         upgrade: ask,
     };
-    let rules = &route.response_headers;
+    let by_order = |response| Received::Own(response, Some(Arc::clone(route)));
     match &route.action {
-        Action::Forward { .. } => Ok(Received::Forward(Forward {
-            index,
+        Action::Forward { upstream, .. } => Ok(Received::Forward(Forward {
             route,
+            upstream: &conn.client.site.upstreams[*upstream],
             inbound,
             connect,
         })),
         Action::Redirect { status, location } => {
-            redirect(conn, *status, location, &inbound, rules).map(Received::Own)
+            redirect(conn, *status, location, &inbound).map(by_order)
         }
-        Action::Respond { status, body } => own(*status, body.clone(), rules).map(Received::Own),
+        Action::Respond { status, body } => own(*status, body.clone()).map(by_order),
     }
 }
 
 /// Steps 4 to 9, as the route has it: out of the cache, by a backend, or by a tunnel.
 async fn answer<E: Env>(
     conn: &Arc<Conn<E>>,
-    received: &mut Forward<'_>,
+    received: &mut Forward<'_, E>,
     upload: Upload<E>,
     record: &mut Record<E>,
-) -> Result<Answer<E>, Cause> {
+) -> Result<Came<E>, Cause> {
     let connect = received.connect.take();
     let Forward {
-        index,
         route,
+        upstream,
         inbound,
         ..
     } = &*received;
-    if inbound.upgrade.is_some() {
-        // Neither a stored answer nor one that others wait for opens a tunnel. On the heap, since few requests need it.
-        return Box::pin(upgrade::answer(
-            conn, route, inbound, upload, connect, record,
-        ))
-        .await;
-    }
-    if let Some(rules) = &route.cache {
-        // On the heap as well, since it is larger than the rest. Most of what is stored was found before a request came here.
-        return Box::pin(caching::answer(
-            conn, *index, rules, inbound, upload, record,
-        ))
-        .await;
-    }
-    let (mut parts, fetch) = forward(conn, route, inbound, upload, record).await?;
-    let request = &inbound.headers;
-    caching::invalidate(conn, &inbound.method, &inbound.target, request, &parts);
-    apply(&route.response_headers, &mut parts.headers);
-    Ok(Answer::Fetched((parts, fetch)))
-}
-
-/// Steps 5 to 9, for a client's own request.
-///
-/// # Errors
-/// Why no backend answered.
-pub async fn forward<E: Env>(
-    conn: &Arc<Conn<E>>,
-    route: &Route,
-    inbound: &Inbound,
-    upload: Upload<E>,
-    record: &mut Record<E>,
-) -> Result<Fetched<E>, Cause> {
-    let Action::Forward { upstream, rewrite } = &route.action else {
-        return Err(Cause::NoRoute);
-    };
-    let upstream = &conn.core.proxy.upstreams[*upstream];
     let run = Run {
-        conn,
+        errand: &conn.errand,
+        origin: &conn.client.origin,
         upstream,
         route,
-        rewrite,
         inbound,
-        fill: None,
+        audience: None,
     };
-    // Pinned where it is made: it is large, and would be moved with every request.
-    let mut attempts = pin!(run.attempts(upload, &mut record.facts));
-    match upstream.model.timeouts.request {
-        None => attempts.await,
-        Some(limit) => {
-            let clock = conn.core.env.clock();
-            let limited = clock.timeout(limit, attempts.as_mut());
-            limited.await.unwrap_or(Err(Cause::Deadline))
-        }
+    if inbound.upgrade.is_some() {
+        // Neither a stored answer nor one that others wait for opens a tunnel. On the heap, since few requests need it.
+        return Box::pin(upgrade::answer(run, upload, connect, record)).await;
     }
+    if let Some(rules) = &route.cache {
+        let asked = Asked {
+            desk: &conn.desk,
+            errand: &conn.errand,
+            origin: &conn.client.origin,
+            upstream,
+            route,
+            rules,
+            inbound,
+        };
+        let mut notes = Notes {
+            facts: &mut record.facts,
+            result: &mut record.cache,
+        };
+        // On the heap as well, since it is larger than the rest. Most of what is stored was found before a request came here.
+        let answer = Box::pin(caching::answer(asked, upload, &mut notes)).await?;
+        let content = match answer.body {
+            caching::Content::Fetch(fetch) => Content::Fetch(fetch),
+            caching::Content::Filling(reader) => Content::Filling(reader),
+            caching::Content::Whole(data) => Content::Whole(data),
+        };
+        return Ok(Came {
+            head: answer.head,
+            content,
+            cached: Some(answer.status),
+        });
+    }
+    let (head, fetch) = run.answer(upload, &mut record.facts).await?;
+    Ok(Came {
+        head,
+        content: Content::Fetch(fetch),
+        cached: None,
+    })
 }
 
 /// How the body is framed towards the backend: as the client framed it.
@@ -336,17 +252,15 @@ fn framing_of(method: &Method, body: &impl http_body::Body) -> BodyFraming {
     }
 }
 
-/// An answer of the proxy's own, by a route's order.
-fn own(status: u16, body: String, rules: &HeaderRules) -> Result<Response<Bytes>, Cause> {
+/// An answer of the proxy's own.
+fn own(status: u16, body: String) -> Result<Response<Bytes>, Cause> {
     let mut response = Response::new(Bytes::from(body));
     // The config allows valid status codes only.
     *response.status_mut() = StatusCode::from_u16(status).map_err(|_| Cause::NoRoute)?;
-    let headers = response.headers_mut();
-    headers.insert(
+    response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    apply(rules, headers);
     Ok(response)
 }
 
@@ -356,19 +270,17 @@ fn redirect<E: Env>(
     status: u16,
     template: &str,
     inbound: &Inbound,
-    rules: &HeaderRules,
 ) -> Result<Response<Bytes>, Cause> {
     let [path, mark, query] = inbound.target.parts();
     let location = template
-        .replace("{scheme}", conn.scheme())
+        .replace("{scheme}", conn.client.origin.scheme())
         .replace("{host}", inbound.target.host())
         .replace("{path}", path)
         .replace("{query}", &format!("{mark}{query}"));
     // Every part was read as a valid target or host, and the template was checked with the config.
     let location = HeaderValue::try_from(location).map_err(|_| Cause::BadRequest)?;
-    let mut response = own(status, String::new(), &HeaderRules::default())?;
+    let mut response = own(status, String::new())?;
     response.headers_mut().remove(header::CONTENT_TYPE);
     response.headers_mut().insert(header::LOCATION, location);
-    apply(rules, response.headers_mut());
     Ok(response)
 }

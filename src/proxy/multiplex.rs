@@ -20,10 +20,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::config::model::Http2;
 use crate::env::{Env, Stream};
+use crate::proxy::conn::Conn;
 use crate::proxy::http;
-use crate::proxy::server::{Conn, Place, detached};
 use crate::proxy::tunnel::{self, Framed, Tunnel, Writer};
 use crate::wire::StreamOf;
+use crate::wire::core::Place;
 use crate::wire::watch::Phase;
 
 /// What every HTTP/2 connection begins with (section 3.4).
@@ -73,7 +74,7 @@ pub async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>, prefix: Byt
     conn.arm_in(Phase::Idle, conn.model().timeouts.header);
     let mut told = false;
     let served = std::future::poll_fn(|cx| {
-        conn.watch.register(cx.waker());
+        conn.errand.watch.register(cx.waker());
         loop {
             if let Poll::Ready(result) = Pin::new(&mut hyper).poll(cx) {
                 return Poll::Ready(result);
@@ -83,7 +84,7 @@ pub async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>, prefix: Byt
                 // It was told to go, and took its time.
                 return Poll::Ready(Ok(()));
             }
-            if told || !(idle || conn.watch.is_closing()) {
+            if told || !(idle || conn.errand.watch.is_closing()) {
                 return Poll::Pending;
             }
             told = true;
@@ -92,7 +93,7 @@ pub async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>, prefix: Byt
         }
     });
     if let Err(error) = served.await {
-        tracing::trace!(%error, peer = %conn.peer, "a client's HTTP/2 connection ended");
+        tracing::trace!(%error, peer = %conn.client.origin.peer, "a client's HTTP/2 connection ended");
     }
 }
 
@@ -111,7 +112,7 @@ type Exchange<E> = (Arc<Conn<E>>, Place<E>);
 
 impl<E: Env> Streams<E> {
     fn begin(&self) -> Arc<Conn<E>> {
-        let (own, place) = detached(&self.conn);
+        let (own, place) = self.conn.stream();
         let taken = (Arc::clone(&own), place);
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
         own
@@ -119,7 +120,7 @@ impl<E: Env> Streams<E> {
 
     fn opened(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
-        self.conn.watch.disarm();
+        self.conn.disarm();
     }
 
     fn closed(&self) {
@@ -150,7 +151,7 @@ where
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let env = &self.0.conn.core.env;
+        let env = &self.0.conn.core().env;
         let Some((own, place)) = newest else {
             // A stream that becomes a tunnel, whose task is being polled at this moment.
             *self.0.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(future));
@@ -176,7 +177,7 @@ async fn exchange<E: Env>(
 ) -> Option<Writer> {
     let mut future = std::pin::pin!(future);
     std::future::poll_fn(|cx| {
-        own.watch.register(cx.waker());
+        own.errand.watch.register(cx.waker());
         if future.as_mut().poll(cx).is_ready() {
             let mut writer = streams
                 .writer

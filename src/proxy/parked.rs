@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::env::{Env, Stream};
+use crate::proxy::conn::Conn;
 use crate::proxy::quick::{self, Out};
-use crate::proxy::server::Conn;
 use crate::wire::StreamOf;
 use crate::wire::watch::Phase;
 
@@ -34,7 +34,7 @@ pub async fn wait<E: Env>(
         answered: false,
     };
     let begun = std::future::poll_fn(|cx| {
-        conn.watch.register(cx.waker());
+        conn.errand.watch.register(cx.waker());
         waiting.poll(cx, conn, stream)
     })
     .await;
@@ -133,14 +133,14 @@ impl Waiting {
             // A request that has come is served, even if the proxy is stopping.
             match Pin::new(&mut *stream).poll_read(cx, &mut room) {
                 Poll::Ready(Ok(())) if !room.filled().is_empty() => {
-                    if !self.quick || conn.watch.is_closing() {
+                    if !self.quick || conn.errand.watch.is_closing() {
                         return Poll::Ready(Some(Bytes::copy_from_slice(room.filled())));
                     }
                     self.take(conn, room.filled());
                 }
                 Poll::Ready(_) => return Poll::Ready(None),
                 Poll::Pending => {
-                    return match conn.watch.is_closing() || conn.due().is_some() {
+                    return match conn.errand.watch.is_closing() || conn.due().is_some() {
                         true => Poll::Ready(None),
                         false => Poll::Pending,
                     };

@@ -5,15 +5,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::model::{self, Protocol};
 use crate::env::{Clock, Env, Stream};
 use crate::message::cause::Cause;
-use crate::message::proxy_protocol::{self, Addresses, Progress, Version};
-use crate::proxy::server::{Conn, Core, enter};
+use crate::message::proxy_protocol::{self, Addresses, Progress};
+use crate::proxy::server::Core;
+use crate::proxy::site::client::enter;
 use crate::proxy::{client, tcp};
 use crate::wire::SocketOf;
 
@@ -52,21 +52,22 @@ pub fn admit<E: Env>(
         return refused(core, listener, peer, Cause::BadRequest, "it is not trusted");
     }
     let core = Arc::clone(core);
-    core.env.clone().spawn("client", async move {
+    core.wire.env.clone().spawn("client", async move {
         let Some(named) = named(&core, listener, &mut stream, peer).await else {
             return;
         };
         let source = named.map_or(peer, |named| named.source);
         let ends = named.or_else(|| ends(&core, &stream, peer));
-        let (conn, entry) = enter(&core, listener, Some(permit), source, ends);
+        let site = &core.proxy.site;
+        let (client, entry) = enter(site, &core.wire, listener, Some(permit), source, ends);
         let _entry = entry;
-        if core.proxy.is_draining() {
+        if core.wire.drain.has_begun() {
             // It was not in the books when all connections were told.
-            conn.watch.close();
+            client.errand.watch.close();
         }
-        match conn.model().protocol {
-            Protocol::Tcp => tcp::run(conn, stream).await,
-            _ => client::run(conn, stream).await,
+        match client.model().protocol {
+            Protocol::Tcp => tcp::run(client, stream).await,
+            _ => client::run(client, Arc::clone(&core.desk), stream).await,
         }
     });
 }
@@ -86,11 +87,11 @@ async fn named<E: Env>(
     peer: SocketAddr,
 ) -> Option<Option<Addresses>> {
     let limit = core.config().listeners[listener].timeouts.header;
-    let reading = core.env.clock().timeout(limit, read_header(stream));
+    let reading = core.wire.env.clock().timeout(limit, read_header(stream));
     let read = tokio::select! {
         biased;
         read = reading => read,
-        () = core.proxy.drained() => return None,
+        () = core.wire.drain.begun() => return None,
     };
     match read {
         Some(Ok(named)) => return Some(named),
@@ -113,7 +114,9 @@ async fn named<E: Env>(
 fn refused<E: Env>(core: &Core<E>, listener: usize, peer: SocketAddr, cause: Cause, why: &str) {
     let name = &core.config().listeners[listener].name;
     tracing::debug!(listener = %name, %peer, why, "closed for want of a PROXY protocol header");
-    core.telemetry().refused(core.env.core(), listener, cause);
+    core.wire
+        .telemetry()
+        .refused(core.wire.index(), listener, cause);
 }
 
 /// The ends of a client's connection that named no others, if any upstream is told of them: asking the system costs a call.
@@ -129,14 +132,10 @@ pub fn ends<E: Env>(core: &Core<E>, stream: &SocketOf<E>, peer: SocketAddr) -> O
     })
 }
 
-/// What a connection to a backend begins with, that is to know of this client.
-pub fn header_for<E: Env>(conn: &Conn<E>, version: Version) -> Bytes {
-    proxy_protocol::write(version, conn.ends).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::proxy_protocol::Version;
 
     fn read(bytes: &[u8]) -> (io::Result<Option<Addresses>>, usize) {
         let mut rest = bytes;

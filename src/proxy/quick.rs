@@ -21,7 +21,7 @@ use crate::cache::stored::{Body, Entry, Stored, Varies};
 use crate::config::model::{HeaderRules, Listener, Route};
 use crate::env::{Clock, Env};
 use crate::message::target::{self, Plain};
-use crate::proxy::server::Conn;
+use crate::proxy::conn::Conn;
 use crate::telemetry::Exchange;
 use crate::time::{Tick, Wall};
 
@@ -121,7 +121,7 @@ pub fn answer<E: Env>(conn: &Conn<E>, bytes: &[u8], out: &mut Out) -> (usize, bo
 
 /// Answers one request; returns how many bytes it had.
 fn one<E: Env>(conn: &Conn<E>, bytes: &[u8], out: &mut Out) -> Option<usize> {
-    let started = conn.now();
+    let started = conn.core().now();
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut head = httparse::Request::new(&mut fields);
     let httparse::Status::Complete(length) = head.parse(bytes).ok()? else {
@@ -138,7 +138,7 @@ fn one<E: Env>(conn: &Conn<E>, bytes: &[u8], out: &mut Out) -> Option<usize> {
     }
     let host = plain_host(head.headers)?;
     let plain = target::plain(host, target)?;
-    if !conn.is_for(plain.host) {
+    if !conn.client.is_for(plain.host) {
         return None;
     }
     let (index, route) = conn.model().routes.iter().enumerate().find(|(_, r)| {
@@ -158,7 +158,7 @@ fn one<E: Env>(conn: &Conn<E>, bytes: &[u8], out: &mut Out) -> Option<usize> {
     let Body::Whole(body) = &stored.body else {
         return None;
     };
-    let now: Wall = conn.core.env.clock().wall().into();
+    let now: Wall = conn.core().env.clock().wall().into();
     let life = &stored.life;
     let Reuse::Fresh { age } = policy::reuse(life, stored.is_soft(), &Wants::default(), now) else {
         return None;
@@ -211,7 +211,7 @@ fn look<E: Env>(
     fields: &[httparse::Header<'_>],
 ) -> Option<Arc<Stored>> {
     let none = HeaderMap::new();
-    let scheme = conn.scheme();
+    let scheme = conn.client.origin.scheme();
     let authority = key::authority(plain.host, plain.port, scheme);
     let mut key = Vec::with_capacity(128);
     key::primary(
@@ -223,7 +223,7 @@ fn look<E: Env>(
         plain.query,
         &none,
     );
-    let store = &conn.core.proxy.caching.store;
+    let store = &conn.desk.caching.store;
     match store.get(&key)? {
         Entry::Response(stored) => Some(stored),
         Entry::Varies(varies) => {
@@ -298,19 +298,19 @@ fn record<E: Env>(
             .find(|f| f.name.eq_ignore_ascii_case(name))
             .map(|f| f.value)
     };
-    let logged = conn.core.config().access_log.is_some();
-    let clock = conn.core.env.clock();
-    let id = logged.then(|| crate::proxy::request::hex_id(conn.core.request_id()));
+    let logged = conn.client.site.config.access_log.is_some();
+    let clock = conn.core().env.clock();
+    let id = logged.then(|| crate::proxy::inbound::hex_id(conn.core().request_id()));
     let route = &conn.model().routes[route];
-    conn.core.telemetry().record(
-        conn.core(),
+    conn.core().telemetry().record(
+        conn.core().index(),
         &Exchange {
-            listener: conn.listener,
+            listener: conn.client.listener,
             route: Some(route.name.as_str()),
             // No upstream had a part in it.
             upstream: None,
             backend: None,
-            client: conn.peer,
+            client: conn.client.origin.peer,
             method: &Method::GET,
             target: head.path.unwrap_or(""),
             version: Version::HTTP_11,

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
@@ -15,13 +14,15 @@ use http_body::{Body, Frame, SizeHint};
 use crate::cache::status::CacheResult;
 use crate::env::{Clock, Env};
 use crate::message::cause::Cause;
+use crate::proxy::attempt::Facts;
 use crate::proxy::caching::fill::Reader;
 use crate::proxy::client;
+use crate::proxy::conn::Conn;
 use crate::proxy::fetch::Fetch;
-use crate::proxy::request::{Upload, hex_id};
-use crate::proxy::server::Conn;
+use crate::proxy::inbound::hex_id;
+use crate::proxy::replay::Replay;
+use crate::proxy::upload::Upload;
 use crate::telemetry::Exchange;
-use crate::time::Tick;
 use crate::wire::watch::Phase;
 
 /// The body of a response.
@@ -45,7 +46,7 @@ pub enum Reply<E: Env> {
 )]
 pub enum Source<E: Env> {
     /// A backend, for this client alone.
-    Fetch(Fetch<E, Upload<E>>),
+    Fetch(Fetch<E, Replay<Upload<E>>>),
     /// A fetch that others may read as well.
     Filling(Reader),
 }
@@ -141,19 +142,17 @@ impl<E: Env> Stream<E> {
         let polled = catch_unwind(AssertUnwindSafe(|| self.source.poll_piece(cx)));
         let frame = match polled {
             Ok(Poll::Pending) => {
-                if let Source::Filling(_) = self.source {
-                    // What is waited for is the backend's, whose pace the filler bounds.
-                    self.record.conn.watch.disarm();
-                }
+                // What is waited for is the backend's, whose pace the fetch bounds.
+                self.record.conn.disarm();
                 return Poll::Pending;
             }
             Ok(Poll::Ready(frame)) => frame,
             Err(_) => {
                 self.record
                     .conn
-                    .core
+                    .core()
                     .telemetry()
-                    .panicked(self.record.conn.core());
+                    .panicked(self.record.conn.core().index());
                 Some(Err(Cause::Panic))
             }
         };
@@ -200,31 +199,6 @@ pub struct Record<E: Env> {
     log: Option<Box<LogFacts>>,
 }
 
-/// What the attempts for one request come to. A fill has them as well, and no client of its own.
-#[derive(Clone, Copy, Debug)]
-pub struct Facts {
-    pub started: Tick,
-    pub id: (u64, u64),
-    pub upstream: Option<usize>,
-    pub backend: Option<usize>,
-    pub queue_wait: Duration,
-    pub attempts: u8,
-}
-
-impl Facts {
-    /// Nothing attempted yet.
-    pub fn begin<E: Env>(conn: &Conn<E>) -> Self {
-        Facts {
-            started: conn.now(),
-            id: conn.core.request_id(),
-            upstream: None,
-            backend: None,
-            queue_wait: Duration::ZERO,
-            attempts: 0,
-        }
-    }
-}
-
 /// What only the access log needs.
 struct LogFacts {
     uri: Uri,
@@ -239,13 +213,14 @@ impl<E: Env> Record<E> {
     /// A record of a request whose head has just been read.
     pub fn begin(conn: &Arc<Conn<E>>, parts: &http::request::Parts) -> Self {
         let log = conn
-            .core
-            .config()
+            .client
+            .site
+            .config
             .access_log
             .is_some()
             .then(|| Box::new(LogFacts::of(conn, parts)));
         Record {
-            facts: Facts::begin(conn),
+            facts: Facts::begin(&conn.errand),
             method: parts.method.clone(),
             version: parts.version,
             status: 0,
@@ -274,8 +249,8 @@ impl<E: Env> Record<E> {
         }
         self.sent = sent;
         if let (Some(upstream), Some(backend)) = (self.facts.upstream, self.facts.backend) {
-            let (core, listener) = (self.conn.core(), self.conn.listener);
-            let telemetry = self.conn.core.telemetry();
+            let (core, listener) = (self.conn.core().index(), self.conn.client.listener);
+            let telemetry = self.conn.core().telemetry();
             telemetry.passed(core, listener, (upstream, backend), more.0, more.1);
         }
         true
@@ -300,8 +275,8 @@ impl LogFacts {
 
 /// The nearest address that is not one of our trusted proxies: the peer, or what trusted peers said in X-Forwarded-For.
 fn client_address<E: Env>(conn: &Conn<E>, headers: &HeaderMap) -> IpAddr {
-    let mut client = conn.peer;
-    if !conn.trusted {
+    let mut client = conn.client.origin.peer;
+    if !conn.client.origin.trusted {
         return client;
     }
     let trusted = &conn.model().trusted_proxies;
@@ -325,7 +300,7 @@ fn client_address<E: Env>(conn: &Conn<E>, headers: &HeaderMap) -> IpAddr {
 impl<E: Env> Drop for Record<E> {
     fn drop(&mut self) {
         let conn = &self.conn;
-        let now = conn.now();
+        let now = conn.core().now();
         client::end_request(conn, self.cache == Some(CacheResult::Hit));
         if !self.complete && self.cause.is_none() {
             self.cause = Some(Cause::ClientGone);
@@ -338,14 +313,17 @@ impl<E: Env> Drop for Record<E> {
         };
         let id = self.log.is_some().then(|| hex_id(self.facts.id));
         let target = self.log.as_ref().map(|l| l.uri.to_string());
-        conn.core.telemetry().record(
-            conn.core(),
+        conn.core().telemetry().record(
+            conn.core().index(),
             &Exchange {
-                listener: conn.listener,
+                listener: conn.client.listener,
                 route: self.route.map(|i| conn.model().routes[i].name.as_str()),
                 upstream: self.facts.upstream,
                 backend: self.facts.backend,
-                client: self.log.as_ref().map_or(conn.peer, |l| l.client),
+                client: self
+                    .log
+                    .as_ref()
+                    .map_or(conn.client.origin.peer, |l| l.client),
                 method: &self.method,
                 target: target.as_deref().unwrap_or(""),
                 version: self.version,
@@ -371,7 +349,7 @@ impl<E: Env> Drop for Record<E> {
                 wall: self
                     .log
                     .as_ref()
-                    .map_or(std::time::UNIX_EPOCH, |_| conn.core.env.clock().wall()),
+                    .map_or(std::time::UNIX_EPOCH, |_| conn.core().env.clock().wall()),
             },
         );
     }

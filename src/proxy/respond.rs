@@ -5,7 +5,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::message::cause::Cause;
-use crate::proxy::request::PSEUDONYM;
+use crate::proxy::inbound::PSEUDONYM;
 
 static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 

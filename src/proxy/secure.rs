@@ -3,10 +3,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine as _;
-use http::HeaderValue;
 use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::UnixTime;
 use rustls::server::{Accepted, Acceptor, ProducesTickets};
 use rustls::time_provider::TimeProvider;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -14,8 +12,9 @@ use tokio_rustls::{StartHandshake, TlsStream};
 
 use crate::env::{Clock, Env};
 use crate::message::cause::Cause;
+use crate::proxy::origin::ClientCert;
 use crate::proxy::respond;
-use crate::proxy::server::Conn;
+use crate::proxy::site::client::Client;
 use crate::telemetry::CertificateStatus;
 use crate::tls::server::{self, Settings};
 use crate::tls::{Fault, Identity};
@@ -138,8 +137,6 @@ pub struct Secured {
     served: Option<usize>,
     /// HTTP/2 was agreed on.
     pub http2: bool,
-    /// The client's certificate, which has been verified.
-    pub client: Option<ClientCert>,
 }
 
 impl Secured {
@@ -151,60 +148,37 @@ impl Secured {
     }
 }
 
-/// A verified certificate of a client, as backends are told of it.
-pub struct ClientCert {
-    /// The whole of it, as RFC 9440 section 2 has it.
-    pub field: HeaderValue,
-    /// Its subject, such as `CN=alice, O=Example`.
-    pub subject: Option<HeaderValue>,
-}
-
-impl ClientCert {
-    fn of(cert: &CertificateDer<'_>) -> Option<Self> {
-        let encoded = base64::engine::general_purpose::STANDARD.encode(cert);
-        let field = HeaderValue::try_from(format!(":{encoded}:")).ok()?;
-        let subject = crate::tls::identity::subject(cert);
-        Some(ClientCert {
-            field,
-            // What cannot stand in a field is left out; the certificate has it.
-            subject: subject.and_then(|s| HeaderValue::try_from(s).ok()),
-        })
-    }
-}
-
 /// A connection as its listener has it: in the clear, or over TLS once hands were shaken. `None` when it has been dealt with.
-pub async fn begin<E: Env>(conn: &Conn<E>, socket: SocketOf<E>) -> Option<StreamOf<E>> {
-    match &conn.core.proxy.secure[conn.listener] {
+pub async fn begin<E: Env>(client: &Client<E>, socket: SocketOf<E>) -> Option<StreamOf<E>> {
+    match &client.site.secure[client.listener] {
         None => Some(Wire::Plain(socket)),
-        Some(secure) => accept(conn, secure, socket).await,
+        Some(secure) => accept(client, secure, socket).await,
     }
 }
 
 /// The handshake, within the time that a head may take.
 async fn accept<E: Env>(
-    conn: &Conn<E>,
+    client: &Client<E>,
     secure: &Secure,
     socket: SocketOf<E>,
 ) -> Option<StreamOf<E>> {
-    let clock = conn.core.env.clock();
-    let limit = conn.model().timeouts.header;
+    let clock = client.core().env.clock();
+    let limit = client.model().timeouts.header;
     // On the heap: a connection that has shaken hands holds nothing of it.
-    let accepted = clock.timeout(limit, Box::pin(shake(conn, secure, socket)));
+    let accepted = clock.timeout(limit, Box::pin(shake(client, secure, socket)));
     let failed = match accepted.await {
         Some(Ok(stream)) => return stream,
         Some(Err(error)) => error,
         None => io::ErrorKind::TimedOut.into(),
     };
-    tracing::debug!(error = %failed, peer = %conn.peer, "a TLS handshake failed");
-    conn.core
-        .telemetry()
-        .refused(conn.core(), conn.listener, Cause::ClientTls);
+    tracing::debug!(error = %failed, peer = %client.origin.peer, "a TLS handshake failed");
+    client.refused(Cause::ClientTls);
     None
 }
 
 /// `None` after a handshake that was an authority's challenge: then all has been said.
 async fn shake<E: Env>(
-    conn: &Conn<E>,
+    client: &Client<E>,
     secure: &Secure,
     mut socket: SocketOf<E>,
 ) -> io::Result<Option<StreamOf<E>>> {
@@ -212,13 +186,13 @@ async fn shake<E: Env>(
         Some(accepted) => accepted,
         None => {
             // A browser that was sent to the wrong scheme reads this.
-            let answer = respond::raw(Cause::NotTls, &conn.core.date());
+            let answer = respond::raw(Cause::NotTls, &client.core().date());
             socket.write_all(&answer).await?;
             socket.shutdown().await?;
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not TLS"));
         }
     };
-    let challenges = conn.core.proxy.challenges.as_ref();
+    let challenges = client.site.challenges.as_ref();
     if let Some(config) = challenges.and_then(|c| c.handshake(&accepted.client_hello())) {
         let start = StartHandshake::from_parts(accepted, socket);
         start.into_stream(config).await?.shutdown().await?;
@@ -233,11 +207,12 @@ async fn shake<E: Env>(
     let secured = Secured {
         served: served.map(|name| current.settings.choose(&name)),
         http2: session.alpn_protocol() == Some(b"h2"),
-        client: certs.and_then(|c| c.first()).and_then(ClientCert::of),
         current,
     };
+    let shown = certs.and_then(|c| c.first()).and_then(ClientCert::of);
     // A connection shakes hands once.
-    let _ = conn.secured.set(Arc::new(secured));
+    let _ = client.origin.tls.set(shown);
+    let _ = client.secured.set(Arc::new(secured));
     Ok(Some(Wire::Tls(Box::new(TlsStream::Server(stream)))))
 }
 

@@ -15,7 +15,7 @@ use crate::env::Env;
 use crate::h1::{self, BodyFraming};
 use crate::message::cause::Cause;
 use crate::proxy::connect::{Link, READ_BUFFER};
-use crate::proxy::server::Conn;
+use crate::wire::errand::Errand;
 use crate::wire::watch::Phase;
 
 /// The request's way out: head and body, framed.
@@ -101,7 +101,7 @@ impl Sending {
     pub fn poll<E: Env, B>(
         &mut self,
         cx: &mut Context<'_>,
-        conn: &Conn<E>,
+        errand: &Errand<E>,
         link: &mut Link<E>,
         body: &mut B,
     ) -> Poll<Result<(), Cause>>
@@ -110,7 +110,7 @@ impl Sending {
     {
         loop {
             // Gathered before it is written, so that a head and the first piece of its body go out together.
-            let starved = match self.gather(cx, conn, link, body) {
+            let starved = match self.gather(cx, errand, link, body) {
                 Poll::Ready(Ok(())) => false,
                 Poll::Ready(Err(cause)) => return Poll::Ready(Err(cause)),
                 Poll::Pending => true,
@@ -129,7 +129,7 @@ impl Sending {
     fn gather<E: Env, B>(
         &mut self,
         cx: &mut Context<'_>,
-        conn: &Conn<E>,
+        errand: &Errand<E>,
         link: &mut Link<E>,
         body: &mut B,
     ) -> Poll<Result<(), Cause>>
@@ -140,8 +140,9 @@ impl Sending {
             return Poll::Ready(Ok(()));
         }
         let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
-            if self.watching && conn.phase() != Phase::RequestBody {
-                conn.arm_in(Phase::RequestBody, conn.model().timeouts.body);
+            if self.watching {
+                // The backend owes nothing while the client has not sent all, whose pace the body itself bounds.
+                errand.disarm();
             }
             return Poll::Pending;
         };
@@ -159,7 +160,7 @@ impl Sending {
             }
         }
         if self.watching {
-            conn.arm_in(Phase::FirstByte, self.first_byte);
+            errand.arm_in(Phase::FirstByte, self.first_byte);
         }
         Poll::Ready(Ok(()))
     }

@@ -20,9 +20,9 @@ use crate::message::client_hello::{self, ClientHello, Malformed, Progress, UNREC
 use crate::proxy::attempt::shed;
 use crate::proxy::connect::Link;
 use crate::proxy::gate::Lease;
-use crate::proxy::proxied::header_for;
-use crate::proxy::server::Conn;
-use crate::proxy::{Upstream, secure};
+use crate::proxy::secure;
+use crate::proxy::site::client::Client;
+use crate::proxy::upstream::Upstream;
 use crate::telemetry::Session;
 use crate::time::Tick;
 use crate::wire::relay::{End, Relay, Side, linger};
@@ -36,31 +36,30 @@ const EARLY: usize = 4096;
 const HELLO: usize = 20 * 1024;
 
 /// Serves one client connection until it ends.
-pub async fn run<E: Env>(conn: Arc<Conn<E>>, socket: SocketOf<E>) {
-    let Some(mut stream) = secure::begin(&conn, socket).await else {
+pub async fn run<E: Env>(client: Arc<Client<E>>, socket: SocketOf<E>) {
+    let Some(mut stream) = secure::begin(&client, socket).await else {
         return;
     };
     let mut early = Early::default();
-    let started = conn.now();
-    let routed = if conn.model().asks_for_hello() {
-        Box::pin(route(&conn, &mut stream, &mut early)).await
+    let started = client.core().now();
+    let routed = if client.model().asks_for_hello() {
+        Box::pin(route(&client, &mut stream, &mut early)).await
     } else {
-        conn.model().leads_to(None).ok_or(Cause::NoRoute)
+        client.model().leads_to(None).ok_or(Cause::NoRoute)
     };
     let index = match routed {
         Ok(index) => index,
         Err(cause) => {
-            let telemetry = conn.core.telemetry();
-            telemetry.refused(conn.core(), conn.listener, cause);
+            client.refused(cause);
             stream.set_abort();
             return;
         }
     };
-    let upstream = Arc::clone(&conn.core.proxy.upstreams[index]);
-    let mut record = Record::new(&conn, index, started);
+    let upstream = Arc::clone(&client.site.upstreams[index]);
+    let mut record = Record::new(&client, index, started);
     // On the heap, or its frame would stay with the connection for its whole life.
     let connecting = Box::pin(connect(
-        &conn,
+        &client,
         &upstream,
         &mut stream,
         &mut early,
@@ -75,24 +74,24 @@ pub async fn run<E: Env>(conn: Arc<Conn<E>>, socket: SocketOf<E>) {
             return;
         }
     };
-    let end = join(&conn, &mut stream, &mut link.stream, early, &mut record).await;
+    let end = join(&client, &mut stream, &mut link.stream, early, &mut record).await;
     let (cause, outcome) = settle(end, &stream, &link.stream, record.sent == 0);
     record.cause = cause;
     if end == Some(End::Refused(Side::Near)) {
-        Box::pin(linger(&conn.core.env, &mut link.stream)).await;
+        Box::pin(linger(&client.core().env, &mut link.stream)).await;
     }
     // Closed before its place is free, so that open connections stay within the backend's bound.
     drop(link);
     lease.finish(outcome);
     if end == Some(End::Refused(Side::Far)) {
-        Box::pin(linger(&conn.core.env, &mut stream)).await;
+        Box::pin(linger(&client.core().env, &mut stream)).await;
     }
 }
 
 /// Which upstream the client's hello leads to. A client that is silent for as long as a head may take waits to be spoken to,
 /// and is led like one whose first bytes are not TLS.
 async fn route<E: Env>(
-    conn: &Conn<E>,
+    client: &Client<E>,
     stream: &mut StreamOf<E>,
     early: &mut Early,
 ) -> Result<usize, Cause> {
@@ -103,28 +102,28 @@ async fn route<E: Env>(
             protocols: Vec::new(),
         })
     } else {
-        let clock = conn.core.env.clock();
+        let clock = client.core().env.clock();
         let reading = std::future::poll_fn(|cx| early.poll_hello(cx, stream));
-        let limit = conn.model().timeouts.header;
+        let limit = client.model().timeouts.header;
         match clock.timeout(limit, reading).await {
             Some(read) => read?,
             None if early.bytes.is_empty() => None,
             None => return Err(Cause::ClientTimeout),
         }
     };
-    let led = conn.model().leads_to(hello.as_ref());
+    let led = client.model().leads_to(hello.as_ref());
     if led.is_none() && hello.is_some() && !stream.is_tls() {
         // Whether it is still there to hear of it makes no difference here.
         stream.write_all(&UNRECOGNIZED_NAME).await.ok();
         stream.shutdown().await.ok();
-        linger(&conn.core.env, stream).await;
+        linger(&client.core().env, stream).await;
     }
     led.ok_or(Cause::NoRoute)
 }
 
 /// Finds a backend that takes the connection.
 async fn connect<E: Env>(
-    conn: &Conn<E>,
+    client: &Client<E>,
     upstream: &Arc<Upstream<E>>,
     stream: &mut StreamOf<E>,
     early: &mut Early,
@@ -132,18 +131,21 @@ async fn connect<E: Env>(
 ) -> Result<(Lease<E>, Link<E>), Cause> {
     let mut meta = Meta::first(record.started);
     // The same for every connection of a client, whatever its port.
-    meta.client = address_key(conn.peer);
+    meta.client = address_key(client.origin.peer);
     let proxied = upstream.model.proxy_protocol;
-    let first = proxied.map(|version| header_for(conn, version));
+    let first = proxied.map(|version| client.origin.header(version));
     let first = first.as_deref().unwrap_or_default();
     let mut failed = None;
     loop {
-        let lease = match admit(conn, upstream, &meta, stream, early, record).await {
+        let lease = match admit(client, upstream, &meta, stream, early, record).await {
             Ok(lease) => lease,
             Err(cause) => return Err(failed.unwrap_or(cause)),
         };
         if failed.is_some() {
-            conn.core.telemetry().retried(conn.core(), upstream.index);
+            client
+                .core()
+                .telemetry()
+                .retried(client.core().index(), upstream.index);
         }
         record.attempts += 1;
         let id = lease.backend();
@@ -151,7 +153,7 @@ async fn connect<E: Env>(
             return Err(Cause::NoBackend);
         };
         record.backend = Some(backend.index);
-        let undialled = match backend.dial(&conn.core.env, first).await {
+        let undialled = match backend.dial(&client.core().env, first).await {
             Ok(mut link) => {
                 // The relay has no use for the buffer that a request's head is written to.
                 link.write = BytesMut::new();
@@ -172,14 +174,14 @@ async fn connect<E: Env>(
 
 /// Offers the connection and waits for its place, unless the client leaves meanwhile.
 async fn admit<E: Env>(
-    conn: &Conn<E>,
+    client: &Client<E>,
     upstream: &Arc<Upstream<E>>,
     meta: &Meta,
     stream: &mut StreamOf<E>,
     early: &mut Early,
     record: &mut Record<E>,
 ) -> Result<Lease<E>, Cause> {
-    let offered = conn.now();
+    let offered = client.core().now();
     let admitted = {
         let mut acquiring = pin!(upstream.gate.acquire(offered, meta));
         std::future::poll_fn(|cx| match acquiring.as_mut().poll(cx) {
@@ -194,7 +196,7 @@ async fn admit<E: Env>(
         Err(reason) => !matches!(reason, Some(ShedReason::QueueFull | ShedReason::NoBackend)),
     };
     if waited {
-        record.queue_wait += conn.now().since(offered);
+        record.queue_wait += client.core().now().since(offered);
     }
     admitted.map_err(|reason| reason.map_or(Cause::ClientGone, shed))
 }
@@ -255,28 +257,28 @@ impl Early {
 
 /// Joins client and backend until both have ended, one breaks off, or, which is `None`, nothing passes for too long.
 async fn join<E: Env>(
-    conn: &Conn<E>,
+    client: &Client<E>,
     near: &mut StreamOf<E>,
     far: &mut StreamOf<E>,
     early: Early,
     record: &mut Record<E>,
 ) -> Option<End> {
     let mut relay = Relay::new(Bytes::from(early.bytes), early.ended, Bytes::new());
-    let patience = conn.model().timeouts.tunnel;
-    conn.arm_in(Phase::Tunnel, patience);
+    let patience = client.model().timeouts.tunnel;
+    client.arm_in(Phase::Tunnel, patience);
     let end = std::future::poll_fn(|cx| {
-        conn.watch.register(cx.waker());
-        let due = conn.due() == Some(Phase::Tunnel);
+        client.errand.watch.register(cx.waker());
+        let due = client.due() == Some(Phase::Tunnel);
         let poll = relay.poll(cx, near, far);
         if record.moved(relay.moved()) {
-            conn.arm_in(Phase::Tunnel, patience);
+            client.arm_in(Phase::Tunnel, patience);
         } else if due && poll.is_pending() {
             return Poll::Ready(None);
         }
         poll.map(Some)
     })
     .await;
-    conn.watch.disarm();
+    client.disarm();
     end
 }
 
@@ -313,7 +315,7 @@ fn settle<S: Stream>(
 
 /// What is told of the connection when it is over, whatever its end.
 struct Record<E: Env> {
-    conn: Arc<Conn<E>>,
+    client: Arc<Client<E>>,
     upstream: usize,
     backend: Option<usize>,
     started: Tick,
@@ -325,9 +327,9 @@ struct Record<E: Env> {
 }
 
 impl<E: Env> Record<E> {
-    fn new(conn: &Arc<Conn<E>>, upstream: usize, started: Tick) -> Self {
+    fn new(client: &Arc<Client<E>>, upstream: usize, started: Tick) -> Self {
         Record {
-            conn: Arc::clone(conn),
+            client: Arc::clone(client),
             upstream,
             backend: None,
             started,
@@ -348,9 +350,9 @@ impl<E: Env> Record<E> {
         }
         (self.received, self.sent) = (received, sent);
         if let Some(backend) = self.backend {
-            let (core, listener) = (self.conn.core(), self.conn.listener);
+            let (core, listener) = (self.client.core().index(), self.client.listener);
             let target = (self.upstream, backend);
-            let telemetry = self.conn.core.telemetry();
+            let telemetry = self.client.core().telemetry();
             telemetry.passed(core, listener, target, more.0, more.1);
         }
         true
@@ -359,22 +361,25 @@ impl<E: Env> Record<E> {
 
 impl<E: Env> Drop for Record<E> {
     fn drop(&mut self) {
-        let conn = &self.conn;
+        let client = &self.client;
         let session = Session {
             protocol: "tcp",
-            listener: conn.listener,
+            listener: client.listener,
             upstream: Some(self.upstream),
             backend: self.backend,
-            client: conn.peer,
+            client: client.origin.peer,
             bytes_sent: self.sent,
             bytes_received: self.received,
             started: self.started,
-            ended: conn.now(),
+            ended: client.core().now(),
             queue_wait: self.queue_wait,
             attempts: self.attempts,
             cause: self.cause,
-            wall: conn.core.env.clock().wall(),
+            wall: client.core().env.clock().wall(),
         };
-        conn.core.telemetry().record_session(conn.core(), &session);
+        client
+            .core()
+            .telemetry()
+            .record_session(client.core().index(), &session);
     }
 }

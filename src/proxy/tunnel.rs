@@ -10,6 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderValue};
+use http::response::Parts;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -31,6 +33,19 @@ pub struct Opening<E: Env> {
     pub connect: Option<OnUpgrade>,
     /// Its place among the upstream's tunnels.
     pub permit: OwnedSemaphorePermit,
+    /// The protocol that was agreed on.
+    pub token: HeaderValue,
+}
+
+impl<E: Env> Opening<E> {
+    /// Says in the head of the answer that the protocol changes. HTTP/2 says so by its status alone.
+    pub fn announce(&self, head: &mut Parts) {
+        if self.connect.is_none() {
+            head.headers.insert(header::UPGRADE, self.token.clone());
+            let upgrade = HeaderValue::from_static("upgrade");
+            head.headers.insert(header::CONNECTION, upgrade);
+        }
+    }
 }
 
 /// A tunnel that has been agreed on. Its record is written when it is over.
@@ -184,7 +199,7 @@ pub async fn carry<E: Env, N: Near>(tunnel: Box<Tunnel<E>>, mut near: N, first: 
     let patience = conn.model().timeouts.tunnel;
     conn.arm_in(Phase::Tunnel, patience);
     let end = std::future::poll_fn(|cx| {
-        conn.watch.register(cx.waker());
+        conn.errand.watch.register(cx.waker());
         let due = conn.due() == Some(Phase::Tunnel);
         if near.drive(cx) {
             return Poll::Ready(Some(End::Broken(Side::Near)));
@@ -198,8 +213,8 @@ pub async fn carry<E: Env, N: Near>(tunnel: Box<Tunnel<E>>, mut near: N, first: 
         poll.map(Some)
     })
     .await;
-    conn.watch.disarm();
-    let env = &conn.core.env;
+    conn.disarm();
+    let env = &conn.core().env;
     record.cause = match end {
         Some(End::Whole | End::Refused(_)) => None,
         Some(End::Broken(Side::Near)) => {

@@ -22,10 +22,12 @@ use crate::config::WAITING_DATAGRAMS;
 use crate::engine::sessions::{Passage, Sessions, SessionsSpec, share};
 use crate::env::{Clock, Datagram, Env};
 use crate::message::cause::Cause;
-use crate::proxy::Upstream;
-use crate::proxy::server::{Core, enter};
+use crate::proxy::site::Site;
+use crate::proxy::site::client::enter;
+use crate::proxy::upstream::Upstream;
 use crate::time::Tick;
 use crate::wire::DatagramOf;
+use crate::wire::core::Core;
 use crate::wire::watch::SWEEP;
 
 /// The largest datagram, and more.
@@ -40,6 +42,7 @@ const DRAIN_IDLE: Duration = Duration::from_secs(1);
 /// One listener on one core.
 pub struct Port<E: Env> {
     pub core: Arc<Core<E>>,
+    site: Arc<Site<E>>,
     pub listener: usize,
     /// Where everything goes.
     pub upstream: Arc<Upstream<E>>,
@@ -50,30 +53,37 @@ pub struct Port<E: Env> {
 }
 
 /// Serves one listener on one core until the proxy drains and the last session has ended.
-pub async fn serve<E: Env>(core: Arc<Core<E>>, listener: usize, socket: DatagramOf<E>) {
-    let proxy = Arc::clone(&core.proxy);
-    let model = &proxy.config.listeners[listener];
+///
+/// `cores` is the number of cores that share the listener's bound of sessions.
+pub async fn serve<E: Env>(
+    site: Arc<Site<E>>,
+    core: Arc<Core<E>>,
+    cores: usize,
+    listener: usize,
+    socket: DatagramOf<E>,
+) {
+    let model = &site.config.listeners[listener];
     let Some(upstream) = model.leads_to(None) else {
         return;
     };
-    let cores = proxy.cores.load(Ordering::Acquire);
     let spec = SessionsSpec {
         capacity: share(model.limits.sessions, cores, core.env.core()),
         idle: model.timeouts.session,
         unanswered: UNANSWERED,
     };
     let port = Arc::new(Port {
-        upstream: Arc::clone(&proxy.upstreams[upstream]),
+        upstream: Arc::clone(&site.upstreams[upstream]),
         listener,
         socket,
         sessions: Mutex::new(Sessions::new(spec)),
         waiting: AtomicU64::new(0),
         core: Arc::clone(&core),
+        site: Arc::clone(&site),
     });
     let clock = core.env.clock();
     let mut buffer = vec![0; DATAGRAM];
     let mut draining = false;
-    let mut drained = pin!(proxy.drained());
+    let mut drained = pin!(core.drain.begun());
     let mut round = pin!(clock.sleep_until(clock.now() + SWEEP));
     loop {
         tokio::select! {
@@ -207,7 +217,7 @@ impl<E: Env> Port<E> {
         if !self.reserve(datagram.len()) {
             return self.dropped(1);
         }
-        let (conn, entry) = enter(&self.core, self.listener, None, from, None);
+        let (client, entry) = enter(&self.site, &self.core, self.listener, None, from, None);
         let flow = Arc::new(Flow::new(Bytes::copy_from_slice(datagram)));
         let (id, evicted) = self.table().open(now, from, Arc::clone(&flow));
         flow.is(id);
@@ -217,7 +227,7 @@ impl<E: Env> Port<E> {
         let port = Arc::clone(self);
         self.core.env.spawn("session", async move {
             let _entry = entry;
-            session::run(port, conn, from, flow).await;
+            session::run(port, client, from, flow).await;
         });
     }
 }

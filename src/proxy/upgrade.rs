@@ -7,37 +7,20 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
 use crate::config::model::{Action, BackendProtocol, Route};
 use crate::env::Env;
 use crate::message::cause::Cause;
-use crate::message::upgrade::{WEBSOCKET, accepts, asked, is_switch_to, key};
-use crate::proxy::attempt::apply;
-use crate::proxy::caching;
-use crate::proxy::http::{Answer, forward};
+use crate::message::upgrade::{Ask, WEBSOCKET, asked, key};
+use crate::proxy::attempt::Run;
+use crate::proxy::conn::Conn;
+use crate::proxy::leave::{Came, Content};
 use crate::proxy::reply::Record;
-use crate::proxy::request::{Inbound, Upload};
-use crate::proxy::server::Conn;
 use crate::proxy::tunnel::Opening;
-
-/// What is asked of a backend.
-pub struct Ask {
-    /// The protocol.
-    pub token: String,
-    /// Our own half of WebSocket's handshake, where the client has none (RFC 8441 section 5).
-    pub key: Option<String>,
-}
-
-impl Ask {
-    /// Do the fields of a 101 say what was asked for?
-    pub fn is_answered_by(&self, headers: &HeaderMap) -> bool {
-        is_switch_to(headers, &self.token)
-            && self.key.as_ref().is_none_or(|key| accepts(headers, key))
-    }
-}
+use crate::proxy::upload::Upload;
 
 /// Makes a GET of an extended CONNECT that asks for WebSocket. What is returned becomes the stream's bytes.
 pub fn take_connect(parts: &mut Parts) -> Option<OnUpgrade> {
@@ -66,7 +49,7 @@ pub fn ask<E: Env>(
     // Backends are asked in HTTP/1.1 alone.
     let forwards = match route.action {
         Action::Forward { upstream, .. } => {
-            conn.core.config().upstreams[upstream].protocol == BackendProtocol::Http1
+            conn.client.site.config.upstreams[upstream].protocol == BackendProtocol::Http1
         }
         Action::Redirect { .. } | Action::Respond { .. } => false,
     };
@@ -75,7 +58,7 @@ pub fn ask<E: Env>(
             return Err(Cause::MethodNotAllowed);
         }
         // The id differs from core to core and from request to request.
-        let mut rng = conn.core.env.rng("websocket-key", id.0 ^ id.1);
+        let mut rng = conn.core().env.rng("websocket-key", id.0 ^ id.1);
         return Ok(Some(Ask {
             token: WEBSOCKET.into(),
             key: Some(key((rng.next_u64(), rng.next_u64()))),
@@ -101,47 +84,45 @@ pub fn ask<E: Env>(
 /// # Errors
 /// Why no backend answered, or that the upstream has no room for another tunnel.
 pub async fn answer<E: Env>(
-    conn: &Arc<Conn<E>>,
-    route: &Route,
-    inbound: &Inbound,
+    run: Run<'_, E>,
     upload: Upload<E>,
     connect: Option<OnUpgrade>,
     record: &mut Record<E>,
-) -> Result<Answer<E>, Cause> {
-    let (Action::Forward { upstream, .. }, Some(ask)) = (&route.action, &inbound.upgrade) else {
+) -> Result<Came<E>, Cause> {
+    let Some(ask) = &run.inbound.upgrade else {
         return Err(Cause::NoRoute);
     };
-    record.facts.upstream = Some(*upstream);
-    let tunnels = Arc::clone(&conn.core.proxy.upstreams[*upstream].tunnels);
+    record.facts.upstream = Some(run.upstream.index);
     // Before a backend is asked: its 101 could not be taken back.
-    let permit = tunnels
+    let permit = Arc::clone(&run.upstream.tunnels)
         .try_acquire_owned()
         .map_err(|_| Cause::TunnelsFull)?;
-    let (mut parts, fetch) = forward(conn, route, inbound, upload, record).await?;
-    let request = &inbound.headers;
-    caching::invalidate(conn, &inbound.method, &inbound.target, request, &parts);
-    apply(&route.response_headers, &mut parts.headers);
-    if parts.status != StatusCode::SWITCHING_PROTOCOLS {
-        if connect.is_some() && parts.status.is_success() {
+    let (mut head, fetch) = run.answer(upload, &mut record.facts).await?;
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        if connect.is_some() && head.status.is_success() {
             // The client would take it for a tunnel.
             return Err(Cause::BadResponse);
         }
-        return Ok(Answer::Fetched((parts, fetch)));
+        return Ok(Came {
+            head,
+            content: Content::Fetch(fetch),
+            cached: None,
+        });
     }
     let link = fetch.switch().ok_or(Cause::BadResponse)?;
     if connect.is_some() {
-        parts.status = StatusCode::OK;
-        parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
-    } else {
-        let token = HeaderValue::try_from(&ask.token).map_err(|_| Cause::BadResponse)?;
-        parts.headers.insert(header::UPGRADE, token);
-        let upgrade = HeaderValue::from_static("upgrade");
-        parts.headers.insert(header::CONNECTION, upgrade);
+        head.status = StatusCode::OK;
+        head.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
     }
     let opening = Opening {
         link,
         connect,
         permit,
+        token: HeaderValue::try_from(&ask.token).map_err(|_| Cause::BadResponse)?,
     };
-    Ok(Answer::Switched(parts, Box::new(opening)))
+    Ok(Came {
+        head,
+        content: Content::Tunnel(Box::new(opening)),
+        cached: None,
+    })
 }

@@ -1,5 +1,6 @@
-//! Coarse deadlines of client connections. Every connection has one [`Watch`], armed by a single store whenever what it waits
-//! for changes; a sweep of each core looks at all of its watches ten times a second and wakes those that are due.
+//! Coarse deadlines. Every task that serves somebody has one [`Watch`] with two deadlines, one for what the client owes and one
+//! for what the backend owes, each armed by a single store whenever what it waits for changes. A sweep of each core looks at all
+//! of its watches ten times a second and wakes those that are due.
 //!
 //! A precise timer for each request costs about a tenth of the request; nobody can tell 60.0 from 60.1 seconds.
 
@@ -13,7 +14,7 @@ use crate::time::Tick;
 /// How often the sweep looks.
 pub const SWEEP: Duration = Duration::from_millis(100);
 
-/// What a connection waits for.
+/// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Nothing that is bounded here (the queue and the dial have their own timers).
@@ -52,17 +53,15 @@ impl Phase {
 const PHASE_BITS: u32 = 3;
 const PHASE_MASK: u64 = (1 << PHASE_BITS) - 1;
 
-/// One connection's deadline, its phase, and whom to wake.
+/// One deadline and its phase.
 #[derive(Debug, Default)]
-pub struct Watch {
-    /// Deadline in nanoseconds with the phase in the lowest three bits; 0 is unarmed.
+pub struct Deadline {
+    /// In nanoseconds with the phase in the lowest three bits; 0 is unarmed.
     armed: AtomicU64,
     due: AtomicBool,
-    closing: AtomicBool,
-    waker: Mutex<Option<Waker>>,
 }
 
-impl Watch {
+impl Deadline {
     /// Waits for `phase` until `deadline` from now on.
     pub fn arm(&self, phase: Phase, deadline: Tick) {
         self.armed.store(
@@ -84,23 +83,46 @@ impl Watch {
         Phase::from_bits(self.armed.load(Ordering::Relaxed) & PHASE_MASK)
     }
 
-    /// The phase whose deadline has passed, if one has.
+    /// The phase whose time has passed, if one has.
     pub fn due(&self) -> Option<Phase> {
         self.due.load(Ordering::Relaxed).then(|| self.phase())
     }
 
-    /// Asks the connection to finish what it does and close.
+    /// Has its time passed by `now`? Then it is due.
+    fn is_over(&self, now: Tick) -> bool {
+        let armed = self.armed.load(Ordering::Relaxed);
+        let over = armed & PHASE_MASK != 0 && armed & !PHASE_MASK <= now.as_nanos();
+        if over {
+            self.due.store(true, Ordering::Relaxed);
+        }
+        over
+    }
+}
+
+/// The deadlines of one task, and whom to wake.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// What the client owes.
+    pub near: Deadline,
+    /// What the backend owes.
+    pub far: Deadline,
+    closing: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Watch {
+    /// Asks the task to finish what it does and end.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.wake();
     }
 
-    /// Was it asked to close?
+    /// Was it asked to end?
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Whom to wake: the connection's task. Cheap when it is the same as before.
+    /// Whom to wake: the task. Cheap when it is the same as before.
     pub fn register(&self, waker: &Waker) {
         let mut slot = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         if !slot.as_ref().is_some_and(|w| w.will_wake(waker)) {
@@ -108,11 +130,10 @@ impl Watch {
         }
     }
 
-    /// Called by the sweep: wakes the connection if its deadline has passed.
+    /// Called by the sweep: wakes the task if a deadline of it has passed.
     pub fn sweep(&self, now: Tick) {
-        let armed = self.armed.load(Ordering::Relaxed);
-        if armed & PHASE_MASK != 0 && armed & !PHASE_MASK <= now.as_nanos() {
-            self.due.store(true, Ordering::Relaxed);
+        let near = self.near.is_over(now);
+        if self.far.is_over(now) || near {
             self.wake();
         }
     }
@@ -136,17 +157,32 @@ mod tests {
     #[test]
     fn a_deadline_that_moves_later_is_not_due() {
         let watch = Watch::default();
-        watch.arm(Phase::Head, Tick::from_millis(100));
+        let near = &watch.near;
+        near.arm(Phase::Head, Tick::from_millis(100));
         watch.sweep(Tick::from_millis(99));
-        assert_eq!(watch.due(), None);
-        watch.arm(Phase::FirstByte, Tick::from_millis(500));
+        assert_eq!(near.due(), None);
+        near.arm(Phase::Idle, Tick::from_millis(500));
         watch.sweep(Tick::from_millis(200));
-        assert_eq!(watch.due(), None);
+        assert_eq!(near.due(), None);
         watch.sweep(Tick::from_millis(500));
-        assert_eq!(watch.due(), Some(Phase::FirstByte));
-        watch.disarm();
-        assert_eq!(watch.due(), None);
+        assert_eq!(near.due(), Some(Phase::Idle));
+        near.disarm();
+        assert_eq!(near.due(), None);
         watch.sweep(Tick::from_millis(1_000_000));
-        assert_eq!(watch.due(), None);
+        assert_eq!(near.due(), None);
+    }
+
+    #[test]
+    fn the_deadlines_of_both_sides_are_apart() {
+        let watch = Watch::default();
+        watch.near.arm(Phase::RequestBody, Tick::from_millis(300));
+        watch.far.arm(Phase::FirstByte, Tick::from_millis(200));
+        watch.sweep(Tick::from_millis(250));
+        assert_eq!(watch.near.due(), None);
+        assert_eq!(watch.far.due(), Some(Phase::FirstByte));
+        watch.far.disarm();
+        watch.sweep(Tick::from_millis(300));
+        assert_eq!(watch.near.due(), Some(Phase::RequestBody));
+        assert_eq!(watch.far.due(), None);
     }
 }

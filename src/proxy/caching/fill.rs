@@ -4,8 +4,6 @@
 //! held, and whoever comes may begin at its beginning; otherwise the slowest reader's place bounds what is held.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -16,7 +14,7 @@ use http_body::Frame;
 use crate::cache::life::Life;
 use crate::cache::stored::{Head, Stored};
 use crate::message::cause::Cause;
-use crate::proxy::reply::Facts;
+use crate::proxy::attempt::{Audience, Facts};
 
 /// Bytes that may lie between the backend and the slowest reader of a response that is not stored.
 const WINDOW: u64 = 256 << 10;
@@ -252,27 +250,6 @@ impl Fill {
         self.lock().ends_unread = true;
     }
 
-    /// Waits for `what` for as long as anybody reads this; `None` when the last reader has left before. Then nobody can join.
-    pub async fn while_read<T>(&self, what: impl Future<Output = T>) -> Option<T> {
-        let mut what = pin!(what);
-        self.lock().ends_unread = true;
-        let came = std::future::poll_fn(|cx| {
-            if let Poll::Ready(came) = what.as_mut().poll(cx) {
-                return Poll::Ready(Some(came));
-            }
-            let mut state = self.lock();
-            if state.is_unread() {
-                state.windowed = true;
-                return Poll::Ready(None);
-            }
-            state.filler = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
-        self.lock().ends_unread = false;
-        came
-    }
-
     /// What it brings was purged or invalidated meanwhile: it may be served to those who wait, and is not stored.
     pub fn taint(&self) {
         self.lock().tainted = true;
@@ -288,6 +265,24 @@ impl Fill {
         let mut whole = Vec::with_capacity(usize::try_from(state.held).unwrap_or(0));
         state.pieces.iter().for_each(|p| whole.extend_from_slice(p));
         Bytes::from(whole)
+    }
+}
+
+impl Audience for Fill {
+    fn set_waiting(&self, waiting: bool) {
+        self.lock().ends_unread = waiting;
+    }
+
+    fn has_left(&self, cx: &mut Context<'_>) -> bool {
+        let mut state = self.lock();
+        let left = state.is_unread();
+        if left {
+            // Nobody can join it any more.
+            state.windowed = true;
+        } else {
+            state.filler = Some(cx.waker().clone());
+        }
+        left
     }
 }
 

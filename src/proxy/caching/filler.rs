@@ -12,31 +12,33 @@ use http::{Method, StatusCode};
 use self::keep::is_useless;
 use super::fill::{Answer, Fill, Kept, Landing, Room};
 use super::turn::{self, Turn};
-use super::{Caching, Held, Place, tier};
+use super::{Caching, Desk, Held, Place, tier};
 use crate::cache::bans::Seen;
 use crate::cache::life::Life;
 use crate::cache::policy::{self, Times, Wants};
 use crate::cache::rules::Rules;
 use crate::cache::stored::{Body, Entry, Stored};
-use crate::config::model::Action;
+use crate::config::model::Route;
 use crate::env::{Clock, Env};
 use crate::message::cause::Cause;
-use crate::proxy::Upstream;
-use crate::proxy::attempt::{Fetched, Run};
+use crate::proxy::attempt::{Audience, Facts, Fetched, Run};
 use crate::proxy::fetch::Fetch;
-use crate::proxy::reply::Facts;
-use crate::proxy::request::{Inbound, Upload};
-use crate::proxy::server::{self, Conn};
+use crate::proxy::inbound::Inbound;
+use crate::proxy::origin::Origin;
+use crate::proxy::replay::{NoBody, Replay};
+use crate::proxy::upstream::Upstream;
 use crate::time::Wall;
+use crate::wire::errand::Errand;
 
 /// Bytes that a piece of a body takes beside its content while it is held.
 const PIECE: usize = 64;
 
 /// What to fetch, and what for.
 pub struct Order<E: Env> {
-    /// The client's connection that caused it; only its addresses and its core are used.
-    pub conn: Arc<Conn<E>>,
-    pub route: usize,
+    pub desk: Arc<Desk<E>>,
+    /// Whose request caused it.
+    pub origin: Arc<Origin>,
+    pub route: Arc<Route>,
     pub upstream: Arc<Upstream<E>>,
     pub rules: Arc<Rules>,
     pub place: Place,
@@ -57,25 +59,25 @@ pub struct Order<E: Env> {
 
 /// Starts the fetch for `fill` in a task of its own.
 pub fn start<E: Env>(order: Order<E>, fill: Arc<Fill>) {
-    let (conn, place) = server::detached(&order.conn);
-    let env = conn.core.env.clone();
-    let number = conn.core.proxy.caching.begun(&order.place.primary, &fill);
+    let (errand, place) = Errand::begin(&order.desk.core);
+    let env = errand.env().clone();
+    let number = order.desk.caching.begun(&order.place.primary, &fill);
     let flight = InFlight {
         number,
         is_for_client: fill.is_read(),
+        seen: tier::seen(&order.desk),
         order,
         fill,
-        seen: tier::seen(&conn),
-        conn,
+        errand,
         leased: None,
         shared: false,
     };
     env.spawn("fill", async move {
         let _place = place;
-        let watch = Arc::clone(&flight.conn);
+        let watch = Arc::clone(&flight.errand.watch);
         let mut running = pin!(flight.run());
         std::future::poll_fn(move |cx| {
-            watch.watch.register(cx.waker());
+            watch.register(cx.waker());
             running.as_mut().poll(cx)
         })
         .await;
@@ -86,8 +88,7 @@ pub fn start<E: Env>(order: Order<E>, fill: Arc<Fill>) {
 struct InFlight<E: Env> {
     order: Order<E>,
     fill: Arc<Fill>,
-    /// Without a client.
-    conn: Arc<Conn<E>>,
+    errand: Arc<Errand<E>>,
     /// Among all that are under way.
     number: u64,
     /// Somebody waited for it from its beginning on.
@@ -111,18 +112,18 @@ impl<E: Env> Drop for InFlight<E> {
 
 /// The answer of the backends, with the times that ages are reckoned from.
 struct Came<E: Env> {
-    fetched: Fetched<E>,
+    fetched: Fetched<E, NoBody>,
     times: Times,
     facts: Facts,
 }
 
 impl<E: Env> InFlight<E> {
     fn caching(&self) -> &Caching {
-        &self.conn.core.proxy.caching
+        &self.order.desk.caching
     }
 
     fn now(&self) -> Wall {
-        self.conn.core.env.clock().wall().into()
+        self.errand.env().clock().wall().into()
     }
 
     /// Nobody else may follow from here on.
@@ -139,7 +140,7 @@ impl<E: Env> InFlight<E> {
     async fn run(mut self) {
         let mut facts = Facts {
             id: self.order.id,
-            ..Facts::begin(&self.conn)
+            ..Facts::begin(&self.errand)
         };
         let cold = self.order.stored.is_none() && self.order.shared;
         if cold && let Some(stored) = self.leased(&mut facts).await {
@@ -177,13 +178,13 @@ impl<E: Env> InFlight<E> {
 
     /// Where replicas share, asks for the right to fetch; another's result comes back when it was quicker.
     async fn leased(&mut self, facts: &mut Facts) -> Option<Arc<Stored>> {
-        match turn::ask(&self.conn, &self.order, &self.fill.request).await {
+        match turn::ask(&self.order.desk, &self.order, &self.fill.request).await {
             Turn::Ours(leased) => {
                 self.leased = leased;
                 None
             }
             Turn::Came(stored) => {
-                facts.started = self.conn.now();
+                facts.started = self.errand.now();
                 Some(stored)
             }
         }
@@ -196,10 +197,6 @@ impl<E: Env> InFlight<E> {
         mut facts: Facts,
     ) -> Result<Came<E>, (Cause, Facts)> {
         let order = &self.order;
-        let route = &self.conn.model().routes[order.route];
-        let Action::Forward { rewrite, .. } = &route.action else {
-            return Err((Cause::NoRoute, facts));
-        };
         let mut headers = order.inbound.headers.clone();
         let validators = stored.and_then(|s| policy::validators(&s.head));
         headers.extend(validators.into_iter().flatten().map(|(n, v)| (Some(n), v)));
@@ -212,25 +209,15 @@ impl<E: Env> InFlight<E> {
             upgrade: None,
         };
         let run = Run {
-            conn: &self.conn,
+            errand: &self.errand,
+            origin: &order.origin,
             upstream: &order.upstream,
-            route,
-            rewrite,
+            route: &order.route,
             inbound: &inbound,
-            fill: self.is_for_client.then_some(&*self.fill),
+            audience: self.is_for_client.then_some(&*self.fill as &dyn Audience),
         };
         let requested = self.now();
-        let fetched = {
-            let mut attempts = pin!(run.attempts(Upload::none(&self.conn), &mut facts));
-            match order.upstream.model.timeouts.request {
-                None => attempts.await,
-                Some(limit) => {
-                    let clock = self.conn.core.env.clock();
-                    let limited = clock.timeout(limit, attempts.as_mut()).await;
-                    limited.unwrap_or(Err(Cause::Deadline))
-                }
-            }
-        };
+        let fetched = run.answer(NoBody, &mut facts).await;
         let times = Times {
             requested,
             received: self.now(),
@@ -398,13 +385,13 @@ impl<E: Env> InFlight<E> {
     /// are not stored (RFC 9110 section 6.5.1 lets them go).
     async fn stream(
         &mut self,
-        fetch: &mut Fetch<E, Upload<E>>,
+        fetch: &mut Fetch<E, Replay<NoBody>>,
         mut keeping: bool,
     ) -> Result<(bool, Option<HeaderMap>), Cause> {
         let mut size = 0;
         let mut trailers = None;
-        let proxy = Arc::clone(&self.conn.core.proxy);
-        let mut held = Held::new(&proxy.caching);
+        let caching = Arc::clone(&self.order.desk.caching);
+        let mut held = Held::new(&caching);
         loop {
             let next = std::future::poll_fn(|cx| {
                 match self.fill.poll_room(cx) {
@@ -417,8 +404,6 @@ impl<E: Env> InFlight<E> {
                 fetch.poll_piece(cx).map(Ok)
             })
             .await?;
-            // The next wait is for the next piece.
-            self.conn.watch.disarm();
             match next {
                 None => return Ok((keeping, trailers)),
                 Some(Err(cause)) => return Err(cause),

@@ -17,9 +17,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, header};
 
-pub use self::walk::answer;
+pub use self::serve::tell;
+pub use self::walk::{Asked, Content, Notes, answer};
 
 use self::fill::Fill;
 use crate::cache::flight::{Flights, Join};
@@ -29,16 +30,30 @@ use crate::cache::store::Store;
 use crate::cache::stored::{Body, Entry, Stored};
 use crate::cache::{key, policy};
 use crate::config::FILLING_SHARE;
-use crate::config::model::{Action, Config};
+use crate::config::model::Config;
 use crate::env::{Clock, Env};
 use crate::message::target::Target;
-use crate::proxy::server::Conn;
+use crate::proxy::inbound::Inbound;
+use crate::proxy::origin::Origin;
 use crate::rng::Rng;
-use crate::tier::Look;
+use crate::tier::{Look, Shared, Tier};
 use crate::time::Wall;
+use crate::wire::core::Core;
 
 /// Uncacheable keys that are remembered at once.
 const REMEMBERED: usize = 16_384;
+
+/// The cache as one core uses it.
+pub struct Desk<E: Env> {
+    /// The core.
+    pub core: Arc<Core<E>>,
+    /// What all cores share.
+    pub caching: Arc<Caching>,
+    /// The second tier, if there is one.
+    pub tier: Option<Arc<Tier<E>>>,
+    /// What all cores share of that.
+    pub shared: Option<Arc<Shared>>,
+}
 
 /// Fetches by number, each with its primary key.
 type UnderWay = BTreeMap<u64, (Box<[u8]>, Arc<Fill>)>;
@@ -56,6 +71,8 @@ pub struct Caching {
     rng: Mutex<Rng>,
     /// The rules by which one URL may have different keys; empty when no route is cached.
     shapes: Vec<Arc<Rules>>,
+    /// Proxies in front are trusted, whose word divides URLs further.
+    trusting: bool,
     /// Fields or proxies in front divide URLs further.
     divided: bool,
 }
@@ -85,6 +102,7 @@ impl Caching {
             filling_limit: config.cache.memory / FILLING_SHARE,
             rng: Mutex::new(rng),
             shapes,
+            trusting,
             divided,
         }
     }
@@ -271,7 +289,7 @@ pub struct Found {
 
 /// Looks in memory, then where replicas share, for as long as `patience` lasts.
 pub async fn find<E: Env>(
-    conn: &Arc<Conn<E>>,
+    desk: &Desk<E>,
     primary: Vec<u8>,
     headers: &HeaderMap,
     patience: Duration,
@@ -287,8 +305,8 @@ pub async fn find<E: Env>(
         from_redis: false,
         patience,
     };
-    let caching = &conn.core.proxy.caching;
-    let Some(tier) = conn.core.tier() else {
+    let caching = &desk.caching;
+    let Some(tier) = &desk.tier else {
         while let Some(entry) = caching.store.get(&found.place.key) {
             if found.take(entry, headers) {
                 break;
@@ -303,12 +321,12 @@ pub async fn find<E: Env>(
             Some(entry) => entry,
             None if found.patience.is_zero() => return found,
             None => {
-                let clock = conn.core.env.clock();
+                let clock = desk.core.env.clock();
                 let asked = clock.now();
                 let look = tier.get(key, found.patience).await;
                 found.patience = found.patience.saturating_sub(clock.now().since(asked));
                 match look {
-                    Look::Found(entry, seen) if tier::adopt(conn, key, &entry, seen) => {
+                    Look::Found(entry, seen) if tier::adopt(desk, key, &entry, seen) => {
                         found.from_redis = true;
                         entry
                     }
@@ -347,15 +365,15 @@ impl Found {
 }
 
 /// The scheme and the authority in a key, and what else tells requests of trusted proxies apart.
-fn primary<E: Env>(conn: &Conn<E>, rules: &Rules, target: &Target, headers: &HeaderMap) -> Vec<u8> {
+fn primary(origin: &Origin, rules: &Rules, target: &Target, headers: &HeaderMap) -> Vec<u8> {
     let said = |name: &str| {
-        let value = conn.trusted.then(|| headers.get(name)).flatten()?;
+        let value = origin.trusted.then(|| headers.get(name)).flatten()?;
         value.to_str().ok()
     };
     let scheme = match said("x-forwarded-proto") {
         Some(proto) if proto.trim().eq_ignore_ascii_case("https") => "https",
         Some(proto) if proto.trim().eq_ignore_ascii_case("http") => "http",
-        _ => conn.scheme(),
+        _ => origin.scheme(),
     };
     let authority = key::authority(target.host(), target.port(), scheme);
     let mut out = Vec::with_capacity(128);
@@ -368,7 +386,7 @@ fn primary<E: Env>(conn: &Conn<E>, rules: &Rules, target: &Target, headers: &Hea
         target.query(),
         headers,
     );
-    if conn.trusted {
+    if origin.trusted {
         said_of_links(&mut out, headers);
     }
     out
@@ -408,17 +426,17 @@ fn said_of_links(out: &mut Vec<u8>, headers: &HeaderMap) {
 
 /// Forgets what a successful unsafe request has made outdated (RFC 9111 section 4.4).
 pub fn invalidate<E: Env>(
-    conn: &Conn<E>,
-    method: &Method,
-    target: &Target,
-    request: &HeaderMap,
+    desk: &Desk<E>,
+    origin: &Origin,
+    inbound: &Inbound,
     response: &http::response::Parts,
 ) {
-    let caching = &conn.core.proxy.caching;
+    let (method, target, request) = (&inbound.method, &inbound.target, &inbound.headers);
+    let caching = &desk.caching;
     if !caching.is_used() || !policy::invalidates(method, response.status.as_u16()) {
         return;
     }
-    let primary = primary(conn, &Rules::default(), target, request);
+    let primary = primary(origin, &Rules::default(), target, request);
     let url = key::url(&primary);
     let Some((scheme, rest)) = std::str::from_utf8(url)
         .ok()
@@ -447,12 +465,12 @@ pub fn invalidate<E: Env>(
                 soft: false,
             };
             // Ruled out there before it is gone here, or it could come back from there in between.
-            if let Some(shared) = &conn.core.proxy.redis {
+            if let Some(shared) = &desk.shared {
                 shared.purge(&purge);
             }
             caching.taint(|k| key::url(k) == url.as_bytes());
             // One key tells all there is, unless fields or proxies in front divide the URL further.
-            if rules.key_headers.is_empty() && conn.model().trusted_proxies.is_empty() {
+            if rules.key_headers.is_empty() && !caching.trusting {
                 caching.store.remove(&out);
             } else {
                 caching.store.purge(&purge);
@@ -464,12 +482,4 @@ pub fn invalidate<E: Env>(
 /// Is `stored` good for requests that ask for all of it?
 fn is_whole(stored: &Stored) -> bool {
     matches!(stored.body, Body::Whole(_))
-}
-
-/// The index of the upstream that a route leads to.
-fn upstream_of(action: &Action) -> Option<usize> {
-    match action {
-        Action::Forward { upstream, .. } => Some(*upstream),
-        _ => None,
-    }
 }

@@ -7,11 +7,9 @@ use super::Caching;
 use crate::cache::purge::{Purge, Selection};
 use crate::cache::stored::{Body, Entry, Stored};
 use crate::cache::{key, store};
-use crate::env::Env;
 use crate::message::target;
-use crate::proxy::Proxy;
 use crate::telemetry::CachingStatus;
-use crate::tier::Published;
+use crate::tier::{Published, Shared};
 use crate::time::Wall;
 
 /// What a purge came to.
@@ -109,14 +107,23 @@ pub fn normal_url(text: &str) -> Result<String, UrlFault> {
     Ok(format!("{scheme}://{authority}{path}{mark}{query}"))
 }
 
-impl<E: Env> Proxy<E> {
+/// The cache as an operator sees it.
+#[derive(Clone, Copy)]
+pub struct Operator<'a> {
+    /// The cache in memory.
+    pub caching: &'a Caching,
+    /// What the cores share of the second tier.
+    pub shared: Option<&'a Shared>,
+}
+
+impl Operator<'_> {
     /// Forgets what `purge` selects, here and in replicas that share a Redis. A URL or a prefix is in the form of
     /// [`normal_url`]. Fetches under way are served to those who wait for them and not stored.
-    pub fn purge(&self, purge: &Purge) -> Purged {
+    pub fn purge(self, purge: &Purge) -> Purged {
         let mut entries = 0;
         let mut replicas = Replicas::None;
         for purge in self.caching.forms(purge) {
-            if let Some(shared) = &self.redis {
+            if let Some(shared) = self.shared {
                 replicas = match shared.purge(&purge) {
                     Published::Sent => Replicas::Queued,
                     Published::Queued => Replicas::Unreachable,
@@ -128,18 +135,18 @@ impl<E: Env> Proxy<E> {
     }
 
     /// What the cache is at; `None` when no route is cached.
-    pub fn caching_status(&self) -> Option<CachingStatus> {
-        let caching = &self.caching;
+    pub fn status(self) -> Option<CachingStatus> {
+        let caching = self.caching;
         caching.is_used().then(|| CachingStatus {
             store: caching.store.stats(),
             flights: caching.flights().len() as u64,
             filling: caching.filling(),
-            redis: self.redis.as_ref().map(|shared| shared.status()),
+            redis: self.shared.map(Shared::status),
         })
     }
 
     /// What lies in memory under `url`, which is in the form of [`normal_url`].
-    pub fn stored(&self, url: &str, now: Wall) -> UrlStatus {
+    pub fn stored(self, url: &str, now: Wall) -> UrlStatus {
         let forms: Vec<String> = self.caching.urls(url);
         let mut found = UrlStatus::default();
         self.caching.store.each(|key, entry| {

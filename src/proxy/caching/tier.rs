@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Desk;
 use crate::cache::bans::{Seen, Verdict};
 use crate::cache::life::Life;
 use crate::cache::stored::Entry;
 use crate::env::Env;
-use crate::proxy::server::Conn;
 pub use crate::tier::Waited;
 use crate::tier::{self as second, Tier, Token};
 use crate::time::Tick;
@@ -50,12 +50,12 @@ impl<E: Env> Drop for Leased<E> {
 
 /// Asks for the right to fetch `key`, for at most `limit`; the question takes no longer than `patience`.
 pub async fn lease<E: Env>(
-    conn: &Conn<E>,
+    desk: &Desk<E>,
     key: &[u8],
     limit: Duration,
     patience: Duration,
 ) -> Lease<E> {
-    let Some(tier) = conn.core.tier() else {
+    let Some(tier) = desk.tier.as_ref() else {
         return Lease::Away;
     };
     match tier.lease(key, limit, patience).await {
@@ -72,39 +72,39 @@ pub async fn lease<E: Env>(
 }
 
 /// What lies there under `key`.
-pub async fn get<E: Env>(conn: &Conn<E>, key: &[u8], patience: Duration) -> Option<(Entry, Seen)> {
-    match conn.core.tier()?.get(key, patience).await {
+pub async fn get<E: Env>(desk: &Desk<E>, key: &[u8], patience: Duration) -> Option<(Entry, Seen)> {
+    match desk.tier.as_ref()?.get(key, patience).await {
         second::Look::Found(entry, seen) => Some((entry, seen)),
         second::Look::Nothing | second::Look::Away => None,
     }
 }
 
 /// Waits until `until` for what another replica fetches, who holds the lease of `leased`, to lie under `key`.
-pub async fn wait<E: Env>(conn: &Conn<E>, key: &[u8], leased: &[u8], until: Tick) -> Waited {
-    match conn.core.tier() {
+pub async fn wait<E: Env>(desk: &Desk<E>, key: &[u8], leased: &[u8], until: Tick) -> Waited {
+    match desk.tier.as_ref() {
         Some(tier) => tier.wait(key, leased, until).await,
         None => Waited::Over,
     }
 }
 
 /// The last purge that was carried out here: to be taken when a fetch begins.
-pub fn seen<E: Env>(conn: &Conn<E>) -> Seen {
-    let tier = conn.core.tier();
+pub fn seen<E: Env>(desk: &Desk<E>) -> Seen {
+    let tier = desk.tier.as_ref();
     tier.map_or_else(Seen::default, |tier| tier.seen())
 }
 
 /// What one request may spend on the second tier.
-pub fn patience<E: Env>(conn: &Conn<E>) -> Duration {
-    let tier = conn.core.tier();
+pub fn patience<E: Env>(desk: &Desk<E>) -> Duration {
+    let tier = desk.tier.as_ref();
     tier.map_or(Duration::ZERO, |tier| tier.timeout())
 }
 
 /// Puts what came from there into memory. False if a purge has ruled it out meanwhile.
-pub fn adopt<E: Env>(conn: &Conn<E>, key: &[u8], entry: &Entry, seen: Seen) -> bool {
-    let Some(tier) = conn.core.tier() else {
+pub fn adopt<E: Env>(desk: &Desk<E>, key: &[u8], entry: &Entry, seen: Seen) -> bool {
+    let Some(tier) = desk.tier.as_ref() else {
         return false;
     };
-    let store = &conn.core.proxy.caching.store;
+    let store = &desk.caching.store;
     store.put(key, entry.clone());
     // A purge that is on the list by now may have passed through memory before; one that is not will do so.
     match tier.shared().judge(key, entry, seen) {
@@ -121,8 +121,8 @@ pub fn adopt<E: Env>(conn: &Conn<E>, key: &[u8], entry: &Entry, seen: Seen) -> b
 }
 
 /// Hands an entry on, for as long as it may be of use. False when it will not be there.
-pub fn put<E: Env>(conn: &Conn<E>, key: &[u8], entry: &Entry, seen: Seen, life: &Life) -> bool {
-    let Some(tier) = conn.core.tier() else {
+pub fn put<E: Env>(desk: &Desk<E>, key: &[u8], entry: &Entry, seen: Seen, life: &Life) -> bool {
+    let Some(tier) = desk.tier.as_ref() else {
         return false;
     };
     let stale = life.stale_while_revalidate.max(life.stale_if_error);
@@ -135,8 +135,8 @@ pub fn put<E: Env>(conn: &Conn<E>, key: &[u8], entry: &Entry, seen: Seen, life: 
 }
 
 /// Takes an entry out.
-pub fn remove<E: Env>(conn: &Conn<E>, key: &[u8]) {
-    if let Some(tier) = conn.core.tier() {
+pub fn remove<E: Env>(desk: &Desk<E>, key: &[u8]) {
+    if let Some(tier) = desk.tier.as_ref() {
         tier.remove(key);
     }
 }

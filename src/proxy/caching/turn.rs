@@ -8,14 +8,13 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::filler::Order;
-use super::is_whole;
 use super::tier::{self, Lease, Leased, Waited};
+use super::{Desk, is_whole};
 use crate::cache::bans::Seen;
 use crate::cache::key;
 use crate::cache::policy::{self, Reuse};
 use crate::cache::stored::{Entry, Stored};
 use crate::env::{Clock, Env};
-use crate::proxy::server::Conn;
 use crate::time::Tick;
 
 /// What came of asking.
@@ -37,18 +36,18 @@ enum Waiting {
 const ROUNDS: u32 = 4;
 
 /// Asks for the right to fetch, and waits while another has it, for no longer than a fetch may take.
-pub async fn ask<E: Env>(conn: &Conn<E>, order: &Order<E>, request: &HeaderMap) -> Turn<E> {
+pub async fn ask<E: Env>(desk: &Desk<E>, order: &Order<E>, request: &HeaderMap) -> Turn<E> {
     let limit = order.upstream.model.timeouts.first_byte;
-    let clock = conn.core.env.clock();
+    let clock = desk.core.env.clock();
     let until = clock.now() + limit;
     let mut patience = order.patience;
     for _ in 0..ROUNDS {
         let asked = clock.now();
-        match tier::lease(conn, &order.place.key, limit, patience).await {
+        match tier::lease(desk, &order.place.key, limit, patience).await {
             Lease::Ours(leased, None) => return Turn::Ours(Some(leased)),
             Lease::Ours(leased, Some(found)) => {
                 let left = patience.saturating_sub(clock.now().since(asked));
-                return match look(conn, order, request, found, left).await {
+                return match look(desk, order, request, found, left).await {
                     Some(stored) => Turn::Came(stored),
                     None => Turn::Ours(Some(leased)),
                 };
@@ -56,10 +55,10 @@ pub async fn ask<E: Env>(conn: &Conn<E>, order: &Order<E>, request: &HeaderMap) 
             Lease::Away => return Turn::Ours(None),
             Lease::Theirs => {}
         }
-        match wait(conn, order, request, until).await {
+        match wait(desk, order, request, until).await {
             Waiting::Came(stored) => return Turn::Came(stored),
             // Whoever was fetching has died or failed: one of those who waited goes on.
-            Waiting::Gone => patience = tier::patience(conn),
+            Waiting::Gone => patience = tier::patience(desk),
             Waiting::Over => return Turn::Ours(None),
         }
     }
@@ -68,41 +67,41 @@ pub async fn ask<E: Env>(conn: &Conn<E>, order: &Order<E>, request: &HeaderMap) 
 
 /// What was stored while the lease was being asked for, if it is good for this request.
 async fn look<E: Env>(
-    conn: &Conn<E>,
+    desk: &Desk<E>,
     order: &Order<E>,
     request: &HeaderMap,
     (mut entry, mut seen): (Entry, Seen),
     patience: Duration,
 ) -> Option<Arc<Stored>> {
     let mut key = order.place.key.clone();
-    if !tier::adopt(conn, &key, &entry, seen) {
+    if !tier::adopt(desk, &key, &entry, seen) {
         return None;
     }
     if let Entry::Varies(varies) = &entry
         && key == order.place.primary
     {
         key::variant(&mut key, varies, request);
-        (entry, seen) = tier::get(conn, &key, patience).await?;
-        if !tier::adopt(conn, &key, &entry, seen) {
+        (entry, seen) = tier::get(desk, &key, patience).await?;
+        if !tier::adopt(desk, &key, &entry, seen) {
             return None;
         }
     }
     match entry {
-        Entry::Response(stored) => is_usable(conn, order, &stored).then_some(stored),
+        Entry::Response(stored) => is_usable(desk, order, &stored).then_some(stored),
         Entry::Varies(_) => None,
     }
 }
 
 /// Can it be served as it is? Parts of a response are nothing for those who want all of it.
-fn is_usable<E: Env>(conn: &Conn<E>, order: &Order<E>, stored: &Stored) -> bool {
-    let now = conn.core.env.clock().wall().into();
+fn is_usable<E: Env>(desk: &Desk<E>, order: &Order<E>, stored: &Stored) -> bool {
+    let now = desk.core.env.clock().wall().into();
     let reuse = policy::reuse(&stored.life, stored.is_soft(), &order.wants, now);
     is_whole(stored) && matches!(reuse, Reuse::Fresh { .. })
 }
 
 /// Waits for what another replica fetches, first under this key, then under that of the variant that it leads to.
 async fn wait<E: Env>(
-    conn: &Conn<E>,
+    desk: &Desk<E>,
     order: &Order<E>,
     request: &HeaderMap,
     until: Tick,
@@ -110,12 +109,12 @@ async fn wait<E: Env>(
     let leased = &order.place.key;
     let mut key = leased.clone();
     loop {
-        let (entry, seen) = match tier::wait(conn, &key, leased, until).await {
+        let (entry, seen) = match tier::wait(desk, &key, leased, until).await {
             Waited::Found(entry, seen) => (entry, seen),
             Waited::Gone => return Waiting::Gone,
             Waited::Over => return Waiting::Over,
         };
-        if !tier::adopt(conn, &key, &entry, seen) {
+        if !tier::adopt(desk, &key, &entry, seen) {
             return Waiting::Over;
         }
         match entry {
@@ -123,7 +122,7 @@ async fn wait<E: Env>(
                 key::variant(&mut key, &varies, request);
             }
             Entry::Varies(_) => return Waiting::Over,
-            Entry::Response(stored) if is_usable(conn, order, &stored) => {
+            Entry::Response(stored) if is_usable(desk, order, &stored) => {
                 return Waiting::Came(stored);
             }
             Entry::Response(_) => return Waiting::Over,

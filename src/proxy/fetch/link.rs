@@ -1,7 +1,7 @@
 //! A response body on its way on a connection of its own, with all that it holds until its end.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,9 +16,9 @@ use crate::proxy::connect::{Backend, Link};
 use crate::proxy::forward::poll_fill;
 use crate::proxy::gate::Lease;
 use crate::proxy::sending::Sending;
-use crate::proxy::server::Conn;
 use crate::time::Tick;
-use crate::wire::watch::{Phase, SWEEP};
+use crate::wire::errand::Errand;
+use crate::wire::watch::Phase;
 
 /// A response body on its way, with all that it holds: its connection, its place in flight, the rest of the request.
 /// Whoever reads it drives it; dropping it closes the connection and gives the place back as cancelled.
@@ -27,7 +27,7 @@ pub struct Fetch<E: Env, B> {
     link: Option<Link<E>>,
     lease: Option<Lease<E>>,
     backend: Arc<Backend<E>>,
-    conn: Arc<Conn<E>>,
+    errand: Arc<Errand<E>>,
     decoder: ResponseDecoder,
     keep_alive: Option<Duration>,
     timeouts: BackendTimeouts,
@@ -60,7 +60,7 @@ where
 {
     /// Takes over an attempt whose head has been read.
     pub fn new(
-        conn: &Arc<Conn<E>>,
+        errand: &Arc<Errand<E>>,
         attempt: Attempt<E>,
         timeouts: BackendTimeouts,
         deadline: Tick,
@@ -80,7 +80,7 @@ where
             link: Some(link),
             lease: Some(lease),
             backend,
-            conn: Arc::clone(conn),
+            errand: Arc::clone(errand),
             decoder,
             keep_alive,
             timeouts,
@@ -141,8 +141,15 @@ where
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        let piece = ready!(self.poll_next(cx));
+        // The backend owes the next one only once it is asked for.
+        self.errand.disarm();
+        Poll::Ready(piece)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
         // Read before anything is armed anew below.
-        let due = self.conn.due() == Some(Phase::BodyGap);
+        let due = self.errand.due() == Some(Phase::BodyGap);
         let moved = match self.push_request(cx) {
             Ok(moved) => moved,
             Err(cause) => return Poll::Ready(Some(Err(self.fail(cause)))),
@@ -175,7 +182,7 @@ where
                     return Poll::Ready(Some(Err(self.fail(Cause::ResponseIncomplete))));
                 }
                 Poll::Pending if due && !moved => {
-                    let late = self.conn.now() >= self.deadline;
+                    let late = self.errand.now() >= self.deadline;
                     let cause = if late {
                         Cause::Deadline
                     } else {
@@ -184,9 +191,10 @@ where
                     return Poll::Ready(Some(Err(self.fail(cause))));
                 }
                 Poll::Pending => {
-                    if moved || self.conn.phase() != Phase::BodyGap {
-                        let gap = self.conn.coarse_now() + SWEEP + self.timeouts.body_gap;
-                        self.conn.watch.arm(Phase::BodyGap, gap.min(self.deadline));
+                    if moved || self.errand.phase() != Phase::BodyGap {
+                        let gap = self.errand.core.after(self.timeouts.body_gap);
+                        let watch = &self.errand.watch;
+                        watch.far.arm(Phase::BodyGap, gap.min(self.deadline));
                     }
                     return Poll::Pending;
                 }
@@ -203,7 +211,7 @@ where
             return Ok(false);
         };
         let before = self.sending.written();
-        match self.sending.poll(cx, &self.conn, link, body) {
+        match self.sending.poll(cx, &self.errand, link, body) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => self.body = None,
             Poll::Ready(Err(cause)) => {
@@ -220,8 +228,8 @@ where
         if let Some(link) = self.link.take() {
             if self.sending.is_complete(&link) && self.decoder.reusable(&link.read) {
                 self.backend.keep(
-                    self.conn.core(),
-                    self.conn.coarse_now(),
+                    self.errand.core.index(),
+                    self.errand.coarse_now(),
                     link,
                     self.keep_alive,
                 );

@@ -9,13 +9,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-use super::connect::Link;
-use super::server::Conn;
-use super::streams;
 use crate::config::model::BackendTimeouts;
 use crate::env::Env;
 use crate::message::cause::Cause;
+use crate::proxy::connect::Link;
+use crate::proxy::streams;
 use crate::time::Tick;
+use crate::wire::errand::Errand;
 
 /// What a fetch needs to know of its attempt.
 pub enum Attempt<E: Env> {
@@ -40,7 +40,7 @@ where
 {
     /// Takes over an attempt whose head has been read.
     pub fn new(
-        conn: &Arc<Conn<E>>,
+        errand: &Arc<Errand<E>>,
         attempt: Attempt<E>,
         timeouts: BackendTimeouts,
         deadline: Option<Tick>,
@@ -49,11 +49,11 @@ where
         let deadline = deadline.unwrap_or(Tick::MAX);
         match attempt {
             Attempt::Link(attempt) => {
-                Fetch::Link(link::Fetch::new(conn, attempt, timeouts, deadline, body))
+                Fetch::Link(link::Fetch::new(errand, attempt, timeouts, deadline, body))
             }
-            Attempt::Stream(attempt) => {
-                Fetch::Stream(streams::Fetch::new(conn, attempt, timeouts, deadline, body))
-            }
+            Attempt::Stream(attempt) => Fetch::Stream(streams::Fetch::new(
+                errand, attempt, timeouts, deadline, body,
+            )),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::message::cause::Cause;
 use crate::proxy::attempt::RESPONSE_LIMITS;
 use crate::proxy::dial::tls_cause;
 use crate::proxy::forward::{Failure, RACE, client_failed};
-use crate::proxy::server::Conn;
+use crate::wire::errand::Errand;
 use crate::wire::watch::Phase;
 
 /// A request on its way. Its drop resets the stream.
@@ -72,7 +72,7 @@ fn race_or(reused: bool, otherwise: Outcome) -> Outcome {
 /// # Errors
 /// Why there is no head, how far the request had come, and what that says of the backend.
 pub async fn exchange<E: Env, B>(
-    conn: &Conn<E>,
+    errand: &Errand<E>,
     exchange: &mut Exchange<E>,
     body: &mut B,
 ) -> Result<Response<RecvStream>, Failure>
@@ -80,13 +80,13 @@ where
     B: Body<Data = Bytes, Error = Cause> + Unpin,
 {
     let mut sent = false;
-    let began = conn.coarse_now();
+    let began = errand.coarse_now();
     std::future::poll_fn(|cx| {
         if !sent {
-            match exchange.sending.poll(cx, conn, body) {
+            match exchange.sending.poll(cx, errand, body) {
                 Poll::Ready(Ok(())) => {
                     sent = true;
-                    conn.arm_in(Phase::FirstByte, exchange.sending.first_byte);
+                    errand.arm_in(Phase::FirstByte, exchange.sending.first_byte);
                 }
                 Poll::Ready(Err(cause)) => {
                     let progress = exchange.sending.progress();
@@ -105,28 +105,22 @@ where
             }
             Poll::Ready(Ok(response)) => return Poll::Ready(Ok(response)),
             Poll::Ready(Err(error)) => {
-                let waited = conn.coarse_now().since(began);
+                let waited = errand.coarse_now().since(began);
                 return Poll::Ready(Err(failed(&error, exchange, waited)));
             }
             Poll::Pending => {}
         }
-        match conn.due() {
-            Some(Phase::RequestBody) => {
-                let progress = exchange.sending.progress();
-                Poll::Ready(Err(client_failed(Cause::ClientTimeout, progress)))
-            }
-            Some(_) => {
-                // It may be the connection that is dead.
-                exchange.ticket.retire_connection();
-                let progress = Progress::Sent { replayable: false };
-                Poll::Ready(Err(Failure::new(
-                    Cause::FirstByteTimeout,
-                    progress,
-                    Outcome::Died,
-                )))
-            }
-            None => Poll::Pending,
+        if errand.due().is_none() {
+            return Poll::Pending;
         }
+        // It may be the connection that is dead.
+        exchange.ticket.retire_connection();
+        let progress = Progress::Sent { replayable: false };
+        Poll::Ready(Err(Failure::new(
+            Cause::FirstByteTimeout,
+            progress,
+            Outcome::Died,
+        )))
     })
     .await
 }

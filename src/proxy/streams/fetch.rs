@@ -16,9 +16,9 @@ use crate::engine::Outcome;
 use crate::env::Env;
 use crate::message::cause::{Cause, Side};
 use crate::proxy::gate::Lease;
-use crate::proxy::server::Conn;
 use crate::time::Tick;
-use crate::wire::watch::{Phase, SWEEP};
+use crate::wire::errand::Errand;
+use crate::wire::watch::Phase;
 
 /// What a fetch needs to know of its attempt.
 pub struct Attempt<E: Env> {
@@ -65,7 +65,7 @@ pub struct Fetch<E: Env, B> {
     body: Option<RecvStream>,
     exchange: Option<Exchange<E>>,
     lease: Option<Lease<E>>,
-    conn: Arc<Conn<E>>,
+    errand: Arc<Errand<E>>,
     timeouts: BackendTimeouts,
     deadline: Tick,
     /// What is left of the request's body.
@@ -83,7 +83,7 @@ where
 {
     /// Takes over an attempt whose head has been read.
     pub fn new(
-        conn: &Arc<Conn<E>>,
+        errand: &Arc<Errand<E>>,
         attempt: Attempt<E>,
         timeouts: BackendTimeouts,
         deadline: Tick,
@@ -103,7 +103,7 @@ where
             body: Some(body),
             exchange: Some(exchange),
             lease: Some(lease),
-            conn: Arc::clone(conn),
+            errand: Arc::clone(errand),
             timeouts,
             deadline,
             upload,
@@ -143,8 +143,15 @@ where
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        let piece = ready!(self.poll_next(cx));
+        // The backend owes the next one only once it is asked for.
+        self.errand.disarm();
+        Poll::Ready(piece)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
         // Read before anything is armed anew below.
-        let due = self.conn.due() == Some(Phase::BodyGap);
+        let due = self.errand.due() == Some(Phase::BodyGap);
         let moved = match self.push_request(cx) {
             Ok(moved) => moved,
             Err(cause) => return Poll::Ready(Some(Err(self.fail(cause)))),
@@ -168,7 +175,7 @@ where
                     return Poll::Ready(Some(Err(self.fail(Cause::ResponseIncomplete))));
                 }
                 Poll::Pending if due && !moved => {
-                    let late = self.conn.now() >= self.deadline;
+                    let late = self.errand.now() >= self.deadline;
                     if let (Some(exchange), false) = (&self.exchange, late) {
                         // It may be the connection that is dead.
                         exchange.ticket.retire_connection();
@@ -181,9 +188,10 @@ where
                     return Poll::Ready(Some(Err(self.fail(cause))));
                 }
                 Poll::Pending => {
-                    if moved || self.conn.phase() != Phase::BodyGap {
-                        let gap = self.conn.coarse_now() + SWEEP + self.timeouts.body_gap;
-                        self.conn.watch.arm(Phase::BodyGap, gap.min(self.deadline));
+                    if moved || self.errand.phase() != Phase::BodyGap {
+                        let gap = self.errand.core.after(self.timeouts.body_gap);
+                        let watch = &self.errand.watch;
+                        watch.far.arm(Phase::BodyGap, gap.min(self.deadline));
                     }
                     return Poll::Pending;
                 }
@@ -247,7 +255,7 @@ where
         };
         let sending = &mut exchange.sending;
         let before = sending.sent();
-        match sending.poll(cx, &self.conn, upload) {
+        match sending.poll(cx, &self.errand, upload) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => self.upload = None,
             Poll::Ready(Err(cause)) => {

@@ -5,11 +5,10 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 
 use crate::config::model::{self, HeaderRules};
-use crate::env::Env;
 use crate::h1::BodyFraming;
 use crate::message::fields::is_hop_by_hop;
-use crate::proxy::request::{FieldSink, Hop, Inbound};
-use crate::proxy::server::Conn;
+use crate::proxy::inbound::{FieldSink, Hop, Inbound};
+use crate::proxy::origin::Origin;
 
 /// The request has no form in HTTP/2.
 #[derive(Debug)]
@@ -19,9 +18,9 @@ pub struct Unspeakable;
 ///
 /// # Errors
 /// Its target or its authority, as the route and the backend's prefix make it, is none.
-pub fn request<E: Env>(
+pub fn request(
     inbound: &Inbound,
-    conn: &Conn<E>,
+    origin: &Origin,
     backend: &model::Backend,
     hop: &Hop<'_>,
     id: (u64, u64),
@@ -36,7 +35,7 @@ pub fn request<E: Env>(
         .build()
         .map_err(|_| Unspeakable)?;
     let mut fields = Fields(HeaderMap::with_capacity(inbound.headers.len() + 8));
-    inbound.fields(&mut fields, conn, hop, id);
+    inbound.fields(&mut fields, origin, hop, id);
     if let BodyFraming::Length(length) = inbound.framing {
         fields
             .0

@@ -13,7 +13,7 @@ use crate::engine::retry::Progress;
 use crate::env::Env;
 use crate::message::cause::Cause;
 use crate::message::fields::forbidden_in_trailers;
-use crate::proxy::server::Conn;
+use crate::wire::errand::Errand;
 use crate::wire::watch::Phase;
 
 /// The body's way out.
@@ -92,7 +92,7 @@ impl Sending {
     pub fn poll<E: Env, B>(
         &mut self,
         cx: &mut Context<'_>,
-        conn: &Conn<E>,
+        errand: &Errand<E>,
         body: &mut B,
     ) -> Poll<Result<(), Cause>>
     where
@@ -104,8 +104,9 @@ impl Sending {
                 continue;
             }
             let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
-                if self.watching && conn.phase() != Phase::RequestBody {
-                    conn.arm_in(Phase::RequestBody, conn.model().timeouts.body);
+                if self.watching {
+                    // The backend owes nothing while the client has not sent all, whose pace the body itself bounds.
+                    errand.disarm();
                 }
                 return Poll::Pending;
             };
@@ -121,7 +122,7 @@ impl Sending {
                 None => self.end(None),
             }
             if self.watching {
-                conn.arm_in(Phase::FirstByte, self.first_byte);
+                errand.arm_in(Phase::FirstByte, self.first_byte);
             }
         }
         Poll::Ready(Ok(()))

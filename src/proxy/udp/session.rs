@@ -20,11 +20,11 @@ use crate::engine::{Meta, Outcome, ShedReason};
 use crate::env::{Clock, Datagram, Env};
 use crate::message::affinity::address_key;
 use crate::message::cause::Cause;
-use crate::proxy::Upstream;
 use crate::proxy::attempt::shed;
 use crate::proxy::connect::Permit;
 use crate::proxy::gate::Lease;
-use crate::proxy::server::Conn;
+use crate::proxy::site::client::Client;
+use crate::proxy::upstream::Upstream;
 use crate::telemetry::Session;
 use crate::time::Tick;
 use crate::wire::DatagramOf;
@@ -183,8 +183,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Runs one session until it is over.
 pub async fn run<E: Env>(
     port: Arc<Port<E>>,
-    conn: Arc<Conn<E>>,
-    client: SocketAddr,
+    client: Arc<Client<E>>,
+    address: SocketAddr,
     flow: Arc<Flow<E>>,
 ) {
     let mut running = Running {
@@ -193,7 +193,7 @@ pub async fn run<E: Env>(
             listener: port.listener,
             upstream: Some(port.upstream.index),
             backend: None,
-            client: conn.peer,
+            client: client.origin.peer,
             bytes_sent: 0,
             bytes_received: 0,
             started: port.now(),
@@ -207,7 +207,7 @@ pub async fn run<E: Env>(
         replied: false,
         permit: None,
         port,
-        client,
+        client: address,
         flow,
     };
     let flow = Arc::clone(&running.flow);

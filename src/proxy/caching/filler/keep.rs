@@ -39,8 +39,8 @@ impl<E: Env> InFlight<E> {
         if keep.vary.is_empty() || self.fill.is_tainted() {
             return;
         }
+        let caching = Arc::clone(&self.order.desk.caching);
         let place = &mut self.order.place;
-        let caching = &self.conn.core.proxy.caching;
         let varies = match caching.store.peek(&place.primary) {
             Some(Entry::Varies(varies)) if varies.names == keep.vary => varies,
             _ => {
@@ -55,7 +55,13 @@ impl<E: Env> InFlight<E> {
         };
         // Each time, so that it lives there for as long as the latest variant.
         let entry = Entry::Varies(Arc::clone(&varies));
-        tier::put(&self.conn, &place.primary, &entry, self.seen, &keep.life);
+        tier::put(
+            &self.order.desk,
+            &place.primary,
+            &entry,
+            self.seen,
+            &keep.life,
+        );
         let mut variant = place.primary.clone();
         key::variant(&mut variant, &varies, &self.fill.request);
         place.store_under = variant;
@@ -89,7 +95,7 @@ impl<E: Env> InFlight<E> {
             self.caching().store.remove(under);
             return false;
         }
-        self.shared = tier::put(&self.conn, under, &entry, self.seen, &keep.life);
+        self.shared = tier::put(&self.order.desk, under, &entry, self.seen, &keep.life);
         stored
     }
 
@@ -100,7 +106,7 @@ impl<E: Env> InFlight<E> {
         let personal = personal.iter().any(|known| known.name() == why);
         if self.order.stored.is_some() && !personal {
             self.caching().store.remove(&self.order.place.store_under);
-            tier::remove(&self.conn, &self.order.place.store_under);
+            tier::remove(&self.order.desk, &self.order.place.store_under);
         }
     }
 

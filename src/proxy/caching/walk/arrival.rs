@@ -7,18 +7,16 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap};
 use http::{Response, StatusCode};
 
-use super::{Step, Visit};
+use super::{Here, Notes, Served, Step, Visit};
 use crate::cache::policy::{self, Reuse};
 use crate::cache::status::{CacheStatus, Forward};
 use crate::cache::stored::{Body, Stored};
 use crate::cache::{conditional, key};
 use crate::env::Env;
 use crate::message::cause::Cause;
-use crate::proxy::attempt::apply;
+use crate::proxy::attempt::Facts;
 use crate::proxy::caching::fill::{self, Fill, Landing, Reader};
 use crate::proxy::caching::serve;
-use crate::proxy::http::Answer;
-use crate::proxy::reply::Record;
 
 /// A fetch's result, as one of its readers sees it.
 pub(super) struct Arrival<'a, 'v, E: Env> {
@@ -34,14 +32,14 @@ impl<E: Env> Arrival<'_, '_, E> {
         self,
         landing: Landing,
         reader: Reader,
-        record: &mut Record<E>,
-    ) -> Result<Step<E>, Cause> {
-        let mut note = |facts: &crate::proxy::reply::Facts| {
+        notes: &mut Notes<'_>,
+    ) -> Result<Step, Cause> {
+        let mut note = |facts: &Facts| {
             if self.leads {
-                record.facts.upstream = facts.upstream;
-                record.facts.backend = facts.backend;
-                record.facts.attempts = facts.attempts;
-                record.facts.queue_wait = facts.queue_wait;
+                notes.facts.upstream = facts.upstream;
+                notes.facts.backend = facts.backend;
+                notes.facts.attempts = facts.attempts;
+                notes.facts.queue_wait = facts.queue_wait;
             }
         };
         match landing {
@@ -50,7 +48,7 @@ impl<E: Env> Arrival<'_, '_, E> {
             Landing::Failed(cause, facts) => {
                 note(&facts);
                 let status = self.status(None, None);
-                match self.instead_of_error(&status, record) {
+                match self.instead_of_error(&status, notes) {
                     Some(step) => Ok(step),
                     // Whoever led has left, and this one has not had its own try.
                     None if !self.leads && reader.fill().is_leaderless() => Ok(Step::Again),
@@ -76,17 +74,17 @@ impl<E: Env> Arrival<'_, '_, E> {
                     detail: status.is_none().then_some("redis"),
                     ..self.status(status, None)
                 };
-                Ok(self.visit.serve_as(&stored, &status, record))
+                Ok(self.visit.serve_as(&stored, &status, notes))
             }
             Landing::Response(answer) => {
                 note(&answer.facts);
                 if policy::is_error(answer.status.as_u16()) {
                     let status = self.status(Some(answer.status.as_u16()), None);
-                    if let Some(step) = self.instead_of_error(&status, record) {
+                    if let Some(step) = self.instead_of_error(&status, notes) {
                         return Ok(step);
                     }
                 }
-                self.respond(&answer, reader, record)
+                self.respond(&answer, reader, notes)
             }
         }
     }
@@ -102,7 +100,7 @@ impl<E: Env> Arrival<'_, '_, E> {
     }
 
     /// Something stale is better than an error, where the response or the config has said so (RFC 5861 section 4).
-    fn instead_of_error(&self, status: &CacheStatus, record: &mut Record<E>) -> Option<Step<E>> {
+    fn instead_of_error(&self, status: &CacheStatus, notes: &mut Notes<'_>) -> Option<Step> {
         let stored = self.stale.as_ref()?;
         let now = self.visit.now();
         policy::on_error(&stored.life, &self.visit.wants, now)?;
@@ -112,7 +110,7 @@ impl<E: Env> Arrival<'_, '_, E> {
             collapsed: false,
             ..*status
         };
-        Some(self.visit.serve_as(stored, &status, record))
+        Some(self.visit.serve_as(stored, &status, notes))
     }
 
     /// Is it this one's variant? It is the leader's.
@@ -134,8 +132,8 @@ impl<E: Env> Arrival<'_, '_, E> {
         &self,
         answer: &fill::Answer,
         reader: Reader,
-        record: &mut Record<E>,
-    ) -> Result<Step<E>, Cause> {
+        notes: &mut Notes<'_>,
+    ) -> Result<Step, Cause> {
         let visit = self.visit;
         if !self.leads && !self.is_for_this_one(answer, reader.fill()) {
             return Ok(Step::Again);
@@ -146,7 +144,7 @@ impl<E: Env> Arrival<'_, '_, E> {
             stored: answer.kept.is_some(),
             ..self.status(None, answer.detail)
         };
-        let mut headers = match &answer.kept {
+        let headers = match &answer.kept {
             Some(kept) if !self.leads => {
                 // Shared fields alone, and an age of its own.
                 let empty =
@@ -166,16 +164,18 @@ impl<E: Env> Arrival<'_, '_, E> {
                 conditional::evaluate(&visit.inbound.headers, &stored)
             {
                 let response = serve::not_modified(&headers);
-                return Ok(visit.own(response, &status, record));
+                return Ok(visit.own(response, &status, notes));
             }
         }
-        record.cache = Some(status.result());
-        serve::tell(&mut headers, visit.rules, &status);
-        apply(&visit.route.response_headers, &mut headers);
-        let (mut parts, ()) = Response::new(()).into_parts();
-        parts.status = answer.status;
-        parts.headers = headers;
-        Ok(Step::Done(Box::new(Answer::Filling(parts, reader))))
+        *notes.result = Some(status.result());
+        let (mut head, ()) = Response::new(()).into_parts();
+        head.status = answer.status;
+        head.headers = headers;
+        Ok(Step::Done(Box::new(Served {
+            head,
+            body: Here::Filling(reader),
+            status,
+        })))
     }
 
     /// May one who did not ask for it have it? It must be storable, chosen by the same fields, and fresh enough.

@@ -1,0 +1,91 @@
+//! One upstream at work: its gate, its backends and what is counted apart from requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use tokio::sync::Semaphore;
+
+use crate::config::model;
+use crate::engine::BackendId;
+use crate::env::Env;
+use crate::message::cause::{Cause, Side};
+use crate::proxy::connect::Backend;
+use crate::proxy::gate::Gate;
+use crate::telemetry::{BackendStatus, UpstreamStatus};
+
+/// One upstream at work.
+pub struct Upstream<E: Env> {
+    /// Its place in the config.
+    pub index: usize,
+    /// Its config.
+    pub model: model::Upstream,
+    /// Admission and the choice of a backend.
+    pub gate: Arc<Gate<E>>,
+    /// Upgraded connections that may still be opened.
+    pub tunnels: Arc<Semaphore>,
+    /// UDP sessions that wait for a place.
+    pub sessions_waiting: AtomicUsize,
+    /// By id.
+    pub backends: BTreeMap<BackendId, Arc<Backend<E>>>,
+}
+
+impl<E: Env> Upstream<E> {
+    /// May another backend be tried, after `failed` attempts of which the last one ended by `cause`? If so, a retry is spent.
+    pub fn may_try_another(&self, failed: u8, cause: Cause) -> bool {
+        cause.side() == Side::Backend
+            && self.model.retry.has_another(failed, self.backends.len())
+            && self.gate.may_spend_retry()
+    }
+
+    /// Nothing in flight, no connection yet.
+    pub fn new(env: &E, index: usize, model: &model::Upstream) -> Arc<Self> {
+        let backends = model
+            .spec
+            .backends
+            .iter()
+            .enumerate()
+            .map(|(i, spec)| (spec.id, Arc::new(Backend::new(env, i, model))))
+            .collect();
+        let gate = Gate::new(env, &model.name, model.spec.clone(), model.retry);
+        Arc::new(Upstream {
+            index,
+            tunnels: Arc::new(Semaphore::new(tunnel_bound(model))),
+            sessions_waiting: AtomicUsize::new(0),
+            model: model.clone(),
+            gate,
+            backends,
+        })
+    }
+
+    /// What runs, waits and is passed over at this moment.
+    pub fn status(&self) -> UpstreamStatus {
+        let status = self.gate.status();
+        let tunnels = tunnel_bound(&self.model) - self.tunnels.available_permits();
+        let backends = status.backends.iter().filter_map(|b| {
+            let backend = self.backends.get(&b.id)?;
+            Some(BackendStatus {
+                name: backend.model.name.clone(),
+                in_flight: b.in_flight,
+                max_in_flight: b.max_in_flight,
+                open_connections: backend.open_connections(),
+                backed_off: b.backed_off_until.is_some(),
+            })
+        });
+        UpstreamStatus {
+            name: self.model.name.clone(),
+            waiting: status.waiting,
+            in_flight: status.in_flight,
+            max_in_flight: self.model.spec.max_in_flight,
+            tunnels: u32::try_from(tunnels).unwrap_or(u32::MAX),
+            max_tunnels: self.model.max_tunnels,
+            backends: backends.collect(),
+        }
+    }
+}
+
+fn tunnel_bound(model: &model::Upstream) -> usize {
+    model
+        .max_tunnels
+        .map_or(Semaphore::MAX_PERMITS, |max| max as usize)
+}
