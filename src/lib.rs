@@ -18,7 +18,12 @@
 //! | 4 | [`config`] | the file, its compilation, and errors with line, column and path |
 //! | 5 | `wire` | streams on their way: TCP or TLS as one type, the relay of bytes, deadlines that a sweep watches over |
 //! | 6 | `tier` | the cache's second tier: the client of Redis |
-//! | 10 | [`proxy`] | the rest of the shell: sockets and tasks around the pure rooms, generic over one `E: Env` |
+//! | 7 | `upstream` | everything towards backends: admission, connections, attempts, one exchange over HTTP/1.1 or HTTP/2 |
+//! | 8 | `caching` | the async half of the cache: look, lead or follow, fill |
+//! | 8 | `site` | a config at work, the client whom it serves, its certificates, answers of the proxy's own |
+//! | 9 | `l7` | the life of an HTTP request: the client's connection, the walk, the way out |
+//! | 9 | `l4` | connections of TCP and sessions of UDP |
+//! | 10 | [`proxy`] | what makes a process of it: bind, accept, sweep, drain |
 //! | 11 | [`admin`] | health, readiness, metrics and purges of the cache, on a listener of their own |
 //! | 11 | [`acme`] | certificates that authorities issue (RFC 8555): orders, their files, their renewal, on a thread of its own |
 //! | 12 | [`cli`] | one file a subcommand |
@@ -32,13 +37,14 @@
 //! randomness are arguments. So a test runs millions of their events a second, and the simulator runs the very code that
 //! serves.
 //!
-//! **The shell.** `proxy` locks the engine, decides, unlocks, and only then awaits. It names no tokio type: sockets, sleeps
+//! **The shell** is made of `wire`, `tier`, `upstream`, `caching`, `site`, `l7`, `l4` and `proxy`, generic over one `E: Env`. It
+//! locks the engine, decides, unlocks, and only then awaits. It names no tokio type: sockets, sleeps
 //! and tasks come from [`env::Env`]. In the product that is [`env::tokio`], one current-thread runtime a core; in the
 //! simulator it is a network and a clock made of data.
 //!
 //! # The life of a request
 //!
-//! One function in `proxy` reads like this list. It calls down and is never called back; there is no middleware tower.
+//! One function in `l7` reads like this list. It calls down and is never called back; there is no middleware tower.
 //!
 //! 1. Accept: first a permit, then the socket.
 //! 2. Parse the head, refuse what RFC 9110 and RFC 9112 refuse, normalise the target once (`message`).
@@ -48,13 +54,12 @@
 //! 5. Offer to the upstream (`engine::upstream`): admitted, waiting, or shed with a reason. Admission and the choice of the
 //!    backend happen under one lock, so no slot is lost between them.
 //! 6. Connect, or reuse an idle connection, or take a stream on one that others use as well.
-//! 7. Forward: rewrite, send, read the response's head (`h1`, or HTTP/2 in `proxy::streams`).
+//! 7. Forward: rewrite, send, read the response's head (`h1`, or HTTP/2 in `upstream::h2`).
 //! 8. Record the outcome. On failure the retry rule says again (another backend, each once) or give up.
 //! 9. Fill the cache while the body passes, if it may be stored (`cache::policy`).
-//! 10. Respond: stream, or synthesise an answer from the cause. Only `proxy::respond` knows status codes.
+//! 10. Respond: stream, or synthesise an answer from the cause. Only `site::respond` knows status codes.
 //!
-//! At L4 the steps are 1, 5, 6 and 8, with the copying both ways in between: `proxy::tcp` over `wire::relay`, and
-//! `proxy::udp` over [`engine::sessions`].
+//! At L4 the steps are 1, 5, 6 and 8, with the copying both ways in between: `l4::tcp` over `wire::relay`, and `l4::udp` over [`engine::sessions`].
 //!
 //! # What holds everywhere
 //!
@@ -90,16 +95,21 @@
 pub mod acme;
 pub mod admin;
 pub mod cache;
+mod caching;
 pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod env;
 pub mod h1;
+mod l4;
+mod l7;
 pub mod message;
 pub mod proxy;
 pub mod rng;
+mod site;
 pub mod telemetry;
 mod tier;
 pub mod time;
 pub mod tls;
+mod upstream;
 mod wire;

@@ -8,7 +8,11 @@ use http::uri::Authority;
 use serde_json::{Value, json};
 
 use crate::cache::purge::{Purge, Selection};
-use crate::proxy::{Purged, Replicas, StoredStatus, UrlStatus, normal_url};
+use crate::proxy::Purged;
+use crate::proxy::Replicas;
+use crate::proxy::StoredStatus;
+use crate::proxy::UrlStatus;
+use crate::proxy::normal_url;
 use crate::telemetry::{CachingStatus, RedisStatus};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

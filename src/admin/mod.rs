@@ -26,7 +26,8 @@ use crate::cache::purge::Purge;
 use crate::config::model::Admin;
 use crate::env::tokio::TokioEnv;
 use crate::env::{Clock, Env, Listener};
-use crate::proxy::{Purged, UrlStatus};
+use crate::proxy::Purged;
+use crate::proxy::UrlStatus;
 use crate::telemetry::CachingStatus;
 
 /// What the admin listener shows.

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::cache::purge::Selection;
-use crate::proxy::{Replicas, StoredStatus};
+use crate::proxy::Replicas;
+use crate::proxy::StoredStatus;
 
 /// Ready or not, and what it was told to forget.
 struct Fake(AtomicBool, Mutex<Vec<Purge>>);

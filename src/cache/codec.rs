@@ -2,7 +2,7 @@
 //!
 //! A record is `W`, the version, the form, a CRC-32 over all but itself, and the content. Whatever reads one trusts nothing in
 //! it: a record that was cut, changed, moved to another key or written by a newer version is an error, and no length in it is
-//! believed before it is held against a bound. Absent: where records lie and for how long (proxy/redis).
+//! believed before it is held against a bound. Absent: where records lie and for how long (tier).
 
 mod binary;
 mod json;

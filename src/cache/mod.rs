@@ -2,7 +2,7 @@
 //! key, what gives way when the store is full, who fetches while others wait. Time is an argument ([`Wall`](crate::time::Wall),
 //! because ages are shared by replicas and outlive a process); so is randomness.
 //!
-//! Absent: sockets, tasks, clocks, and the walk of a request (proxy/caching carries out what is decided here).
+//! Absent: sockets, tasks, clocks, and the walk of a request (caching carries out what is decided here).
 
 pub mod bans;
 pub mod codec;

@@ -20,7 +20,10 @@ use crate::config::model::{Action, Config, Listener, LogFormat, NEVER, Protocol}
 use crate::engine::Strategy;
 use crate::env::tokio::TokioEnv;
 use crate::env::{Clock, Env};
-use crate::proxy::{self, Proxy, Purged, UrlStatus};
+use crate::proxy;
+use crate::proxy::Proxy;
+use crate::proxy::Purged;
+use crate::proxy::UrlStatus;
 use crate::telemetry::{self, CachingStatus, Layout, Telemetry, UpstreamStatus, access};
 use crate::time::Tick;
 

@@ -1,39 +1,10 @@
 //! SHELL: everything that moves. Generic over one [`Env`], it carries out what the pure rooms decide.
 //!
-//! [`Proxy`] is the part that all cores share; [`serve`] is one core's loop. `http` has the walk of a request, and reads like
-//! the list in the README. Absent: rules (message, engine, h1), files (config), and anything about the process (cli).
+//! [`Proxy`] is the part that all cores share; [`serve`] is one core's loop. Absent: what is done for a client (l7, l4), rules
+//! (message, engine, h1), files (config), and anything about the process (cli).
 
-mod attempt;
-mod caching;
-mod client;
-mod conn;
-mod connect;
-mod dial;
-mod fetch;
-mod forward;
-mod gate;
-mod http;
-mod inbound;
-mod leave;
-mod multiplex;
-mod origin;
-mod parked;
 mod proxied;
-mod quick;
-mod replay;
-mod reply;
-mod respond;
-mod secure;
-mod sending;
 mod server;
-mod site;
-mod streams;
-mod tcp;
-mod tunnel;
-mod udp;
-mod upgrade;
-mod upload;
-mod upstream;
 
 use std::io;
 use std::net::SocketAddr;
@@ -42,22 +13,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
-pub use self::caching::operate::{Purged, Replicas, StoredStatus, UrlFault, UrlStatus, normal_url};
 pub use self::server::{Bound, Drained, Socket, serve};
+pub use crate::caching::operate::{
+    Purged, Replicas, StoredStatus, UrlFault, UrlStatus, normal_url,
+};
 
 /// The scripts that Redis is asked to run, for whoever plays its part.
 pub mod redis_scripts {
     pub use crate::tier::{COMPARE_AND_DELETE, COMPARE_AND_SET};
 }
 
-use self::caching::Caching;
-use self::caching::operate::Operator;
-use self::secure::Secure;
-use self::site::Site;
 use crate::cache::purge::Purge;
+use crate::caching::Caching;
+use crate::caching::operate::Operator;
 use crate::config::model::{self, Config};
 use crate::engine::trace::Event;
 use crate::env::Env;
+use crate::site::Site;
+use crate::site::secure::Secure;
 use crate::telemetry::{CachingStatus, CertificateStatus, Telemetry, UpstreamStatus};
 use crate::tier::Shared;
 use crate::time::{Tick, Wall};

@@ -10,11 +10,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::model::{self, Protocol};
 use crate::env::{Clock, Env, Stream};
+use crate::l4::tcp;
+use crate::l7::connection;
 use crate::message::cause::Cause;
 use crate::message::proxy_protocol::{self, Addresses, Progress};
 use crate::proxy::server::Core;
-use crate::proxy::site::client::enter;
-use crate::proxy::{client, tcp};
+use crate::site::client::enter;
 use crate::wire::SocketOf;
 
 /// Reads a whole header, and not one byte behind it: whoever reads next finds the client's first byte. `None` where the sender
@@ -67,7 +68,7 @@ pub fn admit<E: Env>(
         }
         match client.model().protocol {
             Protocol::Tcp => tcp::run(client, stream).await,
-            _ => client::run(client, Arc::clone(&core.desk), stream).await,
+            _ => connection::run(client, Arc::clone(&core.desk), stream).await,
         }
     });
 }

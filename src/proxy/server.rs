@@ -9,12 +9,15 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::cache::purge::Purge;
+use crate::caching::Desk;
 use crate::config::model::{Config, Protocol};
 use crate::env::{Clock, Datagram, Env, Listener, Net, Task};
-use crate::proxy::caching::Desk;
+use crate::l4::tcp;
+use crate::l4::udp;
+use crate::l7::connection;
+use crate::proxy::Proxy;
 use crate::proxy::proxied;
-use crate::proxy::site::client::enter;
-use crate::proxy::{Proxy, client, tcp, udp};
+use crate::site::client::enter;
 use crate::tier::Tier;
 use crate::wire::watch::SWEEP;
 use crate::wire::{self, SocketOf};
@@ -226,7 +229,7 @@ fn admit<E: Env>(
         }),
         _ => env.spawn("client", async move {
             let _entry = entry;
-            client::run(client, desk, socket).await;
+            connection::run(client, desk, socket).await;
         }),
     };
 }

@@ -1,0 +1,4 @@
+//! Layer 4: connections of TCP and sessions of UDP, passed on as they are. Absent: what is said on them.
+
+pub mod tcp;
+pub mod udp;

@@ -1,0 +1,404 @@
+//! One session: its place in the upstream, its socket to a backend, and its replies on their way to its client.
+
+use std::future::Future;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::ReadBuf;
+use tokio::sync::Notify;
+
+use super::{DATAGRAM, Port, cause};
+use crate::engine::sessions::SessionId;
+use crate::engine::{Meta, Outcome, ShedReason};
+use crate::env::{Clock, Datagram, Env};
+use crate::message::affinity::address_key;
+use crate::message::cause::Cause;
+use crate::site::client::Client;
+use crate::telemetry::Session;
+use crate::time::Tick;
+use crate::upstream::Upstream;
+use crate::upstream::attempt::shed;
+use crate::upstream::gate::Lease;
+use crate::upstream::pool::Permit;
+use crate::wire::DatagramOf;
+
+/// Replies that one session passes on before others have their turn.
+const TURN: usize = 32;
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Nothing came from either side for too long.
+    Idle,
+    /// The table was full, and it was the idlest.
+    Evicted,
+    /// All that it asked was answered, and another waited for its place.
+    Yielded,
+    /// Its socket failed, as when nobody listens at the backend.
+    Failed(io::ErrorKind),
+}
+
+/// A session as the listener's task sees it.
+pub struct Flow<E: Env> {
+    id: OnceLock<SessionId>,
+    /// Set once, when the backend is chosen.
+    backend: OnceLock<Chosen<E>>,
+    /// Datagrams that came before that; `None` once they are sent.
+    early: Mutex<Option<Vec<Bytes>>>,
+    over: Mutex<Option<Over>>,
+    ended: Notify,
+    /// Bytes that went to the backend.
+    received: AtomicU64,
+}
+
+/// A session's backend.
+struct Chosen<E: Env> {
+    index: usize,
+    socket: DatagramOf<E>,
+    addr: SocketAddr,
+}
+
+impl<E: Env> Flow<E> {
+    /// A session that begins with this datagram.
+    pub fn new(first: Bytes) -> Self {
+        Flow {
+            id: OnceLock::new(),
+            backend: OnceLock::new(),
+            early: Mutex::new(Some(vec![first])),
+            over: Mutex::new(None),
+            ended: Notify::new(),
+            received: AtomicU64::new(0),
+        }
+    }
+
+    /// Says which session it is; once.
+    pub fn is(&self, id: SessionId) {
+        let _ = self.id.set(id);
+    }
+
+    /// Which session it is.
+    pub fn id(&self) -> SessionId {
+        *self.id.get().expect("it is said before anybody asks")
+    }
+
+    /// Ends it, unless it has ended before.
+    pub fn end(&self, over: Over) {
+        lock(&self.over).get_or_insert(over);
+        self.ended.notify_one();
+    }
+
+    /// Passes a datagram of the client on, or keeps it until there is a backend; false when it is dropped.
+    ///
+    /// # Errors
+    /// The socket's, as when nobody listens at the backend; the datagram was not sent then.
+    pub fn pass(&self, port: &Port<E>, cx: &mut Context<'_>, datagram: &[u8]) -> io::Result<bool> {
+        let mut early = lock(&self.early);
+        if let Some(early) = &mut *early {
+            let fits = port.reserve(datagram.len());
+            if fits {
+                early.push(Bytes::copy_from_slice(datagram));
+            }
+            return Ok(fits);
+        }
+        drop(early);
+        match self.send(cx, datagram) {
+            Poll::Ready(Ok(())) => {
+                self.passed(port, datagram.len());
+                Ok(true)
+            }
+            // Of its own size, a datagram that is too large for the way to the backend.
+            Poll::Ready(Err(e)) if !is_gone(&e) => Ok(false),
+            Poll::Ready(Err(e)) => Err(e),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    fn send(&self, cx: &mut Context<'_>, datagram: &[u8]) -> Poll<io::Result<()>> {
+        let Some(to) = self.backend.get() else {
+            return Poll::Pending;
+        };
+        to.socket.poll_send(cx, datagram, to.addr)
+    }
+
+    fn passed(&self, port: &Port<E>, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(backend) = self.backend.get() {
+            let target = (port.upstream.index, backend.index);
+            let core = port.core.env.core();
+            let telemetry = port.core.telemetry();
+            telemetry.passed(core, port.listener, target, bytes as u64, 0);
+        }
+    }
+
+    /// Sends what came before there was a backend, in its order.
+    async fn send_early(&self, port: &Port<E>) -> io::Result<()> {
+        let mut sent = 0;
+        loop {
+            let next = {
+                let mut early = lock(&self.early);
+                let next = early.as_ref().and_then(|all| all.get(sent).cloned());
+                if next.is_none() {
+                    // Whatever comes from now on goes out at once, and behind these.
+                    let all = early.take().unwrap_or_default();
+                    all.iter().for_each(|d| port.release(d.len()));
+                }
+                next
+            };
+            let Some(datagram) = next else { return Ok(()) };
+            sent += 1;
+            match std::future::poll_fn(|cx| self.send(cx, &datagram)).await {
+                Ok(()) => self.passed(port, datagram.len()),
+                Err(e) if !is_gone(&e) => port.dropped(1),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn over(&self) -> Option<Over> {
+        *lock(&self.over)
+    }
+}
+
+/// Is it the backend that is gone, and not one datagram that cannot be sent?
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs one session until it is over.
+pub async fn run<E: Env>(
+    port: Arc<Port<E>>,
+    client: Arc<Client<E>>,
+    address: SocketAddr,
+    flow: Arc<Flow<E>>,
+) {
+    let mut running = Running {
+        record: Session {
+            protocol: "udp",
+            listener: port.listener,
+            upstream: Some(port.upstream.index),
+            backend: None,
+            client: client.origin.peer,
+            bytes_sent: 0,
+            bytes_received: 0,
+            started: port.now(),
+            ended: port.now(),
+            queue_wait: Duration::ZERO,
+            attempts: 0,
+            // What stands if the session is dropped before its end.
+            cause: Some(Cause::ShuttingDown),
+            wall: port.core.env.clock().wall(),
+        },
+        replied: false,
+        permit: None,
+        port,
+        client: address,
+        flow,
+    };
+    let flow = Arc::clone(&running.flow);
+    let connected = tokio::select! {
+        biased;
+        () = flow.ended.notified() => Err(flow.over().and_then(cause)),
+        // On the heap, or its frame would stay with the session for its whole life.
+        connected = Box::pin(running.connect()) => connected.map_err(Some),
+    };
+    let lease = match connected {
+        Ok(lease) => lease,
+        Err(cause) => {
+            running.record.cause = cause;
+            return;
+        }
+    };
+    let over = tokio::select! {
+        biased;
+        () = flow.ended.notified() => flow.over().unwrap_or(Over::Idle),
+        error = running.relay() => Over::Failed(error.kind()),
+    };
+    running.record.cause = cause(over);
+    let outcome = match over {
+        Over::Idle | Over::Yielded => Outcome::Success,
+        Over::Evicted => Outcome::Cancelled,
+        Over::Failed(_) if running.replied => Outcome::Broken,
+        Over::Failed(_) => Outcome::Refused,
+    };
+    // Given back first, so that they stay within the backend's bound.
+    running.permit = None;
+    lease.finish(outcome);
+}
+
+/// What a session's task holds.
+struct Running<E: Env> {
+    port: Arc<Port<E>>,
+    client: SocketAddr,
+    flow: Arc<Flow<E>>,
+    record: Session,
+    replied: bool,
+    permit: Option<Permit<E>>,
+}
+
+impl<E: Env> Running<E> {
+    /// Waits for a place and opens a socket to its backend.
+    async fn connect(&mut self) -> Result<Lease<E>, Cause> {
+        let upstream = Arc::clone(&self.port.upstream);
+        let env = &self.port.core.env;
+        let mut meta = Meta::first(self.record.started);
+        // The same for every session of a client, whatever its port.
+        meta.client = address_key(self.record.client);
+        let mut failed = None;
+        loop {
+            let offered = env.clock().now();
+            let admitted = self.acquire(&upstream, offered, &meta).await;
+            if admitted.as_ref().map_or(true, Lease::waited) {
+                self.record.queue_wait += env.clock().now().since(offered);
+            }
+            let lease = admitted.map_err(|reason| failed.unwrap_or(shed(reason)))?;
+            self.record.attempts += 1;
+            let id = lease.backend();
+            let backend = upstream.backends.get(&id).ok_or(Cause::NoBackend)?;
+            self.record.backend = Some(backend.index);
+            let undialled = match backend.associate(env).await {
+                Ok(association) => {
+                    self.permit = Some(association.permit);
+                    // It is set here alone, and once.
+                    let _ = self.flow.backend.set(Chosen {
+                        index: backend.index,
+                        socket: association.socket,
+                        addr: association.addr,
+                    });
+                    return Ok(lease);
+                }
+                Err(undialled) => undialled,
+            };
+            lease.finish(undialled.outcome);
+            meta.exclude.insert(id);
+            meta.attempt += 1;
+            if !upstream.may_try_another(meta.attempt, undialled.cause) {
+                return Err(undialled.cause);
+            }
+            let core = &self.port.core;
+            core.telemetry().retried(env.core(), upstream.index);
+            failed = Some(undialled.cause);
+        }
+    }
+
+    /// Waits for a place; where there is none, a session that needs its own no more gives way.
+    async fn acquire(
+        &self,
+        upstream: &Arc<Upstream<E>>,
+        offered: Tick,
+        meta: &Meta,
+    ) -> Result<Lease<E>, ShedReason> {
+        let mut acquiring = pin!(upstream.gate.acquire(offered, meta));
+        let mut waiting = None;
+        std::future::poll_fn(|cx| {
+            let poll = acquiring.as_mut().poll(cx);
+            if poll.is_pending() && waiting.is_none() {
+                waiting = Some(Counted::new(&upstream.sessions_waiting));
+                self.port.make_way();
+            }
+            poll
+        })
+        .await
+    }
+
+    /// Passes replies on until the socket fails.
+    async fn relay(&mut self) -> io::Error {
+        if let Err(error) = self.flow.send_early(&self.port).await {
+            return error;
+        }
+        std::future::poll_fn(|cx| self.poll_replies(cx)).await
+    }
+
+    fn poll_replies(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let flow = Arc::clone(&self.flow);
+        let Some(backend) = flow.backend.get() else {
+            return Poll::Pending;
+        };
+        let mut scratch = [const { MaybeUninit::uninit() }; DATAGRAM];
+        for _ in 0..TURN {
+            let mut read = ReadBuf::uninit(&mut scratch);
+            match backend.socket.poll_recv(cx, &mut read) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(_)) => self.reply(cx, backend.index, read.filled()),
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn reply(&mut self, cx: &mut Context<'_>, backend: usize, datagram: &[u8]) {
+        let port = &self.port;
+        if !port
+            .table()
+            .replies(port.now(), &self.client, self.flow.id())
+        {
+            return port.dropped(1);
+        }
+        self.replied = true;
+        match port.socket.poll_send(cx, datagram, self.client) {
+            Poll::Ready(Ok(())) => {
+                self.record.bytes_sent += datagram.len() as u64;
+                port.core.telemetry().passed(
+                    port.core.env.core(),
+                    port.listener,
+                    (port.upstream.index, backend),
+                    0,
+                    datagram.len() as u64,
+                );
+            }
+            _ => port.dropped(1),
+        }
+        if port.upstream.sessions_waiting.load(Ordering::Relaxed) > 0 {
+            port.make_way();
+        }
+    }
+}
+
+/// One more in a number for as long as it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(number: &'a AtomicUsize) -> Self {
+        number.fetch_add(1, Ordering::Relaxed);
+        Counted(number)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<E: Env> Drop for Running<E> {
+    fn drop(&mut self) {
+        let port = &self.port;
+        port.table().close(&self.client, self.flow.id());
+        let early = lock(&self.flow.early).take().unwrap_or_default();
+        early.iter().for_each(|d| port.release(d.len()));
+        if self.flow.backend.get().is_none() {
+            port.dropped(early.len() as u64);
+        }
+        self.record.bytes_received = self.flow.received.load(Ordering::Relaxed);
+        self.record.ended = port.now();
+        self.record.wall = port.core.env.clock().wall();
+        let core = port.core.env.core();
+        port.core.telemetry().record_session(core, &self.record);
+    }
+}

@@ -1,0 +1,14 @@
+//! The life of an HTTP request on the client's side: its connection, the walk, and the way out. The walk calls down and is never
+//! called back. Absent: what an upstream or the cache does with it.
+
+mod conn;
+pub mod connection;
+mod leave;
+mod multiplex;
+mod parked;
+mod quick;
+mod reply;
+mod tunnel;
+mod upgrade;
+mod upload;
+mod walk;

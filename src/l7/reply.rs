@@ -1,0 +1,356 @@
+//! A response on its way to the client: its body, and the record of the exchange that is written when it ends.
+
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
+use http_body::{Body, Frame, SizeHint};
+
+use crate::cache::status::CacheResult;
+use crate::caching::fill::Reader;
+use crate::env::{Clock, Env};
+use crate::l7::conn::Conn;
+use crate::l7::connection;
+use crate::l7::upload::Upload;
+use crate::message::cause::Cause;
+use crate::telemetry::Exchange;
+use crate::upstream::attempt::Facts;
+use crate::upstream::fetch::Fetch;
+use crate::upstream::inbound::hex_id;
+use crate::upstream::replay::Replay;
+use crate::wire::watch::Phase;
+
+/// The body of a response.
+pub enum Reply<E: Env> {
+    /// All of it is here.
+    Whole {
+        data: Option<Bytes>,
+        /// Held until the body is gone; its drop is what writes it.
+        _record: Record<E>,
+    },
+    /// It comes from a backend.
+    Stream(Box<Stream<E>>),
+    /// There is none: what follows the head belongs to a tunnel, and so does the record.
+    Tunnel,
+}
+
+/// Where a body that streams comes from.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lies in a stream's box, and most are of the large kind"
+)]
+pub enum Source<E: Env> {
+    /// A backend, for this client alone.
+    Fetch(Fetch<E, Replay<Upload<E>>>),
+    /// A fetch that others may read as well.
+    Filling(Reader),
+}
+
+impl<E: Env> Source<E> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        match self {
+            Source::Fetch(fetch) => fetch.poll_piece(cx),
+            Source::Filling(reader) => reader.poll_piece(cx),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Source::Fetch(fetch) => fetch.is_over(),
+            Source::Filling(reader) => reader.is_over(),
+        }
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        match self {
+            Source::Fetch(fetch) => fetch.remaining(),
+            Source::Filling(reader) => reader.remaining(),
+        }
+    }
+}
+
+/// A body that is read from a backend as the client takes it.
+pub struct Stream<E: Env> {
+    source: Source<E>,
+    record: Record<E>,
+    /// A failure that waits for what came before it to go out.
+    failed: Option<Cause>,
+}
+
+impl<E: Env> Reply<E> {
+    pub fn whole(data: Bytes, mut record: Record<E>) -> Self {
+        record.sent = data.len() as u64;
+        Reply::Whole {
+            data: (!data.is_empty()).then_some(data),
+            _record: record,
+        }
+    }
+
+    pub fn stream(source: Source<E>, record: Record<E>) -> Self {
+        Reply::Stream(Box::new(Stream {
+            source,
+            record,
+            failed: None,
+        }))
+    }
+}
+
+impl<E: Env> Body for Reply<E> {
+    type Data = Bytes;
+    type Error = Cause;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        match &mut *self {
+            Reply::Whole { data, .. } => Poll::Ready(data.take().map(|data| Ok(Frame::data(data)))),
+            Reply::Stream(stream) => stream.poll(cx),
+            Reply::Tunnel => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Reply::Whole { data: None, .. } | Reply::Tunnel)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Reply::Whole { data, .. } => {
+                SizeHint::with_exact(data.as_ref().map_or(0, |d| d.len() as u64))
+            }
+            Reply::Stream(stream) => stream
+                .source
+                .remaining()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+            Reply::Tunnel => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl<E: Env> Stream<E> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        if let Some(cause) = self.failed {
+            return Poll::Ready(Some(Err(cause)));
+        }
+        // A defect in one body ends that body, not the connection's task.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.source.poll_piece(cx)));
+        let frame = match polled {
+            Ok(Poll::Pending) => {
+                // What is waited for is the backend's, whose pace the fetch bounds.
+                self.record.conn.disarm();
+                return Poll::Pending;
+            }
+            Ok(Poll::Ready(frame)) => frame,
+            Err(_) => {
+                self.record
+                    .conn
+                    .core()
+                    .telemetry()
+                    .panicked(self.record.conn.core().index());
+                Some(Err(Cause::Panic))
+            }
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                self.record.sent += frame.data_ref().map_or(0, |d| d.len() as u64);
+                // hyper does not ask again once it has as many bytes as were announced.
+                self.record.complete = self.source.is_over();
+                let conn = &self.record.conn;
+                conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
+            }
+            Some(Err(cause)) => {
+                // hyper drops what it has not flushed when a body fails. A turn later the head and the pieces before are out,
+                // and the client sees a response that broke off instead of silence.
+                self.record.cause = Some(*cause);
+                self.failed = Some(*cause);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            None => self.record.complete = true,
+        }
+        Poll::Ready(frame)
+    }
+}
+
+/// Everything that metrics and the access log will say of one exchange. Written by its drop, when nothing more can happen.
+pub struct Record<E: Env> {
+    pub conn: Arc<Conn<E>>,
+    pub method: Method,
+    pub version: Version,
+    pub status: u16,
+    pub cause: Option<Cause>,
+    /// Index of the route among the listener's.
+    pub route: Option<usize>,
+    /// What its attempts have come to.
+    pub facts: Facts,
+    /// What the cache did, where the route has one.
+    pub cache: Option<CacheResult>,
+    /// It has become a tunnel.
+    pub tunnel: bool,
+    sent: u64,
+    /// Its body ended as it should.
+    complete: bool,
+    log: Option<Box<LogFacts>>,
+}
+
+/// What only the access log needs.
+struct LogFacts {
+    uri: Uri,
+    headers: HeaderMap,
+    client: IpAddr,
+}
+
+/// Fields that the access log keeps a copy of.
+static LOGGED: [HeaderName; 3] = [header::HOST, header::USER_AGENT, header::REFERER];
+
+impl<E: Env> Record<E> {
+    /// A record of a request whose head has just been read.
+    pub fn begin(conn: &Arc<Conn<E>>, parts: &http::request::Parts) -> Self {
+        let log = conn
+            .client
+            .site
+            .config
+            .access_log
+            .is_some()
+            .then(|| Box::new(LogFacts::of(conn, parts)));
+        Record {
+            facts: Facts::begin(&conn.errand),
+            method: parts.method.clone(),
+            version: parts.version,
+            status: 0,
+            cause: None,
+            route: None,
+            cache: None,
+            tunnel: false,
+            sent: 0,
+            complete: true,
+            log,
+            conn: Arc::clone(conn),
+        }
+    }
+
+    /// From here on only a whole body is a complete answer.
+    pub fn expect_body(&mut self) {
+        self.complete = false;
+    }
+
+    /// Counts what has passed through a tunnel by now, from the client and to it; false when it is nothing new.
+    pub fn passed(&mut self, (received, sent): (u64, u64)) -> bool {
+        let before = self.conn.line.received.swap(received, Ordering::Relaxed);
+        let more = (received - before, sent - self.sent);
+        if more == (0, 0) {
+            return false;
+        }
+        self.sent = sent;
+        if let (Some(upstream), Some(backend)) = (self.facts.upstream, self.facts.backend) {
+            let (core, listener) = (self.conn.core().index(), self.conn.client.listener);
+            let telemetry = self.conn.core().telemetry();
+            telemetry.passed(core, listener, (upstream, backend), more.0, more.1);
+        }
+        true
+    }
+}
+
+impl LogFacts {
+    fn of<E: Env>(conn: &Conn<E>, parts: &http::request::Parts) -> Self {
+        let mut headers = HeaderMap::with_capacity(LOGGED.len());
+        for name in &LOGGED {
+            if let Some(value) = parts.headers.get(name) {
+                headers.insert(name, value.clone());
+            }
+        }
+        LogFacts {
+            uri: parts.uri.clone(),
+            headers,
+            client: client_address(conn, &parts.headers),
+        }
+    }
+}
+
+/// The nearest address that is not one of our trusted proxies: the peer, or what trusted peers said in X-Forwarded-For.
+fn client_address<E: Env>(conn: &Conn<E>, headers: &HeaderMap) -> IpAddr {
+    let mut client = conn.client.origin.peer;
+    if !conn.client.origin.trusted {
+        return client;
+    }
+    let trusted = &conn.model().trusted_proxies;
+    let said: Vec<&str> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .collect();
+    for item in said.iter().rev().flat_map(|line| line.rsplit(',')) {
+        let Ok(address) = item.trim().parse::<IpAddr>() else {
+            return client;
+        };
+        client = address.to_canonical();
+        if !trusted.iter().any(|net| net.contains(client)) {
+            return client;
+        }
+    }
+    client
+}
+
+impl<E: Env> Drop for Record<E> {
+    fn drop(&mut self) {
+        let conn = &self.conn;
+        let now = conn.core().now();
+        connection::end_request(conn, self.cache == Some(CacheResult::Hit));
+        if !self.complete && self.cause.is_none() {
+            self.cause = Some(Cause::ClientGone);
+        }
+        let field = |name: &HeaderName| {
+            self.log
+                .as_ref()
+                .and_then(|l| l.headers.get(name))
+                .map(|v| v.as_bytes())
+        };
+        let id = self.log.is_some().then(|| hex_id(self.facts.id));
+        let target = self.log.as_ref().map(|l| l.uri.to_string());
+        conn.core().telemetry().record(
+            conn.core().index(),
+            &Exchange {
+                listener: conn.client.listener,
+                route: self.route.map(|i| conn.model().routes[i].name.as_str()),
+                upstream: self.facts.upstream,
+                backend: self.facts.backend,
+                client: self
+                    .log
+                    .as_ref()
+                    .map_or(conn.client.origin.peer, |l| l.client),
+                method: &self.method,
+                target: target.as_deref().unwrap_or(""),
+                version: self.version,
+                host: field(&header::HOST)
+                    .and_then(|h| std::str::from_utf8(h).ok())
+                    .unwrap_or(""),
+                user_agent: field(&header::USER_AGENT),
+                referer: field(&header::REFERER),
+                status: self.status,
+                bytes_sent: self.sent,
+                bytes_received: conn.line.received.load(Ordering::Relaxed),
+                started: self.facts.started,
+                ended: now,
+                queue_wait: self.facts.queue_wait,
+                attempts: self.facts.attempts,
+                cause: self.cause,
+                cache: self.cache,
+                tunnel: self.tunnel,
+                request_id: id
+                    .as_ref()
+                    .and_then(|id| std::str::from_utf8(id).ok())
+                    .unwrap_or(""),
+                wall: self
+                    .log
+                    .as_ref()
+                    .map_or(std::time::UNIX_EPOCH, |_| conn.core().env.clock().wall()),
+            },
+        );
+    }
+}

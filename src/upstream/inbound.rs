@@ -1,0 +1,253 @@
+//! A request as a backend is to see it: what was read of its head, and the same head with the fields changed that a proxy changes.
+
+use bytes::BytesMut;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Version};
+
+use crate::config::model::{HeaderRules, Rewrite};
+use crate::h1::{self, BodyFraming};
+use crate::message::fields::{self, ConnectionTokens};
+use crate::message::prefix;
+use crate::message::target::Target;
+use crate::message::upgrade::{self, Ask};
+use crate::upstream::origin::Origin;
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A client's verified certificate (RFC 9440), and its subject. Nobody's word but ours.
+static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+static CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("client-cert-subject");
+
+/// This proxy's name in Via and Proxy-Status.
+pub const PSEUDONYM: &str = "weir";
+
+/// A request whose head has been read and found good.
+pub struct Inbound {
+    pub method: Method,
+    pub target: Target,
+    pub version: Version,
+    pub headers: HeaderMap,
+    pub framing: BodyFraming,
+    /// The change of protocol that it asks for and may have.
+    pub upgrade: Option<Ask>,
+}
+
+/// What changes on a request's way to one backend.
+#[derive(Clone, Copy)]
+pub struct Hop<'a> {
+    /// The backend's, before every path.
+    pub prefix: &'a str,
+    /// The route's change of the path.
+    pub rewrite: &'a Rewrite,
+    /// The route's changes of the fields.
+    pub rules: &'a HeaderRules,
+    /// The connection serves no other request.
+    pub close: bool,
+}
+
+/// Where the fields of a request go, in the form of a codec.
+pub trait FieldSink {
+    /// A field that was received, or that the config says.
+    fn pass(&mut self, name: &HeaderName, value: &HeaderValue);
+    /// A field of ours.
+    fn put(&mut self, name: &HeaderName, value: &[u8]);
+    /// What is for the connection: whether the client takes trailers, whether no other request follows, and whether another
+    /// protocol is asked for.
+    fn connection(&mut self, trailers: bool, close: bool, upgrade: bool);
+}
+
+/// HTTP/1.1.
+struct Lines<'a>(&'a mut BytesMut);
+
+impl FieldSink for Lines<'_> {
+    fn pass(&mut self, name: &HeaderName, value: &HeaderValue) {
+        h1::field(self.0, name.as_str().as_bytes(), value.as_bytes());
+    }
+
+    fn put(&mut self, name: &HeaderName, value: &[u8]) {
+        h1::field(self.0, name.as_str().as_bytes(), value);
+    }
+
+    fn connection(&mut self, trailers: bool, close: bool, upgrade: bool) {
+        if trailers {
+            h1::field(self.0, b"te", b"trailers");
+        }
+        // A connection that changes its protocol closes with that; to ask for both would contradict itself.
+        let options: &[u8] = match (trailers, close, upgrade) {
+            (false, false, false) => return,
+            (true, false, false) => b"te",
+            (false, true, false) => b"close",
+            (true, true, false) => b"te, close",
+            (false, _, true) => b"upgrade",
+            (true, _, true) => b"te, upgrade",
+        };
+        h1::field(self.0, b"connection", options);
+    }
+}
+
+impl Inbound {
+    /// Appends the head as the backend behind `hop` is to see it in HTTP/1.1.
+    pub fn encode(&self, out: &mut BytesMut, origin: &Origin, hop: &Hop<'_>, id: (u64, u64)) {
+        h1::request_line(out, &self.method, &self.target_parts(hop));
+        // HTTP/1.1 asks for a Host even where an HTTP/1.0 client had none to give (RFC 9112 section 3.2).
+        if !hop.rules.rule(&header::HOST) {
+            h1::field(
+                out,
+                b"host",
+                self.target.authority().map_or(b"", |v| v.as_bytes()),
+            );
+        }
+        self.fields(&mut Lines(out), origin, hop, id);
+        h1::framing(out, self.framing);
+        h1::end_of_head(out);
+    }
+
+    /// The target as the backend behind `hop` is to see it, in parts to put together.
+    pub fn target_parts<'a>(&'a self, hop: &Hop<'a>) -> [&'a str; 6] {
+        let [path, mark, query] = self.target.parts();
+        // The server as a whole lies below no prefix.
+        let prefix = if path == "*" { "" } else { hop.prefix };
+        match rewritten(hop.rewrite, path) {
+            Some([head, slash, tail]) => [prefix, head, slash, tail, mark, query],
+            None => [prefix, path, "", "", mark, query],
+        }
+    }
+
+    /// Every field but Host, unless the rules say one, and those of the body's framing: hop-by-hop fields gone, forwarding
+    /// fields true, rules applied.
+    pub fn fields(
+        &self,
+        sink: &mut impl FieldSink,
+        origin: &Origin,
+        hop: &Hop<'_>,
+        id: (u64, u64),
+    ) {
+        let rules = hop.rules;
+        let tokens = ConnectionTokens::of(&self.headers);
+        let own_key = self.upgrade.as_ref().and_then(|ask| ask.key.as_deref());
+        let ruled = |name: &HeaderName| rules.rule(name);
+        for (name, value) in &self.headers {
+            let said_anew = own_key.is_some() && *name == upgrade::KEY;
+            if passes(name, origin.trusted) && !tokens.nominates(name) && !ruled(name) && !said_anew
+            {
+                sink.pass(name, value);
+            }
+        }
+        if let Some(ask) = &self.upgrade {
+            sink.put(&header::UPGRADE, ask.token.as_bytes());
+            if let Some(key) = own_key {
+                sink.put(&upgrade::KEY, key.as_bytes());
+            }
+        }
+        let trailers = fields::te_trailers(&self.headers);
+        sink.connection(trailers, hop.close, self.upgrade.is_some());
+        self.forwarding(sink, origin, rules);
+        let known = origin.trusted && self.headers.contains_key(&X_REQUEST_ID);
+        if !known && !ruled(&X_REQUEST_ID) {
+            sink.put(&X_REQUEST_ID, &hex_id(id));
+        }
+        let via: &[u8] = match self.version {
+            Version::HTTP_10 => b"1.0 weir",
+            Version::HTTP_2 => b"2 weir",
+            _ => b"1.1 weir",
+        };
+        sink.put(&header::VIA, via);
+        for (name, value) in rules.set.iter().chain(&rules.add) {
+            sink.pass(name, value);
+        }
+    }
+
+    /// X-Forwarded-For, -Proto and -Host: the peer's own word only where the peer is trusted.
+    fn forwarding(&self, sink: &mut impl FieldSink, origin: &Origin, rules: &HeaderRules) {
+        let said = |name: &HeaderName| rules.rule(name);
+        let told = origin.trusted && self.headers.contains_key(&CLIENT_CERT);
+        if let Some(cert) = origin.certificate().filter(|_| !told) {
+            let subject = cert.subject.as_ref().map(|s| (&CLIENT_CERT_SUBJECT, s));
+            let fields = [(&CLIENT_CERT, &cert.field)].into_iter().chain(subject);
+            for (name, value) in fields.filter(|(name, _)| !said(name)) {
+                sink.pass(name, value);
+            }
+        }
+        if !said(&X_FORWARDED_FOR) {
+            if origin.trusted {
+                let mut chain = BytesMut::new();
+                let said = self.headers.get_all(&X_FORWARDED_FOR);
+                fields::forwarded_for(&mut chain, said, origin.peer, true);
+                sink.put(&X_FORWARDED_FOR, &chain);
+            } else {
+                sink.put(&X_FORWARDED_FOR, origin.peer_text.as_bytes());
+            }
+        }
+        let kept =
+            |name: &HeaderName| said(name) || (origin.trusted && self.headers.contains_key(name));
+        if !kept(&X_FORWARDED_PROTO) {
+            sink.put(&X_FORWARDED_PROTO, origin.scheme().as_bytes());
+        }
+        if !kept(&X_FORWARDED_HOST)
+            && let Some(host) = self.target.authority()
+        {
+            sink.pass(&X_FORWARDED_HOST, host);
+        }
+    }
+}
+
+/// Does a client's field go on as it is? What is framed, forwarded or said anew does not.
+fn passes(name: &HeaderName, trusted: bool) -> bool {
+    if *name == header::HOST || *name == header::CONTENT_LENGTH || *name == header::EXPECT {
+        return false;
+    }
+    if fields::is_hop_by_hop(name) {
+        return false;
+    }
+    if *name == header::FORWARDED {
+        return trusted;
+    }
+    // Many backends read `_` as `-`, and would take a forged field for ours.
+    let said = |ours: &str| {
+        let name = name.as_str().bytes();
+        name.len() == ours.len()
+            && name
+                .zip(ours.bytes())
+                .all(|(n, o)| n == o || (n == b'_' && o == b'-'))
+    };
+    // Only a proxy in front of this one may say who has shown a certificate.
+    if name.as_str().starts_with('c')
+        && ["client-cert", "client-cert-chain", "client-cert-subject"]
+            .into_iter()
+            .any(said)
+    {
+        return trusted;
+    }
+    if !name.as_str().starts_with('x') {
+        return true;
+    }
+    if said("x-forwarded-for") {
+        return false;
+    }
+    let forwarding = [
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "x-real-ip",
+        "x-request-id",
+    ];
+    trusted || !forwarding.into_iter().any(said)
+}
+
+/// The path as parts put together, where the route changes it.
+fn rewritten<'a>(rewrite: &'a Rewrite, path: &'a str) -> Option<[&'a str; 3]> {
+    match rewrite {
+        Rewrite::Keep => None,
+        Rewrite::StripPrefix(from) => prefix::replaced(path, from, ""),
+        Rewrite::ReplacePrefix(from, to) => prefix::replaced(path, from, to),
+    }
+}
+
+/// 128 bits in hexadecimal.
+pub fn hex_id((high, low): (u64, u64)) -> [u8; 32] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let value = u128::from(high) << 64 | u128::from(low);
+    std::array::from_fn(|i| DIGITS[(value >> (124 - 4 * i)) as usize & 15])
+}

@@ -1,0 +1,426 @@
+//! Connections to one backend: make them, keep idle ones, and never hold more open than its max_in_flight.
+//!
+//! Busy and idle connections of all cores count together, because a backend of three blocking workers must not be filled by
+//! idle keep-alive connections. Absent: which backend to use (the engine), how it is reached (dial),
+//! and what is said on a connection (forward).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::config::model::{self, BackendProtocol};
+use crate::env::{Env, Net};
+use crate::message::cause::Cause;
+use crate::time::Tick;
+use crate::upstream::dial::{Dialler, Undialled};
+use crate::upstream::h2::{self, Gone, Shared, Ticket};
+use crate::wire::stream::Wire;
+use crate::wire::{DatagramOf, StreamOf};
+
+/// What one read may bring: a head and a body of 16 KiB. Smaller buffers cost a second read for such answers.
+pub const READ_BUFFER: usize = 20 * 1024;
+
+/// One backend as it is reached: its addresses and its connections, shared by all cores.
+pub struct Backend<E: Env> {
+    /// Its place in the config's upstream.
+    pub index: usize,
+    /// Its name and address.
+    pub model: model::Backend,
+    max_in_flight: Option<u32>,
+    timeouts: model::BackendTimeouts,
+    pool: Mutex<Pool<StreamOf<E>>>,
+    dialler: Dialler,
+    protocol: BackendProtocol,
+    /// The backend chose HTTP/1.1 where both were offered.
+    is_single: AtomicBool,
+    /// One for each core: who dials while others wait for a stream of what is dialled.
+    turns: Mutex<BTreeMap<usize, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+struct Pool<S> {
+    /// Busy, idle and being dialled.
+    open: u32,
+    /// The most recently used last.
+    idle: VecDeque<Idle<S>>,
+    /// Those on which exchanges share, busy or not.
+    shared: Vec<Shared>,
+    /// Counts them, for their names.
+    opened: u64,
+}
+
+/// What an exchange is carried by.
+pub enum Carrier<E: Env> {
+    /// A connection of its own, for HTTP/1.1.
+    Link(Link<E>),
+    /// A stream on a connection that others use as well.
+    Stream(Ticket<E>),
+}
+
+struct Idle<S> {
+    core: usize,
+    until: Tick,
+    stream: S,
+    read: BytesMut,
+    write: BytesMut,
+}
+
+/// An open connection in exclusive use. Dropping it closes it.
+pub struct Link<E: Env> {
+    /// The connection. Declared before the permit, so that it is closed before its place is free.
+    pub stream: StreamOf<E>,
+    /// What was read and not yet decoded.
+    pub read: BytesMut,
+    /// What is yet to be written.
+    pub write: BytesMut,
+    /// It has served a request before, so its peer may have closed it meanwhile.
+    pub reused: bool,
+    permit: Permit<E>,
+}
+
+/// A datagram socket that speaks to the backend alone, counted as a connection to it.
+pub struct Association<E: Env> {
+    /// The socket.
+    pub socket: DatagramOf<E>,
+    /// Its peer.
+    pub addr: SocketAddr,
+    /// Its place among the backend's connections: to be given back once the socket is of no use any more.
+    pub permit: Permit<E>,
+}
+
+/// The right to hold one connection open; its drop gives the place back.
+pub struct Permit<E: Env>(Option<Arc<Backend<E>>>);
+
+impl<E: Env> Drop for Permit<E> {
+    fn drop(&mut self) {
+        if let Some(backend) = &self.0 {
+            backend.lock().open -= 1;
+        }
+    }
+}
+
+impl<E: Env> Link<E> {
+    /// It carries requests no longer, and leaves its place in the backend's bound to a connection that does.
+    pub fn leave_pool(&mut self) {
+        self.permit = Permit(None);
+    }
+}
+
+impl<E: Env> Backend<E> {
+    /// No connection yet.
+    pub fn new(env: &E, index: usize, upstream: &model::Upstream) -> Self {
+        let model = upstream.backends[index].clone();
+        let mut timeouts = upstream.timeouts;
+        if upstream.proxy_protocol.is_some() {
+            // A connection that begins with one client's address is never kept for another's request.
+            timeouts.idle = Duration::ZERO;
+        }
+        let pool = Mutex::new(Pool {
+            open: 0,
+            idle: VecDeque::new(),
+            shared: Vec::new(),
+            opened: 0,
+        });
+        Backend {
+            index,
+            max_in_flight: upstream.spec.backends[index].max_in_flight,
+            timeouts,
+            pool,
+            dialler: Dialler::new(env, upstream, &model),
+            protocol: upstream.protocol,
+            is_single: AtomicBool::new(false),
+            turns: Mutex::default(),
+            model,
+        }
+    }
+
+    /// Connections that are open now, busy and idle.
+    pub fn open_connections(&self) -> u32 {
+        self.lock().open
+    }
+
+    /// A connection to use: one that is there, unless `fresh` asks for another, or a new one. A new one begins with `first`.
+    ///
+    /// # Errors
+    /// Why no address of the backend could be reached in time.
+    pub async fn checkout(
+        self: &Arc<Self>,
+        env: &E,
+        now: Tick,
+        first: &[u8],
+        fresh: bool,
+    ) -> Result<Carrier<E>, Undialled> {
+        if !fresh
+            && self.protocol != BackendProtocol::Http2
+            && let Some(link) = self.reuse(env, now)
+        {
+            return Ok(Carrier::Link(link));
+        }
+        if self.protocol == BackendProtocol::Http1 || self.is_single.load(Ordering::Relaxed) {
+            // On the heap: it is most of what a request's future would hold, and few requests need it.
+            return Box::pin(self.dialler.in_time(env, self.open(env, first))).await;
+        }
+        if let Some(ticket) = self.ticket(env) {
+            return Ok(Carrier::Stream(ticket));
+        }
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(env.core()).or_default())
+        };
+        let dialling = async {
+            let _turn = turn.lock().await;
+            // Whoever dialled meanwhile may have a stream to spare.
+            match self.ticket(env) {
+                Some(ticket) => Ok(Carrier::Stream(ticket)),
+                None => self.open(env, first).await,
+            }
+        };
+        Box::pin(self.dialler.in_time(env, dialling)).await
+    }
+
+    /// A new connection of its own, which begins with `first`.
+    ///
+    /// # Errors
+    /// Why no address of the backend could be reached in time.
+    pub async fn dial(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Link<E>, Undialled> {
+        match self.dialler.in_time(env, self.open(env, first)).await? {
+            Carrier::Link(link) => Ok(link),
+            Carrier::Stream(_) => Err(Undialled::of(Cause::TlsProtocol)),
+        }
+    }
+
+    /// A stream on a connection of this core, if one has room.
+    fn ticket(self: &Arc<Self>, env: &E) -> Option<Ticket<E>> {
+        Ticket::take(self, &mut self.lock().shared, env.core())
+    }
+
+    /// An idle connection that still stands, if there is one: this core's latest, or, where the backend's bound leaves no room
+    /// for another, one that a different core hands over.
+    fn reuse(self: &Arc<Self>, env: &E, now: Tick) -> Option<Link<E>> {
+        loop {
+            let idle = {
+                let mut pool = self.lock();
+                let own = pool.idle.iter().rposition(|c| c.core == env.core());
+                let at = own.or_else(|| {
+                    if self.is_full(&pool) {
+                        pool.idle.len().checked_sub(1)
+                    } else {
+                        None
+                    }
+                })?;
+                pool.idle.remove(at)?
+            };
+            let permit = Permit(Some(Arc::clone(self)));
+            let Idle {
+                core,
+                until,
+                mut stream,
+                read,
+                write,
+            } = idle;
+            if until > now && stands(&mut stream) {
+                let adopted = match stream {
+                    stream if core == env.core() => Ok(stream),
+                    Wire::Plain(socket) => env.net().adopt(socket).map(Wire::Plain),
+                    // What TLS keeps of a connection stays with its socket. It is closed, and leaves room for another.
+                    Wire::Tls(_) => continue,
+                };
+                match adopted {
+                    Ok(stream) => {
+                        return Some(Link {
+                            stream,
+                            read,
+                            write,
+                            reused: true,
+                            permit,
+                        });
+                    }
+                    Err(error) => tracing::warn!(%error, "a connection could not be handed over"),
+                }
+            }
+        }
+    }
+
+    /// Opens a new connection, closing an idle one first where the backend's bound asks for it.
+    async fn open(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Carrier<E>, Undialled> {
+        let permit = self.permit().await;
+        let stream = self.dialler.dial(env, &self.model, first).await?;
+        let is_http2 = self.dialler.is_http2::<E>(&stream, &self.model)?;
+        self.is_single.store(!is_http2, Ordering::Relaxed);
+        if is_http2 {
+            let ticket = h2::open(env, self, stream, permit).await?;
+            return Ok(Carrier::Stream(ticket));
+        }
+        Ok(Carrier::Link(Link {
+            stream,
+            read: BytesMut::new(),
+            write: BytesMut::with_capacity(1024),
+            reused: false,
+            permit,
+        }))
+    }
+
+    /// Takes in a connection that exchanges will share, made by `make` from its number; that is given back.
+    pub fn share(&self, make: impl FnOnce(u64) -> Shared) -> u64 {
+        let mut pool = self.lock();
+        pool.opened += 1;
+        let id = pool.opened;
+        pool.shared.push(make(id));
+        id
+    }
+
+    /// Lets `change` see to the connection of this number, if it is still there.
+    pub fn with_shared(&self, id: u64, change: impl FnOnce(&mut Shared)) {
+        let mut pool = self.lock();
+        if let Some(shared) = pool.shared.iter_mut().find(|s| s.id() == id) {
+            change(shared);
+        }
+    }
+
+    /// Forgets the connection of this number: it has ended.
+    pub fn unshare(&self, id: u64) {
+        let mut pool = self.lock();
+        let at = pool.shared.iter().position(|s| s.id() == id);
+        let ended = at.map(|at| pool.shared.swap_remove(at));
+        drop(pool);
+        drop(ended);
+    }
+
+    /// Opens a datagram socket to the backend's first address. Whether anybody is there only a datagram can tell.
+    ///
+    /// # Errors
+    /// Why there is no address, or no socket.
+    pub async fn associate(self: &Arc<Self>, env: &E) -> Result<Association<E>, Undialled> {
+        let permit = self.permit().await;
+        let addr = self.dialler.resolve(env, &self.model).await?;
+        let socket = env.net().associate(addr).map_err(|e| Undialled::by(&e))?;
+        Ok(Association {
+            socket,
+            addr,
+            permit,
+        })
+    }
+
+    /// Keeps a connection for the next request. `keep_alive` is what the backend said of its own patience.
+    pub fn keep(
+        self: &Arc<Self>,
+        core: usize,
+        now: Tick,
+        link: Link<E>,
+        keep_alive: Option<Duration>,
+    ) {
+        let patience = match keep_alive {
+            // A second less than the backend waits, so that it seldom closes first.
+            Some(theirs) => self
+                .timeouts
+                .idle
+                .min(theirs.saturating_sub(Duration::from_secs(1))),
+            None => self.timeouts.idle,
+        };
+        if patience.is_zero() {
+            return;
+        }
+        let Link {
+            stream,
+            read,
+            write,
+            mut permit,
+            ..
+        } = link;
+        let mut pool = self.lock();
+        pool.idle.push_back(Idle {
+            core,
+            until: now + patience,
+            stream,
+            read,
+            write,
+        });
+        // The idle connection stays counted; whoever takes it makes its permit anew.
+        permit.0 = None;
+    }
+
+    /// Closes idle connections that have outlived their time or that the backend has closed.
+    pub fn reap(&self, now: Tick) {
+        let mut pool = self.lock();
+        let mut kept = VecDeque::with_capacity(pool.idle.len());
+        while let Some(mut idle) = pool.idle.pop_front() {
+            if idle.until > now && stands(&mut idle.stream) {
+                // It has idled for a while: its buffer serves others better.
+                idle.read = BytesMut::new();
+                kept.push_back(idle);
+            } else {
+                // Closed before its place is free, and both under the lock, or another core could open one too many.
+                drop(idle);
+                pool.open -= 1;
+            }
+        }
+        pool.idle = kept;
+        let patience = self.timeouts.idle;
+        pool.shared
+            .iter_mut()
+            .for_each(|shared| shared.reap(now, patience));
+    }
+
+    /// Closes every idle connection.
+    pub fn close_idle(&self) {
+        self.reap(Tick::MAX);
+    }
+
+    /// A place for a connection. The engine admits no more than max_in_flight requests and each holds at most one connection,
+    /// so where the bound is reached some connection is idle and gives way, or is doing so already.
+    async fn permit(self: &Arc<Self>) -> Permit<E> {
+        loop {
+            match self.try_permit() {
+                Ok(permit) => return permit,
+                // Its driver may be another core's. An error says the same: it is gone.
+                Err(closing) => {
+                    let _ = closing.acquire().await;
+                }
+            }
+        }
+    }
+
+    /// A place, or the end of a shared connection that gives way.
+    fn try_permit(self: &Arc<Self>) -> Result<Permit<E>, Gone> {
+        let mut pool = self.lock();
+        let mut evicted = None;
+        if !self.is_full(&pool) {
+            pool.open += 1;
+        } else if let Some(idle) = pool.idle.pop_front() {
+            evicted = Some(idle);
+        } else if let Some(idle) = pool.shared.iter_mut().find(|s| s.is_idle()) {
+            return Err(idle.close());
+        } else if let Some(closing) = pool.shared.iter_mut().find(|s| s.is_closing()) {
+            return Err(closing.close());
+        } else {
+            pool.open += 1;
+        }
+        drop(pool);
+        drop(evicted);
+        Ok(Permit(Some(Arc::clone(self))))
+    }
+
+    fn is_full(&self, pool: &Pool<StreamOf<E>>) -> bool {
+        self.max_in_flight.is_some_and(|max| pool.open >= max)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pool<StreamOf<E>>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does an idle connection still stand? Bytes that nobody asked for, an end or an error say no.
+fn stands<S: AsyncRead + Unpin>(stream: &mut S) -> bool {
+    let mut byte = [0];
+    let mut cx = Context::from_waker(Waker::noop());
+    matches!(
+        Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)),
+        Poll::Pending
+    )
+}
