@@ -1,4 +1,4 @@
-//! The HTTP/1.1 codec towards backends and the rules on messages: RFC 9110 and 9112 by name, and properties.
+//! The HTTP/1.1 codec of both sides and the rules on messages: RFC 9110 and 9112 by name, and properties.
 
 mod decode;
 mod encode;
@@ -6,6 +6,8 @@ mod fields;
 mod framing;
 mod hello;
 mod properties;
+mod request;
+mod respond;
 mod target;
 
 use bytes::BytesMut;

@@ -2,10 +2,22 @@
 //! Extensions are bounded and ignored; every line must end in CRLF exactly.
 
 use bytes::{Buf, BytesMut};
+use http::HeaderMap;
 
-use super::DecodeError;
 use super::decode::Piece;
-use super::head::{self, HeadLimits, Scan};
+use super::section::{self, Broken, HeadLimits, Scan};
+use crate::message::fields::forbidden_in_trailers;
+
+/// Why a body is not in the chunked coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadCoding {
+    /// A chunk's size, its extension or the end of its data.
+    Chunk,
+    /// The trailer section.
+    Trailers,
+    /// The trailer section has more bytes or fields than the limits allow.
+    TrailersTooLarge,
+}
 
 /// Hexadecimal digits of a chunk's size: as many as 64 bits hold.
 const MAX_DIGITS: u8 = 16;
@@ -48,19 +60,17 @@ impl Chunked {
         &mut self,
         buf: &mut BytesMut,
         limits: HeadLimits,
-    ) -> Result<Piece, DecodeError> {
+    ) -> Result<Piece, BadCoding> {
         self.line(buf)?;
         match self {
-            Chunked::Data(_) if buf.is_empty() => Ok(Piece::NeedMore),
             Chunked::Data(left) => {
-                let take = usize::try_from(*left).map_or(buf.len(), |left| left.min(buf.len()));
-                *left -= take as u64;
+                let piece = Piece::of(buf, left);
                 if *left == 0 {
                     *self = Chunked::DataCr;
                 }
-                Ok(Piece::Data(buf.split_to(take).freeze()))
+                Ok(piece)
             }
-            Chunked::Trailers(scan) => Ok(match head::parse_trailers(buf, scan, limits)? {
+            Chunked::Trailers(scan) => Ok(match trailers(buf, scan, limits)? {
                 Some(trailers) => Piece::End((!trailers.is_empty()).then_some(trailers)),
                 None => Piece::NeedMore,
             }),
@@ -69,7 +79,7 @@ impl Chunked {
     }
 
     /// Consumes framing bytes up to the data, the trailers or the end of the buffer.
-    fn line(&mut self, buf: &mut BytesMut) -> Result<(), DecodeError> {
+    fn line(&mut self, buf: &mut BytesMut) -> Result<(), BadCoding> {
         let mut used = 0;
         for &byte in buf.iter() {
             if matches!(self, Chunked::Data(_) | Chunked::Trailers(_)) {
@@ -83,11 +93,11 @@ impl Chunked {
     }
 
     /// Consumes one byte outside data and trailers.
-    fn byte(&mut self, byte: u8) -> Result<(), DecodeError> {
+    fn byte(&mut self, byte: u8) -> Result<(), BadCoding> {
         *self = match (&*self, byte) {
             (&Chunked::Size { value, digits }, _) if byte.is_ascii_hexdigit() => {
                 if digits == MAX_DIGITS {
-                    return Err(DecodeError::BadChunk);
+                    return Err(BadCoding::Chunk);
                 }
                 let digit = (byte as char)
                     .to_digit(16)
@@ -97,7 +107,7 @@ impl Chunked {
                     digits: digits + 1,
                 }
             }
-            (&Chunked::Size { digits: 0, .. }, _) => return Err(DecodeError::BadChunk),
+            (&Chunked::Size { digits: 0, .. }, _) => return Err(BadCoding::Chunk),
             (&Chunked::Size { value, .. }, b' ' | b'\t') => Chunked::Padding { value, used: 1 },
             (&Chunked::Size { value, .. }, b';') => Chunked::Extension { value, used: 1 },
             (&Chunked::Padding { value, used }, b' ' | b'\t') if used < MAX_EXTENSION => {
@@ -130,8 +140,33 @@ impl Chunked {
             (&Chunked::SizeLf { value }, b'\n') => Chunked::Data(value),
             (Chunked::DataCr, b'\r') => Chunked::DataLf,
             (Chunked::DataLf, b'\n') => Chunked::default(),
-            _ => return Err(DecodeError::BadChunk),
+            _ => return Err(BadCoding::Chunk),
         };
         Ok(())
     }
+}
+
+/// Takes a trailer section with its blank line off the buffer, without the fields that may not stand there.
+fn trailers(
+    buf: &mut BytesMut,
+    scan: &mut Scan,
+    limits: HeadLimits,
+) -> Result<Option<HeaderMap>, BadCoding> {
+    // Most bodies have no trailers.
+    if buf.starts_with(b"\r\n") {
+        buf.advance(2);
+        return Ok(Some(HeaderMap::new()));
+    }
+    let all = section::take(buf, scan, limits).map_err(|broken| match broken {
+        Broken::Malformed => BadCoding::Trailers,
+        Broken::TooLarge => BadCoding::TrailersTooLarge,
+    })?;
+    let Some(all) = all else { return Ok(None) };
+    let mut kept = HeaderMap::new();
+    for (name, value) in &all {
+        if !forbidden_in_trailers(name) {
+            kept.append(name, value.clone());
+        }
+    }
+    Ok(Some(kept))
 }

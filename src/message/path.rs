@@ -1,7 +1,7 @@
 //! The normal form of a path (RFC 3986, section 6.2.2): each character in one spelling, no dot segments. What one
 //! reader would decode or resolve further than another is refused, since a rule could then be walked around.
 
-use super::host::table;
+use super::class::letters_digits_and;
 
 /// `Some(None)` if the path is normal already, `Some(Some(normal))` if not, `None` if it must be refused: it does not
 /// begin with a slash, holds a broken percent-encoding or a control, or climbs above the root.
@@ -115,7 +115,7 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 /// Path characters that need no encoding (RFC 3986, section 3.3).
-const PCHAR: [bool; 256] = table(b"-._~!$&'()*+,;=:@");
+const PCHAR: [bool; 256] = letters_digits_and(b"-._~!$&'()*+,;=:@");
 
 fn is_pchar(byte: u8) -> bool {
     PCHAR[usize::from(byte)]

@@ -137,8 +137,6 @@ fn rfc9112_5_fields_that_readers_could_read_in_two_ways_are_refused() {
     // A head of bare LFs is not waited for either.
     let mut decoder = ResponseDecoder::new(&Method::GET, LIMITS);
     let mut buf = BytesMut::from("HTTP/1.1 200 OK\nA: b\n");
-    assert!(decoder.head(&mut buf).unwrap().is_none());
-    buf.extend_from_slice(b"\n");
     assert_eq!(decoder.head(&mut buf).unwrap_err(), DecodeError::BadHead);
 }
 
