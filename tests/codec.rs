@@ -1,6 +1,7 @@
 //! The HTTP/1.1 codec of both sides and the rules on messages: RFC 9110 and 9112 by name, and properties.
 
 mod decode;
+mod differential;
 mod encode;
 mod fields;
 mod framing;
