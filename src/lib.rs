@@ -11,7 +11,7 @@
 //! | 1 | [`message`] | what both sides must agree on about a message: target, fields, hop-by-hop, framing, affinity, causes |
 //! | 2 | [`engine`] | admission, queueing, scheduling, routing and retry rules, as state machines |
 //! | 2 | [`cache`] | what RFC 9111 lets be stored and served, keys, the bounded store, coalescing, the stored form |
-//! | 2 | [`h1`] | the HTTP/1.1 codec of the backend side: bytes in, heads and body pieces out |
+//! | 2 | [`h1`] | the HTTP/1.1 codec of both sides: bytes in, heads and body pieces out, and the reverse |
 //! | 2 | [`env`](mod@env) | the seam: network, clock, entropy, spawning; the only place that touches the world |
 //! | 2 | [`tls`] | certificates, keys, authorities and their challenges: from PEM files to what the TLS library wants to know |
 //! | 3 | [`telemetry`] | counters, histograms, the state of upstreams and of the cache, the access log |

@@ -1,11 +1,14 @@
-//! The HTTP/1.1 codec towards backends and the rules on messages: RFC 9110 and 9112 by name, and properties.
+//! The HTTP/1.1 codec of both sides and the rules on messages: RFC 9110 and 9112 by name, and properties.
 
 mod decode;
+mod differential;
 mod encode;
 mod fields;
 mod framing;
 mod hello;
 mod properties;
+mod request;
+mod respond;
 mod target;
 
 use bytes::BytesMut;

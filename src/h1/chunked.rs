@@ -1,26 +1,52 @@
-//! The chunked coding, read byte by byte in its lines and slice by slice in its data (RFC 9112, section 7.1).
-//! Extensions are bounded and ignored; every line must end in CRLF exactly.
+//! The chunked coding, read byte by byte in its lines and slice by slice in its data (RFC 9112, section 7.1). Extensions are
+//! bounded, checked and ignored; every line must end in CRLF exactly. Blanks are taken only within an extension, behind its
+//! semicolon and around its equals sign: elsewhere the grammar calls them bad or has none, and readers differ about them.
 
 use bytes::{Buf, BytesMut};
+use http::HeaderMap;
 
-use super::DecodeError;
 use super::decode::Piece;
-use super::head::{self, HeadLimits, Scan};
+use super::section::{self, Broken, HeadLimits, Scan};
+use crate::message::class::is_token;
+use crate::message::fields::forbidden_in_trailers;
+
+/// Why a body is not in the chunked coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadCoding {
+    /// A chunk's size, its extension or the end of its data.
+    Chunk,
+    /// The trailer section.
+    Trailers,
+    /// The trailer section has more bytes or fields than the limits allow.
+    TrailersTooLarge,
+}
 
 /// Hexadecimal digits of a chunk's size: as many as 64 bits hold.
 const MAX_DIGITS: u8 = 16;
-/// Bytes of extensions (and padding) on one chunk's line.
+/// Bytes of the extensions on one chunk's line.
 const MAX_EXTENSION: u16 = 256;
+/// Bytes of all extensions of a body. Nobody reads them, so a body that consists of them is an attack.
+const MAX_EXTENSIONS: u16 = 16 * 1024 - 1;
+
+/// A body in the coding, as far as it has been read.
+#[derive(Debug, Default)]
+pub(super) struct Chunked {
+    place: Place,
+    /// Bytes of extensions so far.
+    extensions: u16,
+}
 
 /// Where in the coding we are.
 #[derive(Debug)]
-pub(super) enum Chunked {
+enum Place {
     /// In the digits of a size.
     Size { value: u64, digits: u8 },
-    /// In blanks behind the size, where only an extension or the line's end may follow.
-    Padding { value: u64, used: u16 },
     /// In an extension.
-    Extension { value: u64, used: u16 },
+    Extension {
+        value: u64,
+        used: u16,
+        at: Extension,
+    },
     /// The line of a size must now end.
     SizeLf { value: u64 },
     /// In the data, with this many bytes to come.
@@ -33,12 +59,59 @@ pub(super) enum Chunked {
     Trailers(Scan),
 }
 
-impl Default for Chunked {
+/// Where in an extension (RFC 9112, section 7.1.1).
+#[derive(Clone, Copy, Debug)]
+enum Extension {
+    /// Behind the semicolon, perhaps behind blanks.
+    Semicolon,
+    Name,
+    /// In blanks behind the name, where only an equals sign may follow.
+    NameEnd,
+    /// Behind the equals sign, perhaps behind blanks.
+    Equals,
+    Token,
+    Quoted,
+    /// Behind a backslash in quotes.
+    Escaped,
+    /// Behind the closing quotes.
+    QuotedEnd,
+}
+
+impl Default for Place {
     fn default() -> Self {
-        Chunked::Size {
+        Place::Size {
             value: 0,
             digits: 0,
         }
+    }
+}
+
+impl Extension {
+    /// Moves on by one byte; `None` if it may not stand here.
+    fn step(self, byte: u8) -> Option<Extension> {
+        use Extension::*;
+        Some(match (self, byte) {
+            (Semicolon, b' ' | b'\t') => Semicolon,
+            (Semicolon | Name, _) if is_token(byte) => Name,
+            (Name | NameEnd, b' ' | b'\t') => NameEnd,
+            (Name | NameEnd, b'=') => Equals,
+            (Name | Token | QuotedEnd, b';') => Semicolon,
+            (Equals, b' ' | b'\t') => Equals,
+            (Equals, b'"') => Quoted,
+            (Equals | Token, _) if is_token(byte) => Token,
+            (Quoted, b'"') => QuotedEnd,
+            (Quoted, b'\\') => Escaped,
+            (Quoted | Escaped, b'\t' | b' '..=b'~' | 0x80..) => Quoted,
+            _ => return None,
+        })
+    }
+
+    /// May the line end here?
+    fn is_whole(self) -> bool {
+        matches!(
+            self,
+            Extension::Name | Extension::Token | Extension::QuotedEnd
+        )
     }
 }
 
@@ -48,19 +121,17 @@ impl Chunked {
         &mut self,
         buf: &mut BytesMut,
         limits: HeadLimits,
-    ) -> Result<Piece, DecodeError> {
+    ) -> Result<Piece, BadCoding> {
         self.line(buf)?;
-        match self {
-            Chunked::Data(_) if buf.is_empty() => Ok(Piece::NeedMore),
-            Chunked::Data(left) => {
-                let take = usize::try_from(*left).map_or(buf.len(), |left| left.min(buf.len()));
-                *left -= take as u64;
+        match &mut self.place {
+            Place::Data(left) => {
+                let piece = Piece::of(buf, left);
                 if *left == 0 {
-                    *self = Chunked::DataCr;
+                    self.place = Place::DataCr;
                 }
-                Ok(Piece::Data(buf.split_to(take).freeze()))
+                Ok(piece)
             }
-            Chunked::Trailers(scan) => Ok(match head::parse_trailers(buf, scan, limits)? {
+            Place::Trailers(scan) => Ok(match trailers(buf, scan, limits)? {
                 Some(trailers) => Piece::End((!trailers.is_empty()).then_some(trailers)),
                 None => Piece::NeedMore,
             }),
@@ -69,69 +140,81 @@ impl Chunked {
     }
 
     /// Consumes framing bytes up to the data, the trailers or the end of the buffer.
-    fn line(&mut self, buf: &mut BytesMut) -> Result<(), DecodeError> {
+    fn line(&mut self, buf: &mut BytesMut) -> Result<(), BadCoding> {
         let mut used = 0;
         for &byte in buf.iter() {
-            if matches!(self, Chunked::Data(_) | Chunked::Trailers(_)) {
+            if matches!(self.place, Place::Data(_) | Place::Trailers(_)) {
                 break;
             }
-            self.byte(byte)?;
+            self.place = self.byte(byte).ok_or(BadCoding::Chunk)?;
             used += 1;
         }
         buf.advance(used);
         Ok(())
     }
 
-    /// Consumes one byte outside data and trailers.
-    fn byte(&mut self, byte: u8) -> Result<(), DecodeError> {
-        *self = match (&*self, byte) {
-            (&Chunked::Size { value, digits }, _) if byte.is_ascii_hexdigit() => {
-                if digits == MAX_DIGITS {
-                    return Err(DecodeError::BadChunk);
-                }
-                let digit = (byte as char)
-                    .to_digit(16)
-                    .expect("it is a hexadecimal digit");
-                Chunked::Size {
+    /// Where one byte outside data and trailers leads; `None` if it may not stand here.
+    fn byte(&mut self, byte: u8) -> Option<Place> {
+        Some(match (&self.place, byte) {
+            (&Place::Size { value, digits }, _)
+                if byte.is_ascii_hexdigit() && digits < MAX_DIGITS =>
+            {
+                let digit = (byte as char).to_digit(16)?;
+                Place::Size {
                     value: value << 4 | u64::from(digit),
                     digits: digits + 1,
                 }
             }
-            (&Chunked::Size { digits: 0, .. }, _) => return Err(DecodeError::BadChunk),
-            (&Chunked::Size { value, .. }, b' ' | b'\t') => Chunked::Padding { value, used: 1 },
-            (&Chunked::Size { value, .. }, b';') => Chunked::Extension { value, used: 1 },
-            (&Chunked::Padding { value, used }, b' ' | b'\t') if used < MAX_EXTENSION => {
-                Chunked::Padding {
-                    value,
-                    used: used + 1,
-                }
+            (&Place::Size { digits: 0, .. }, _) => return None,
+            (&Place::Size { value, .. }, b'\r') => Place::SizeLf { value },
+            (&Place::Size { value, .. }, b';') => self.extend(value, 0, Extension::Semicolon)?,
+            (&Place::Extension { value, at, .. }, b'\r') if at.is_whole() => {
+                Place::SizeLf { value }
             }
-            (&Chunked::Padding { value, used }, b';') if used < MAX_EXTENSION => {
-                Chunked::Extension {
-                    value,
-                    used: used + 1,
-                }
+            (&Place::Extension { value, used, at }, _) => {
+                self.extend(value, used, at.step(byte)?)?
             }
-            (
-                &(Chunked::Size { value, .. }
-                | Chunked::Padding { value, .. }
-                | Chunked::Extension { value, .. }),
-                b'\r',
-            ) => Chunked::SizeLf { value },
-            (&Chunked::Extension { value, used }, b'\t' | b' '..=b'~' | 0x80..)
-                if used < MAX_EXTENSION =>
-            {
-                Chunked::Extension {
-                    value,
-                    used: used + 1,
-                }
-            }
-            (Chunked::SizeLf { value: 0 }, b'\n') => Chunked::Trailers(Scan::default()),
-            (&Chunked::SizeLf { value }, b'\n') => Chunked::Data(value),
-            (Chunked::DataCr, b'\r') => Chunked::DataLf,
-            (Chunked::DataLf, b'\n') => Chunked::default(),
-            _ => return Err(DecodeError::BadChunk),
-        };
-        Ok(())
+            (Place::SizeLf { value: 0 }, b'\n') => Place::Trailers(Scan::default()),
+            (&Place::SizeLf { value }, b'\n') => Place::Data(value),
+            (Place::DataCr, b'\r') => Place::DataLf,
+            (Place::DataLf, b'\n') => Place::default(),
+            _ => return None,
+        })
     }
+
+    /// One byte more of an extension, if there may be so many.
+    fn extend(&mut self, value: u64, used: u16, at: Extension) -> Option<Place> {
+        self.extensions += 1;
+        let fits = used < MAX_EXTENSION && self.extensions <= MAX_EXTENSIONS;
+        fits.then_some(Place::Extension {
+            value,
+            used: used + 1,
+            at,
+        })
+    }
+}
+
+/// Takes a trailer section with its blank line off the buffer, without the fields that may not stand there.
+fn trailers(
+    buf: &mut BytesMut,
+    scan: &mut Scan,
+    limits: HeadLimits,
+) -> Result<Option<HeaderMap>, BadCoding> {
+    // Most bodies have no trailers.
+    if buf.starts_with(b"\r\n") {
+        buf.advance(2);
+        return Ok(Some(HeaderMap::new()));
+    }
+    let all = section::take(buf, scan, limits).map_err(|broken| match broken {
+        Broken::Malformed => BadCoding::Trailers,
+        Broken::TooLarge => BadCoding::TrailersTooLarge,
+    })?;
+    let Some(all) = all else { return Ok(None) };
+    let mut kept = HeaderMap::new();
+    for (name, value) in &all {
+        if !forbidden_in_trailers(name) {
+            kept.append(name, value.clone());
+        }
+    }
+    Ok(Some(kept))
 }

@@ -6,20 +6,33 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::DecodeError;
 use super::chunked::Chunked;
-use super::head::{self, HeadLimits, ResponseFraming, ResponseHead, Scan};
+use super::head::{self, ResponseFraming, ResponseHead};
+use super::section::{HeadLimits, Scan};
 
 /// Interim heads before one response. RFC 9110 sets no bound; an endless row of them would hold a request for ever.
 const MAX_INTERIM: u8 = 32;
 
-/// A piece of a response body.
+/// A piece of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// Bytes of the body, never empty, split off the buffer without a copy.
     Data(Bytes),
     /// The buffer holds no whole piece: read more, or report the end with `eof`.
     NeedMore,
-    /// The body is over; trailers if the backend sent any that may be relayed.
+    /// The body is over; trailers if the sender sent any that may be relayed.
     End(Option<HeaderMap>),
+}
+
+impl Piece {
+    /// As much of the `left` bytes that are to come as the buffer holds.
+    pub(super) fn of(buf: &mut BytesMut, left: &mut u64) -> Piece {
+        if buf.is_empty() {
+            return Piece::NeedMore;
+        }
+        let take = usize::try_from(*left).map_or(buf.len(), |left| left.min(buf.len()));
+        *left -= take as u64;
+        Piece::Data(buf.split_to(take).freeze())
+    }
 }
 
 /// Decodes the response to one request.
@@ -87,15 +100,11 @@ impl ResponseDecoder {
     pub fn body(&mut self, buf: &mut BytesMut) -> Result<Piece, DecodeError> {
         match &mut self.state {
             State::Fixed(left) => {
-                if buf.is_empty() {
-                    return Ok(Piece::NeedMore);
-                }
-                let take = usize::try_from(*left).map_or(buf.len(), |left| left.min(buf.len()));
-                *left -= take as u64;
+                let piece = Piece::of(buf, left);
                 if *left == 0 {
                     self.state = State::Done;
                 }
-                Ok(Piece::Data(buf.split_to(take).freeze()))
+                Ok(piece)
             }
             State::Chunked(chunked) => match chunked.step(buf, self.limits) {
                 Ok(Piece::End(trailers)) => {
@@ -103,7 +112,7 @@ impl ResponseDecoder {
                     Ok(Piece::End(trailers))
                 }
                 Ok(piece) => Ok(piece),
-                Err(error) => self.fail(error),
+                Err(error) => self.fail(error.into()),
             },
             State::UntilClose if buf.is_empty() => Ok(Piece::NeedMore),
             State::Closed if buf.is_empty() => {

@@ -1,11 +1,13 @@
-//! What follows a response's head, decided in one certain way or refused (RFC 9112, sections 6 and 9.3).
+//! What follows a head, decided in one certain way or refused (RFC 9112, sections 6 and 9.3). Lengths that backends repeat
+//! are forgiven where they agree; clients' are not.
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 
-use super::DecodeError;
 use super::head::{ResponseFraming, ResponseHead};
+use super::request_head::RequestFraming;
+use super::{DecodeError, RequestError};
 use crate::message::fields::{self, ConnectionTokens};
 
 /// Sets the head's framing and mends its Content-Length. Says whether the connection's next bytes are surely the next
@@ -52,6 +54,55 @@ pub(super) fn decide(
     };
     head.framing = framing;
     Ok(certain)
+}
+
+/// What follows a request's head. Without a field that speaks of one there is no body.
+pub(super) fn of_request(
+    headers: &HeaderMap,
+    version: Version,
+) -> Result<RequestFraming, RequestError> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match ((lengths.next(), lengths.next()), codings.next()) {
+        ((None, _), None) => Ok(RequestFraming::None),
+        ((Some(length), None), None) => length_of_request(length),
+        ((None, _), Some(coding)) if version == Version::HTTP_11 => {
+            coding_of_request(coding, codings.next_back())
+        }
+        // Both, or several lengths, even equal ones, or a coding in HTTP/1.0, which knows none.
+        _ => Err(RequestError::BadFraming),
+    }
+}
+
+fn length_of_request(value: &HeaderValue) -> Result<RequestFraming, RequestError> {
+    /// Beyond this, others count with a sign.
+    const MAX: u64 = i64::MAX as u64;
+    let digits = value.as_bytes();
+    match decimal(digits) {
+        Some(length) if length <= MAX => Ok(RequestFraming::Length(length)),
+        None if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) => {
+            Err(RequestError::BadFraming)
+        }
+        _ => Err(RequestError::BodyTooLarge),
+    }
+}
+
+/// `chunked` alone. A body whose last coding is another one has no certain end (RFC 9112, section 6.3: answer 400); one that
+/// is chunked at last, but coded in a way that is not understood before, gets a 501 (section 6.1).
+fn coding_of_request(
+    first: &HeaderValue,
+    last: Option<&HeaderValue>,
+) -> Result<RequestFraming, RequestError> {
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    let of_last = last.unwrap_or(first).as_bytes();
+    let end = of_last.rsplit(|byte| *byte == b',').next();
+    match last {
+        None if is_chunked(first.as_bytes()) => Ok(RequestFraming::Chunked),
+        _ if end.is_some_and(|end| is_chunked(end.trim_ascii())) => {
+            Err(RequestError::UnknownCoding)
+        }
+        _ => Err(RequestError::BadFraming),
+    }
 }
 
 /// Does the backend keep the connection (RFC 9112, section 9.3)?

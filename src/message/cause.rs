@@ -32,12 +32,18 @@ pub enum Cause {
     ClientTls,
     /// The client spoke in the clear where TLS is spoken.
     NotTls,
+    /// The client spoke TLS where plain HTTP is spoken.
+    TlsInClear,
     /// The request came over a connection that was made for another name.
     Misdirected,
     /// The client went away.
     ClientGone,
     /// The method is not served here (CONNECT without a tunnel of WebSocket).
     MethodNotAllowed,
+    /// The request names a method or a transfer coding that no server here can know.
+    NotImplemented,
+    /// The request is written in a version of HTTP that is not spoken on this connection.
+    VersionUnsupported,
     /// No route matches.
     NoRoute,
     /// The queue was full.
@@ -92,9 +98,8 @@ impl Cause {
         use Cause::*;
         match self {
             BadRequest | BadRequestBody | UriTooLong | HeadTooLarge | BodyTooLarge
-            | ClientTimeout | ClientTls | NotTls | Misdirected | ClientGone | MethodNotAllowed => {
-                Side::Client
-            }
+            | ClientTimeout | ClientTls | NotTls | TlsInClear | Misdirected | ClientGone
+            | MethodNotAllowed | NotImplemented | VersionUnsupported => Side::Client,
             Dns | ConnectRefused | ConnectTimeout | ConnectFailed | TlsCertificate | TlsAlert
             | TlsProtocol | BackendClosed | FirstByteTimeout | BadResponse
             | ResponseHeadTooLarge | ResponseIncomplete | BodyTimeout => Side::Backend,
@@ -115,9 +120,12 @@ impl Cause {
             ClientTimeout => "client_timeout",
             ClientTls => "client_tls",
             NotTls => "not_tls",
+            TlsInClear => "tls_in_clear",
             Misdirected => "misdirected",
             ClientGone => "client_gone",
             MethodNotAllowed => "method_not_allowed",
+            NotImplemented => "not_implemented",
+            VersionUnsupported => "version_unsupported",
             NoRoute => "no_route",
             QueueFull => "queue_full",
             QueueTimeout => "queue_timeout",

@@ -1,6 +1,8 @@
 //! The authority of a request: host and port, as Host and the absolute form carry them (RFC 9110, section 7.2).
 //! Absent: names' meaning. Labels are not checked, since what is no name simply matches no route.
 
+use super::class::letters_digits_and;
+
 /// A valid authority's host.
 #[derive(Debug, Default)]
 pub(super) struct Host {
@@ -82,20 +84,4 @@ fn is_reg_name(name: &[u8]) -> bool {
 }
 
 /// Bytes that a registered name may hold as they are.
-const REG_NAME: [bool; 256] = table(b"-._~!$&'()*+,;=");
-
-/// Marks letters, digits and these bytes.
-pub(super) const fn table(others: &[u8]) -> [bool; 256] {
-    let mut marked = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        marked[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut at = 0;
-    while at < others.len() {
-        marked[others[at] as usize] = true;
-        at += 1;
-    }
-    marked
-}
+const REG_NAME: [bool; 256] = letters_digits_and(b"-._~!$&'()*+,;=");

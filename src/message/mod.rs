@@ -1,9 +1,10 @@
 //! PURE: what both sides of the proxy must agree on about an HTTP message: the target's one normal form, field lists,
 //! hop-by-hop fields, framing, what makes requests belong together, the header that names a client whom a balancer speaks for,
-//! changes of protocol, and the causes that a request can fail for.
+//! changes of protocol, classes of bytes, and the causes that a request can fail for.
 
 pub mod affinity;
 pub mod cause;
+pub mod class;
 pub mod client_hello;
 pub mod fields;
 mod host;

@@ -1,21 +1,93 @@
 //! The normal form of a path (RFC 3986, section 6.2.2): each character in one spelling, no dot segments. What one
-//! reader would decode or resolve further than another is refused, since a rule could then be walked around.
+//! reader would decode or resolve further than another is refused, since a rule could then be walked around. A query has no
+//! form of its own: it passes, as long as it is one for every reader.
 
-use super::host::table;
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+
+use super::class::letters_digits_and;
+
+/// A path with its query, as it came or in normal form.
+#[derive(Clone, Debug)]
+pub(super) enum Text {
+    /// Bytes of a request line. In normal form they are ASCII.
+    Raw(Bytes),
+    /// What a library has parsed.
+    Parsed(PathAndQuery),
+    /// Spelled anew.
+    Spelled(String),
+}
+
+impl Text {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Text::Raw(bytes) => bytes,
+            Text::Parsed(text) => text.as_str().as_bytes(),
+            Text::Spelled(text) => text.as_bytes(),
+        }
+    }
+
+    /// The same as a string; only for what is in normal form.
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Text::Raw(bytes) => std::str::from_utf8(bytes).expect("a normal form is ASCII"),
+            Text::Parsed(text) => text.as_str(),
+            Text::Spelled(text) => text,
+        }
+    }
+}
+
+/// A path and query in normal form, and the path's length; `None` if it must be refused. An empty path is the root.
+pub(super) fn normal(text: Text) -> Option<(Text, usize)> {
+    let bytes = text.as_bytes();
+    let mark = bytes.iter().position(|byte| *byte == b'?');
+    let (path, query) = bytes.split_at(mark.unwrap_or(bytes.len()));
+    let path = if path.is_empty() { b"/" } else { path };
+    let normal_path = normalise(path)?;
+    let is_ascii = query_is_ascii(query)?;
+    if normal_path.is_none() && is_ascii && bytes.starts_with(b"/") {
+        let length = path.len();
+        return Some((text, length));
+    }
+    let mut spelled = match normal_path {
+        Some(path) => path,
+        None => String::from_utf8(path.to_vec()).ok()?,
+    };
+    let length = spelled.len();
+    for byte in query {
+        match byte.is_ascii() {
+            true => spelled.push(*byte as char),
+            false => push_encoded(&mut spelled, *byte),
+        }
+    }
+    Some((Text::Spelled(spelled), length))
+}
+
+/// `None` if the query holds a control, a blank or a fragment's mark: no reader takes these for part of one. Otherwise, is it
+/// ASCII?
+fn query_is_ascii(query: &[u8]) -> Option<bool> {
+    let mut all = 0;
+    for &byte in query {
+        if byte <= b' ' || byte == b'#' || byte == 0x7f {
+            return None;
+        }
+        all |= byte;
+    }
+    Some(all.is_ascii())
+}
 
 /// `Some(None)` if the path is normal already, `Some(Some(normal))` if not, `None` if it must be refused: it does not
-/// begin with a slash, holds a broken percent-encoding or a control, or climbs above the root.
-pub(super) fn normalise(path: &str) -> Option<Option<String>> {
-    let bytes = path.as_bytes();
-    if bytes.first() != Some(&b'/') {
+/// begin with a slash, holds a broken percent-encoding, a control or a fragment's mark, or climbs above the root.
+pub(super) fn normalise(path: &[u8]) -> Option<Option<String>> {
+    if path.first() != Some(&b'/') {
         return None;
     }
-    if is_plain(bytes) {
+    if is_plain(path) {
         return Some(None);
     }
-    let spelled = respell(bytes)?;
+    let spelled = respell(path)?;
     let normal = resolve(&spelled)?;
-    Some((normal != path).then_some(normal))
+    Some((normal.as_bytes() != path).then_some(normal))
 }
 
 /// A quick look that most paths pass: only characters that stay as they are, and no segment begins with a dot.
@@ -48,18 +120,22 @@ fn respell(path: &[u8]) -> Option<String> {
             [byte, tail @ ..] => (*byte, false, tail),
         };
         rest = tail;
-        if byte.is_ascii_control() {
+        if byte.is_ascii_control() || !encoded && matches!(byte, b' ' | b'#') {
             return None;
         }
         if is_unreserved(byte) || !encoded && (is_pchar(byte) || byte == b'/') {
             out.push(byte as char);
         } else {
-            const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-            out.push('%');
-            out.push(DIGITS[usize::from(byte >> 4)] as char);
-            out.push(DIGITS[usize::from(byte & 15)] as char);
+            push_encoded(&mut out, byte);
         }
     }
+}
+
+fn push_encoded(out: &mut String, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    out.push('%');
+    out.push(DIGITS[usize::from(byte >> 4)] as char);
+    out.push(DIGITS[usize::from(byte & 15)] as char);
 }
 
 /// Removes dot segments (RFC 3986, section 5.2.4). Empty segments stay: they are part of the name.
@@ -115,7 +191,7 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 /// Path characters that need no encoding (RFC 3986, section 3.3).
-const PCHAR: [bool; 256] = table(b"-._~!$&'()*+,;=:@");
+const PCHAR: [bool; 256] = letters_digits_and(b"-._~!$&'()*+,;=:@");
 
 fn is_pchar(byte: u8) -> bool {
     PCHAR[usize::from(byte)]

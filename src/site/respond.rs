@@ -72,6 +72,11 @@ fn table(cause: Cause) -> Row {
             "http_request_error",
             "plain HTTP was sent where HTTPS is served",
         ),
+        TlsInClear => row(
+            S::BAD_REQUEST,
+            "http_request_error",
+            "TLS was sent where plain HTTP is served",
+        ),
         Misdirected => row(
             S::MISDIRECTED_REQUEST,
             "http_request_denied",
@@ -87,6 +92,16 @@ fn table(cause: Cause) -> Row {
             S::METHOD_NOT_ALLOWED,
             "http_request_denied",
             "the method is not served here",
+        ),
+        NotImplemented => row(
+            S::NOT_IMPLEMENTED,
+            "http_request_denied",
+            "the method or the transfer coding is not known here",
+        ),
+        VersionUnsupported => row(
+            S::HTTP_VERSION_NOT_SUPPORTED,
+            "http_request_error",
+            "this version of HTTP is not spoken here",
         ),
         NoRoute => row(
             S::NOT_FOUND,
@@ -274,6 +289,9 @@ fn closes(cause: Cause) -> bool {
             | Cause::BodyTooLarge
             | Cause::ClientTimeout
             | Cause::UriTooLong
+            | Cause::TlsInClear
+            | Cause::NotImplemented
+            | Cause::VersionUnsupported
     )
 }
 

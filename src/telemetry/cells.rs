@@ -16,7 +16,7 @@ const FIRST_BOUND_NANOS: u64 = 100_000;
 /// The buckets and, behind them, the sum in nanoseconds.
 pub(super) const HISTOGRAM: usize = BOUNDS + 2;
 /// Every cause, at its discriminant.
-pub(super) const CAUSES: [Cause; 34] = [
+pub(super) const CAUSES: [Cause; 37] = [
     Cause::BadRequest,
     Cause::BadRequestBody,
     Cause::UriTooLong,
@@ -25,9 +25,12 @@ pub(super) const CAUSES: [Cause; 34] = [
     Cause::ClientTimeout,
     Cause::ClientTls,
     Cause::NotTls,
+    Cause::TlsInClear,
     Cause::Misdirected,
     Cause::ClientGone,
     Cause::MethodNotAllowed,
+    Cause::NotImplemented,
+    Cause::VersionUnsupported,
     Cause::NoRoute,
     Cause::QueueFull,
     Cause::QueueTimeout,

@@ -58,24 +58,25 @@ enum Mutation {
     Replace(usize, u8),
 }
 
-fn mutation() -> impl Strategy<Value = Mutation> {
+fn mutation(spices: usize) -> impl Strategy<Value = Mutation> {
     prop_oneof![
-        3 => (0usize..200, 0..SPICES.len()).prop_map(|(at, spice)| Mutation::Insert(at, spice)),
+        3 => (0usize..200, 0..spices).prop_map(|(at, spice)| Mutation::Insert(at, spice)),
         1 => (0usize..200, 1usize..20).prop_map(|(at, len)| Mutation::Remove(at, len)),
         1 => (0usize..200, any::<u8>()).prop_map(|(at, byte)| Mutation::Replace(at, byte)),
     ]
 }
 
-fn mutated() -> impl Strategy<Value = Vec<u8>> {
-    let mutations = prop::collection::vec(mutation(), 0..4);
-    (0..SEEDS.len(), mutations).prop_map(|(seed, mutations)| {
-        let mut bytes = SEEDS[seed].as_bytes().to_vec();
+/// One of the seeds, with up to three mutations.
+pub fn mutated(seeds: &'static [&str], spices: &'static [&str]) -> impl Strategy<Value = Vec<u8>> {
+    let mutations = prop::collection::vec(mutation(spices.len()), 0..4);
+    (0..seeds.len(), mutations).prop_map(|(seed, mutations)| {
+        let mut bytes = seeds[seed].as_bytes().to_vec();
         for mutation in mutations {
             let length = bytes.len();
             match mutation {
                 Mutation::Insert(at, spice) => {
                     let at = at % (length + 1);
-                    bytes.splice(at..at, SPICES[spice].bytes());
+                    bytes.splice(at..at, spices[spice].bytes());
                 }
                 Mutation::Remove(at, len) if length > 0 => {
                     let at = at % length;
@@ -94,7 +95,7 @@ fn method() -> impl Strategy<Value = Method> {
 }
 
 /// Cuts the bytes at the given places, with empty reads here and there.
-fn cut<'a>(bytes: &'a [u8], places: &[usize]) -> Vec<&'a [u8]> {
+pub fn cut<'a>(bytes: &'a [u8], places: &[usize]) -> Vec<&'a [u8]> {
     let mut places: Vec<_> = places.iter().map(|at| at % (bytes.len() + 1)).collect();
     places.sort_unstable();
     let mut reads = Vec::new();
@@ -162,7 +163,7 @@ proptest! {
 
     #[test]
     fn any_split_of_the_bytes_gives_what_the_whole_gives(
-        bytes in mutated(),
+        bytes in mutated(SEEDS, SPICES),
         method in method(),
         places in prop::collection::vec(0usize..300, 0..8),
     ) {
@@ -174,7 +175,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_ambiguous_is_accepted(bytes in mutated()) {
+    fn nothing_ambiguous_is_accepted(bytes in mutated(SEEDS, SPICES)) {
         let decoded = get(&bytes);
         let Some(head) = decoded.heads.first() else { return Ok(()) };
         // The head ends at the first blank line, or else it was read in another way than it should be.

@@ -1,5 +1,6 @@
-//! The target's normal form (RFC 9112, section 3; RFC 3986, section 6.2.2).
+//! The target's normal form (RFC 9112, section 3; RFC 3986, section 6.2.2), whoever has parsed the request line.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use proptest::prelude::*;
 use weirkeeper::message::cause::Cause;
@@ -13,9 +14,35 @@ fn hosts(values: &[&str]) -> HeaderMap {
     headers
 }
 
-fn parse(uri: &str, host: &str) -> Result<Target, Cause> {
-    let uri: Uri = uri.parse().map_err(|_| Cause::BadRequest)?;
-    target::parse(&Method::GET, &uri, &hosts(&[host]), Version::HTTP_11)
+/// A target as it comes in a request line. Where a library parses it as well, the outcome is the same.
+fn parse(raw: &str, host: &str) -> Result<Target, Cause> {
+    let read = read(raw, host);
+    if let Ok(uri) = raw.parse::<Uri>()
+        && !raw.contains('#')
+    {
+        let parsed = target::parse(&Method::GET, &uri, &hosts(&[host]), V11);
+        assert_eq!(parsed.as_ref().map(gist), read.as_ref().map(gist), "{raw}");
+    }
+    read
+}
+
+fn read(raw: impl AsRef<[u8]>, host: &str) -> Result<Target, Cause> {
+    let raw = Bytes::copy_from_slice(raw.as_ref());
+    target::read(&Method::GET, &raw, &hosts(&[host]), V11)
+}
+
+/// All that a target says.
+fn gist(target: &Target) -> impl PartialEq + std::fmt::Debug {
+    let parts = target.parts().concat();
+    let query = target.query().map(str::to_owned);
+    let authority = target.authority().cloned();
+    (
+        parts,
+        query,
+        target.host().to_owned(),
+        authority,
+        target.port(),
+    )
 }
 
 fn path(path: &str) -> Option<String> {
@@ -86,6 +113,42 @@ fn paths_that_readers_could_read_in_two_ways_are_refused() {
 }
 
 #[test]
+fn rfc3986_2_1_what_no_uri_may_hold_is_encoded_in_a_path_and_passes_in_a_query() {
+    for (given, parts) in [
+        (
+            &b"/q?query=up{job=\"x\"}&a<b>c|d^e`f\\"[..],
+            "/q?query=up{job=\"x\"}&a<b>c|d^e`f\\",
+        ),
+        (b"/q{}\"<>|^`?{}", "/q%7B%7D%22%3C%3E%7C%5E%60?{}"),
+        (b"/\xfc?\xfc", "/%FC?%FC"),
+        ("/ü?ü=%61".as_bytes(), "/%C3%BC?%C3%BC=%61"),
+        (b"/a?\xfc/../b", "/a?%FC/../b"),
+    ] {
+        let target = read(given, "h").unwrap();
+        assert_eq!(target.parts().concat(), parts);
+        assert_eq!(
+            target.query(),
+            parts.split_once('?').map(|(_, query)| query)
+        );
+        // What is forwarded is read in the same way by the next one.
+        assert_eq!(gist(&read(parts, "h").unwrap()), gist(&target));
+    }
+    for bad in [
+        "/a?b c", "/a?b\tc", "/a?\0", "/a?\r", "/a?b\x7f", "/a?b#c", "/a#b", "/a b", "#",
+    ] {
+        assert_eq!(read(bad, "h").unwrap_err(), Cause::BadRequest, "{bad:?}");
+    }
+}
+
+#[test]
+fn a_normal_target_shares_the_bytes_of_its_line() {
+    let line = Bytes::from_static(b"/a/b?c=d&e={f}");
+    let target = target::read(&Method::GET, &line, &hosts(&["h"]), V11).unwrap();
+    assert_eq!(target.path().as_ptr(), line.as_ptr());
+    assert_eq!(target.query().unwrap().as_ptr(), line[5..].as_ptr());
+}
+
+#[test]
 fn the_query_is_not_touched() {
     let target = parse("/%61?b=%61&../%zz/%00", "h").unwrap();
     assert_eq!(target.query(), Some("b=%61&../%zz/%00"));
@@ -105,7 +168,19 @@ fn rfc9112_3_2_2_the_absolute_form_replaces_host() {
         parse("http://a?b", "other").unwrap().parts().concat(),
         "/?b"
     );
+    assert_eq!(parse("HTTP://a/b", "other").unwrap().host(), "a");
     for bad in [
+        "",
+        "http://",
+        "http:///a",
+        "http:/a",
+        "http://?a",
+        "http://a#b",
+        "http://a:b/",
+        "?a",
+        "*",
+        "**",
+        "*/a",
         "ftp://a/",
         "file://a/b",
         "http://u@a/",
@@ -124,6 +199,18 @@ fn rfc9112_3_2_4_the_asterisk_belongs_to_options() {
     let parse = |method| target::parse(&method, &"*".parse().unwrap(), &hosts(&["h"]), V11);
     assert_eq!(parse(Method::OPTIONS).unwrap().parts().concat(), "*");
     assert_eq!(parse(Method::GET).unwrap_err(), Cause::BadRequest);
+    let read = |raw| {
+        target::read(
+            &Method::OPTIONS,
+            &Bytes::from_static(raw),
+            &hosts(&["h"]),
+            V11,
+        )
+    };
+    assert_eq!(read(b"*").unwrap().parts().concat(), "*");
+    assert_eq!(read(b"*").unwrap().query(), None);
+    assert_eq!(read(b"*?").unwrap_err(), Cause::BadRequest);
+    assert_eq!(read(b"/x").unwrap().path(), "/x");
 }
 
 const V11: Version = Version::HTTP_11;
@@ -132,6 +219,9 @@ const V11: Version = Version::HTTP_11;
 fn rfc9110_9_3_6_connect_is_not_served() {
     let uri = "127.0.0.1:22".parse().unwrap();
     let connect = target::parse(&Method::CONNECT, &uri, &hosts(&["127.0.0.1:22"]), V11);
+    assert_eq!(connect.unwrap_err(), Cause::MethodNotAllowed);
+    let raw = Bytes::from_static(b"127.0.0.1:22");
+    let connect = target::read(&Method::CONNECT, &raw, &hosts(&["127.0.0.1:22"]), V11);
     assert_eq!(connect.unwrap_err(), Cause::MethodNotAllowed);
 }
 
@@ -227,6 +317,29 @@ proptest! {
             depth += if segment == ".." { -1 } else { 1 };
             prop_assert!(depth >= 0, "{} climbs", decoded);
         }
+    }
+
+    #[test]
+    fn any_target_has_one_normal_form_for_both_readers(
+        given in prop::collection::vec(prop_oneof![
+            8 => prop::sample::select(&b"/a?%2eF.#:@[]{}|\"<>^`\\;=&+"[..]),
+            1 => any::<u8>(),
+        ], 0..24),
+        absolute in any::<bool>(),
+    ) {
+        let begin = if absolute { &b"http://h"[..] } else { b"/" };
+        let raw = [begin, &given].concat();
+        let target = read(&raw, "h");
+        if let Ok(uri) = Uri::try_from(&raw[..]) && !raw.contains(&b'#') {
+            let parsed = target::parse(&Method::GET, &uri, &hosts(&["h"]), V11);
+            prop_assert_eq!(parsed.as_ref().map(gist), target.as_ref().map(gist));
+        }
+        let Ok(target) = target else { return Ok(()) };
+        prop_assert!(target.path().starts_with('/'));
+        prop_assert!(target.parts().concat().bytes().all(|b| b.is_ascii_graphic() && b != b'#'));
+        let again = read(target.parts().concat(), "h").unwrap();
+        prop_assert_eq!(again.parts(), target.parts());
+        prop_assert_eq!(target::normal_path(&target.parts().concat()), Some(target.parts().concat()));
     }
 
     #[test]
