@@ -215,6 +215,7 @@ impl<E: Env> InFlight<E> {
             route: &order.route,
             inbound: &inbound,
             audience: self.is_for_client.then_some(&*self.fill as &dyn Audience),
+            herald: None,
         };
         let requested = self.now();
         let fetched = run.answer(NoBody, &mut facts).await;

@@ -25,7 +25,7 @@ use crate::h1::BodyFraming;
 use crate::message::cause::Cause;
 use crate::time::Wall;
 use crate::upstream::Upstream;
-use crate::upstream::attempt::{Facts, Run};
+use crate::upstream::attempt::{Facts, Herald, Run};
 use crate::upstream::fetch::Fetch;
 use crate::upstream::inbound::Inbound;
 use crate::upstream::origin::Origin;
@@ -59,6 +59,8 @@ pub struct Asked<'a, E: Env> {
     pub rules: &'a Arc<Rules>,
     /// The request.
     pub inbound: &'a Inbound,
+    /// The client, if it takes interim responses.
+    pub herald: Option<&'a dyn Herald>,
 }
 
 /// The answer to a request at a cached route. The route's own rules are yet to be applied to it.
@@ -202,6 +204,7 @@ impl<E: Env> Asked<'_, E> {
             route: self.route,
             inbound: self.inbound,
             audience: None,
+            herald: self.herald,
         };
         let (head, fetch) = run.answer(upload, notes.facts).await?;
         Ok(Answer {

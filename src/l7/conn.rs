@@ -1,12 +1,12 @@
-//! What one exchange after another over HTTP works with: the client, the work for it, the cache, and what the line has seen.
+//! What one exchange after another over HTTP works with: the client, the work for it, and the cache.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use crate::caching::Desk;
 use crate::config::model;
 use crate::env::Env;
-use crate::l7::connection::Line;
 use crate::l7::tunnel::Slot;
 use crate::site::client::Client;
 use crate::wire::core::{Core, Place};
@@ -21,8 +21,10 @@ pub struct Conn<E: Env> {
     pub errand: Arc<Errand<E>>,
     /// The cache.
     pub desk: Arc<Desk<E>>,
-    /// What the line has seen.
-    pub line: Line,
+    /// Body bytes of the current request so far, or of a tunnel.
+    pub received: AtomicU64,
+    /// The answer to the current request has begun.
+    pub answered: AtomicBool,
     /// A tunnel that has been agreed on, until whoever drives the connection takes it.
     pub tunnel: Slot<E>,
 }
@@ -34,7 +36,8 @@ impl<E: Env> Conn<E> {
             client: Arc::clone(client),
             errand: Arc::clone(&client.errand),
             desk: Arc::clone(desk),
-            line: Line::default(),
+            received: AtomicU64::new(0),
+            answered: AtomicBool::new(false),
             tunnel: Slot::default(),
         })
     }
@@ -46,7 +49,8 @@ impl<E: Env> Conn<E> {
             client: Arc::clone(&self.client),
             errand,
             desk: Arc::clone(&self.desk),
-            line: Line::default(),
+            received: AtomicU64::new(0),
+            answered: AtomicBool::new(false),
             tunnel: Slot::default(),
         });
         (stream, place)

@@ -2,6 +2,7 @@
 //! answer makes outdated, the date: each is done in this one place. Absent: how the bytes go out.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -117,7 +118,7 @@ pub fn leave<E: Env>(
         head.headers.remove(header::CONNECTION);
     }
     record.status = head.status.as_u16();
-    conn.line.answer();
+    conn.answered.store(true, Ordering::Relaxed);
     conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
     let reply = reply(&mut head, content, record);
     Response::from_parts(head, reply)

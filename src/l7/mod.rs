@@ -3,9 +3,9 @@
 
 mod conn;
 pub mod connection;
+mod h1;
 mod leave;
 mod multiplex;
-mod parked;
 mod quick;
 mod reply;
 mod tunnel;

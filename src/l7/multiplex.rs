@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -22,7 +24,8 @@ use crate::config::model::Http2;
 use crate::env::{Env, Stream};
 use crate::l7::conn::Conn;
 use crate::l7::tunnel::{self, Framed, Tunnel, Writer};
-use crate::l7::walk;
+use crate::l7::upload::Upload;
+use crate::l7::walk::{self, Head};
 use crate::wire::StreamOf;
 use crate::wire::core::Place;
 use crate::wire::watch::Phase;
@@ -41,7 +44,12 @@ const SEND_BUFFER: usize = 64 << 10;
 const RESETS: usize = 100;
 
 /// Serves a connection until it ends, idles for too long, or the proxy stops. `prefix` has been read of it already.
-pub async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>, prefix: Bytes, model: Http2) {
+pub async fn serve<E: Env>(
+    conn: &Arc<Conn<E>>,
+    stream: StreamOf<E>,
+    prefix: BytesMut,
+    model: Http2,
+) {
     let streams = Arc::new(Streams {
         open: AtomicUsize::new(0),
         newest: Mutex::new(None),
@@ -50,15 +58,20 @@ pub async fn serve<E: Env>(conn: &Arc<Conn<E>>, stream: StreamOf<E>, prefix: Byt
     });
     let service = {
         let streams = Arc::clone(&streams);
-        service_fn(move |request| {
+        service_fn(move |request: Request<Incoming>| {
             let own = streams.begin();
             // On the heap from the start: hyper and the stream's task hand it on, and it is large.
-            let walk = Box::pin(walk::walk(own, request));
+            let (parts, body) = request.into_parts();
+            let upload = Upload::of_stream(&own, body);
+            let walk = Box::pin(walk::walk(own, Head::of_stream(parts), upload));
             async move { Ok::<_, Infallible>(walk.await) }
         })
     };
     let limits = &conn.model().limits;
-    let io = TokioIo::new(Io { prefix, stream });
+    let io = TokioIo::new(Io {
+        prefix: prefix.freeze(),
+        stream,
+    });
     let mut hyper = http2::Builder::new(Spawn(Arc::clone(&streams)))
         .auto_date_header(false)
         .enable_connect_protocol()

@@ -1,17 +1,14 @@
 //! The quick way out of the cache: a plain GET whose answer lies fresh in memory is answered from the bytes that were read
-//! into the bytes that are written, before a connection is given to hyper.
+//! into the bytes that are written, before a head is decoded.
 //!
 //! Only what cannot be answered otherwise is taken here. Whatever is unusual in a request, in the route or in what is stored
-//! goes to hyper and the whole walk, with every byte that was read.
+//! goes the whole walk, with every byte that was read.
 
-use std::io::{self, IoSlice, Write as _};
-use std::pin::Pin;
+use std::fmt::Write as _;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
-use tokio::io::AsyncWrite;
 
 use crate::cache::key;
 use crate::cache::policy::{self, Reuse, Wants};
@@ -21,18 +18,13 @@ use crate::cache::stored::{Body, Entry, Stored, Varies};
 use crate::config::model::{HeaderRules, Listener, Route};
 use crate::env::{Clock, Env};
 use crate::l7::conn::Conn;
+use crate::l7::h1::Out;
 use crate::message::target::{self, Plain};
 use crate::telemetry::Exchange;
 use crate::time::{Tick, Wall};
 
-/// Fields of a request that is looked at here; more are hyper's to count.
+/// Fields of a request that is looked at here; more are the decoder's to count.
 const FIELDS: usize = 48;
-
-/// Bodies up to this size are copied behind their head, so that one write of one piece sends both.
-const COPIED: usize = 4096;
-
-/// Answers that are gathered before they are written, while requests come in a pipeline.
-const GATHERED: usize = 16 * 1024;
 
 /// Can any request to this listener be answered here?
 pub fn is_possible(listener: &Listener) -> bool {
@@ -41,82 +33,61 @@ pub fn is_possible(listener: &Listener) -> bool {
         && listener.routes.iter().any(|r| is_simple(r).is_some())
 }
 
-/// The rules of a route whose answers can be given as they are stored.
+/// The rules of a route whose answers can be given as they are stored. Every field is named here, so that a rule that is added
+/// later is a compiler's error and no way around it.
 fn is_simple(route: &Route) -> Option<&Arc<Rules>> {
-    let rules = route.cache.as_ref()?;
-    let plain = rules.key_headers.is_empty()
-        && rules.query == QueryKey::All
-        && rules.bypass_headers.is_empty()
-        && rules.bypass_cookies.is_empty()
-        && !rules.bypass_methods.contains(&Method::GET)
-        && route.response_headers == HeaderRules::default();
+    let Route {
+        // What it matches is asked for each request, and its name is for logs.
+        name: _,
+        matches: _,
+        // Whatever is cached is forwarded. A hit goes nowhere and asks for no other protocol.
+        action: _,
+        upgrades: _,
+        request_headers: _,
+        cache,
+        response_headers,
+    } = route;
+    let rules = cache.as_ref()?;
+    let Rules {
+        // The key has it.
+        partition: _,
+        // What decided when it was stored, or decides once it is stale.
+        default_ttl: _,
+        ttl: _,
+        heuristic: _,
+        stale_while_revalidate: _,
+        stale_if_error: _,
+        max_object: _,
+        uncacheable_for: _,
+        // These are looked at for each request.
+        bypass_paths: _,
+        early_refresh: _,
+        cache_status: _,
+        query,
+        key_headers,
+        bypass_methods,
+        bypass_headers,
+        bypass_cookies,
+    } = &**rules;
+    let plain = key_headers.is_empty()
+        && *query == QueryKey::All
+        && bypass_headers.is_empty()
+        && bypass_cookies.is_empty()
+        && !bypass_methods.contains(&Method::GET)
+        && *response_headers == HeaderRules::default();
     plain.then_some(rules)
 }
 
-/// What is to be written.
-#[derive(Default)]
-pub struct Out {
-    head: Vec<u8>,
-    written: usize,
-    body: Bytes,
-}
-
-impl Out {
-    /// Bytes yet to be written.
-    pub fn left(&self) -> usize {
-        self.head.len() - self.written + self.body.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.left() == 0
-    }
-
-    /// May another answer be put behind those that are here?
-    fn has_room(&self) -> bool {
-        self.body.is_empty() && self.head.len() - self.written < GATHERED
-    }
-
-    /// Writes until nothing is left.
-    pub fn poll_write<S: AsyncWrite + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        stream: &mut S,
-    ) -> Poll<io::Result<()>> {
-        while !self.is_empty() {
-            let head = &self.head[self.written..];
-            let sent = if self.body.is_empty() {
-                ready!(Pin::new(&mut *stream).poll_write(cx, head))?
-            } else {
-                let pieces = [IoSlice::new(head), IoSlice::new(&self.body)];
-                ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &pieces))?
-            };
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            let of_head = sent.min(head.len());
-            self.written += of_head;
-            self.body.advance(sent - of_head);
-        }
-        // An idle connection keeps nothing.
-        *self = Out::default();
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Answers as many requests at the beginning of `bytes` as it can; returns how many bytes they were. `again` is false when
-/// what follows is not for here.
-pub fn answer<E: Env>(conn: &Conn<E>, bytes: &[u8], out: &mut Out) -> (usize, bool) {
+/// Answers as many requests at the beginning of `bytes` as it can; returns how many bytes they were.
+pub fn answer<E: Env>(conn: &Conn<E>, bytes: &[u8], out: &mut Out) -> usize {
     let mut done = 0;
-    while out.has_room() {
+    while out.has_room() && done < bytes.len() {
         match one(conn, &bytes[done..], out) {
             Some(length) => done += length,
-            None => return (done, false),
-        }
-        if done == bytes.len() {
-            break;
+            None => break,
         }
     }
-    (done, true)
+    done
 }
 
 /// Answers one request; returns how many bytes it had.
@@ -133,7 +104,10 @@ fn one<E: Env>(conn: &Conn<E>, bytes: &[u8], out: &mut Out) -> Option<usize> {
     }
     let limits = &conn.model().limits;
     let target = head.path?;
-    if target.len() > limits.uri_bytes || head.headers.len() > limits.head_fields {
+    if target.len() > limits.uri_bytes
+        || length > limits.head_bytes
+        || head.headers.len() > limits.head_fields
+    {
         return None;
     }
     let host = plain_host(head.headers)?;
@@ -251,17 +225,16 @@ fn selecting(varies: &Varies, fields: &[httparse::Header<'_>]) -> Option<HeaderM
 
 fn write(out: &mut Out, stored: &Stored, body: &Bytes, age: u32, ttl: Option<i64>) {
     let head = stored.head.as_bytes();
-    let to = &mut out.head;
-    let copied = if body.len() <= COPIED { body.len() } else { 0 };
-    to.reserve(head.len() + copied + 160);
+    let to = &mut out.front;
+    to.reserve(head.len() + body.len().min(4096) + 160);
     to.extend_from_slice(b"HTTP/1.1 ");
     let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
     to.extend_from_slice(status.as_str().as_bytes());
-    to.push(b' ');
+    to.extend_from_slice(b" ");
     to.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
     to.extend_from_slice(b"\r\n");
     to.extend_from_slice(head);
-    // A vector takes all that is written to it.
+    // A buffer takes all that is written to it.
     let _ = write!(to, "age: {age}\r\n");
     if let Some(ttl) = ttl {
         let status = CacheStatus {
@@ -275,11 +248,7 @@ fn write(out: &mut Out, stored: &Stored, body: &Bytes, age: u32, ttl: Option<i64
         let _ = write!(to, "content-length: {}\r\n", body.len());
     }
     to.extend_from_slice(b"\r\n");
-    if copied > 0 {
-        to.extend_from_slice(body);
-    } else {
-        out.body = body.clone();
-    }
+    out.push(body.clone());
 }
 
 /// Counts it, and writes its line.

@@ -8,16 +8,17 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
+use http::{HeaderMap, HeaderName, Method, Version, header};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::cache::status::CacheResult;
 use crate::caching::fill::Reader;
 use crate::env::{Clock, Env};
 use crate::l7::conn::Conn;
-use crate::l7::connection;
 use crate::l7::upload::Upload;
+use crate::l7::walk::Head;
 use crate::message::cause::Cause;
+use crate::message::target::Target;
 use crate::telemetry::Exchange;
 use crate::upstream::attempt::Facts;
 use crate::upstream::fetch::Fetch;
@@ -201,28 +202,30 @@ pub struct Record<E: Env> {
 
 /// What only the access log needs.
 struct LogFacts {
-    uri: Uri,
+    /// As the target's normal form has it, or as it came where it has none.
+    target: String,
+    host: String,
     headers: HeaderMap,
     client: IpAddr,
 }
 
 /// Fields that the access log keeps a copy of.
-static LOGGED: [HeaderName; 3] = [header::HOST, header::USER_AGENT, header::REFERER];
+static LOGGED: [HeaderName; 2] = [header::USER_AGENT, header::REFERER];
 
 impl<E: Env> Record<E> {
     /// A record of a request whose head has just been read.
-    pub fn begin(conn: &Arc<Conn<E>>, parts: &http::request::Parts) -> Self {
+    pub fn begin(conn: &Arc<Conn<E>>, head: &Head) -> Self {
         let log = conn
             .client
             .site
             .config
             .access_log
             .is_some()
-            .then(|| Box::new(LogFacts::of(conn, parts)));
+            .then(|| Box::new(LogFacts::of(conn, head)));
         Record {
             facts: Facts::begin(&conn.errand),
-            method: parts.method.clone(),
-            version: parts.version,
+            method: head.method.clone(),
+            version: head.version,
             status: 0,
             cause: None,
             route: None,
@@ -235,6 +238,15 @@ impl<E: Env> Record<E> {
         }
     }
 
+    /// The target has been read: it and the host are logged in their normal form.
+    pub fn know(&mut self, target: &Target) {
+        if let Some(log) = &mut self.log {
+            log.target = target.parts().concat();
+            let host = target.authority().map_or(&b""[..], |host| host.as_bytes());
+            log.host = String::from_utf8_lossy(host).into_owned();
+        }
+    }
+
     /// From here on only a whole body is a complete answer.
     pub fn expect_body(&mut self) {
         self.complete = false;
@@ -242,7 +254,7 @@ impl<E: Env> Record<E> {
 
     /// Counts what has passed through a tunnel by now, from the client and to it; false when it is nothing new.
     pub fn passed(&mut self, (received, sent): (u64, u64)) -> bool {
-        let before = self.conn.line.received.swap(received, Ordering::Relaxed);
+        let before = self.conn.received.swap(received, Ordering::Relaxed);
         let more = (received - before, sent - self.sent);
         if more == (0, 0) {
             return false;
@@ -258,17 +270,18 @@ impl<E: Env> Record<E> {
 }
 
 impl LogFacts {
-    fn of<E: Env>(conn: &Conn<E>, parts: &http::request::Parts) -> Self {
+    fn of<E: Env>(conn: &Conn<E>, head: &Head) -> Self {
         let mut headers = HeaderMap::with_capacity(LOGGED.len());
         for name in &LOGGED {
-            if let Some(value) = parts.headers.get(name) {
+            if let Some(value) = head.headers.get(name) {
                 headers.insert(name, value.clone());
             }
         }
         LogFacts {
-            uri: parts.uri.clone(),
+            target: head.target_text(),
+            host: String::new(),
             headers,
-            client: client_address(conn, &parts.headers),
+            client: client_address(conn, &head.headers),
         }
     }
 }
@@ -301,7 +314,7 @@ impl<E: Env> Drop for Record<E> {
     fn drop(&mut self) {
         let conn = &self.conn;
         let now = conn.core().now();
-        connection::end_request(conn, self.cache == Some(CacheResult::Hit));
+        conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
         if !self.complete && self.cause.is_none() {
             self.cause = Some(Cause::ClientGone);
         }
@@ -312,7 +325,7 @@ impl<E: Env> Drop for Record<E> {
                 .map(|v| v.as_bytes())
         };
         let id = self.log.is_some().then(|| hex_id(self.facts.id));
-        let target = self.log.as_ref().map(|l| l.uri.to_string());
+        let (target, host) = self.log.as_ref().map_or(("", ""), |l| (&l.target, &l.host));
         conn.core().telemetry().record(
             conn.core().index(),
             &Exchange {
@@ -325,16 +338,14 @@ impl<E: Env> Drop for Record<E> {
                     .as_ref()
                     .map_or(conn.client.origin.peer, |l| l.client),
                 method: &self.method,
-                target: target.as_deref().unwrap_or(""),
+                target,
                 version: self.version,
-                host: field(&header::HOST)
-                    .and_then(|h| std::str::from_utf8(h).ok())
-                    .unwrap_or(""),
+                host,
                 user_agent: field(&header::USER_AGENT),
                 referer: field(&header::REFERER),
                 status: self.status,
                 bytes_sent: self.sent,
-                bytes_received: conn.line.received.load(Ordering::Relaxed),
+                bytes_received: conn.received.load(Ordering::Relaxed),
                 started: self.facts.started,
                 ended: now,
                 queue_wait: self.facts.queue_wait,

@@ -18,6 +18,7 @@ use crate::l7::leave::{Came, Content};
 use crate::l7::reply::Record;
 use crate::l7::tunnel::Opening;
 use crate::l7::upload::Upload;
+use crate::l7::walk::Head;
 use crate::message::cause::Cause;
 use crate::message::upgrade::{Ask, WEBSOCKET, asked, key};
 use crate::upstream::attempt::Run;
@@ -40,7 +41,7 @@ pub fn take_connect(parts: &mut Parts) -> Option<OnUpgrade> {
 /// An extended CONNECT that opens no tunnel here: any success would be taken for one.
 pub fn ask<E: Env>(
     conn: &Conn<E>,
-    parts: &Parts,
+    head: &Head,
     route: &Route,
     bodiless: bool,
     connect: bool,
@@ -67,12 +68,7 @@ pub fn ask<E: Env>(
     if !forwards || !bodiless {
         return Ok(None);
     }
-    let token = asked(
-        &parts.method,
-        parts.version,
-        &parts.headers,
-        &route.upgrades,
-    );
+    let token = asked(&head.method, head.version, &head.headers, &route.upgrades);
     Ok(token.map(|token| Ask {
         token: token.into(),
         key: None,

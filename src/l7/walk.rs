@@ -3,42 +3,114 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode, Uri, Version};
 use hyper::upgrade::OnUpgrade;
 
+use super::conn::Conn;
+use super::h1::Line;
+use super::leave::{self, Answer, Came, Content};
+use super::reply::{Record, Reply};
+use super::upgrade;
+use super::upload::Upload;
 use crate::caching::{self, Asked, Notes};
-use crate::config::model::{Action, Route};
+use crate::config::model::{self, Action, Route};
 use crate::env::Env;
-use crate::h1::BodyFraming;
-use crate::l7::conn::Conn;
-use crate::l7::connection;
-use crate::l7::leave::{self, Answer, Came, Content};
-use crate::l7::reply::{Record, Reply};
-use crate::l7::upgrade;
-use crate::l7::upload::Upload;
+use crate::h1::{BodyFraming, RequestHead};
 use crate::message::cause::Cause;
-use crate::message::{fields, target};
+use crate::message::fields;
+use crate::message::target::{self, Target};
 use crate::upstream::Upstream;
-use crate::upstream::attempt::Run;
+use crate::upstream::attempt::{Herald, Run};
 use crate::upstream::inbound::Inbound;
 
-/// Serves one request, from its head to the head of its response. It cannot fail: what goes wrong becomes an answer.
-pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Response<Reply<E>> {
-    connection::begin_request(&conn);
-    let (parts, body) = request.into_parts();
-    let mut record = Record::begin(&conn, &parts);
-    let upload = Upload::new(&conn, body, parts.version);
-    if conn.client.secured.get().is_some() {
-        let last = fields::says_only_close(&parts.headers);
-        conn.line.last.store(last, Ordering::Relaxed);
+/// A request's head, whichever way it came.
+pub struct Head {
+    pub method: Method,
+    target: Raw,
+    pub version: Version,
+    pub headers: HeaderMap,
+    /// The stream that becomes a tunnel's bytes, if the request is an extended CONNECT (RFC 8441).
+    connect: Option<OnUpgrade>,
+}
+
+/// A target as it came.
+enum Raw {
+    Line(Bytes),
+    Uri(Uri),
+}
+
+impl Head {
+    /// Of a connection of HTTP/1.
+    pub fn of_line(head: RequestHead) -> Self {
+        Head {
+            method: head.method,
+            target: Raw::Line(head.target),
+            version: head.version,
+            headers: head.headers,
+            connect: None,
+        }
     }
-    let received = guarded(|| receive(&conn, parts, &upload, &mut record)).flatten();
+
+    /// Of a stream of HTTP/2.
+    pub fn of_stream(mut parts: http::request::Parts) -> Self {
+        let connect = upgrade::take_connect(&mut parts);
+        // HTTP/1.1 has one field for them, and a bound of fields counts one (RFC 9113 section 8.2.3).
+        fields::join_cookies(&mut parts.headers);
+        Head {
+            method: parts.method,
+            target: Raw::Uri(parts.uri),
+            version: parts.version,
+            headers: parts.headers,
+            connect,
+        }
+    }
+
+    /// The target as it came, for the access log.
+    pub fn target_text(&self) -> String {
+        match &self.target {
+            Raw::Line(target) => String::from_utf8_lossy(target).into_owned(),
+            Raw::Uri(uri) => uri.to_string(),
+        }
+    }
+
+    fn target(&self) -> Result<Target, Cause> {
+        let (method, headers, version) = (&self.method, &self.headers, self.version);
+        match &self.target {
+            Raw::Line(target) => target::read(method, target, headers, version),
+            Raw::Uri(uri) => target::parse(method, uri, headers, version),
+        }
+    }
+
+    /// Is it within the bounds of its listener? What came over HTTP/1 has been held against them when it was read, and the
+    /// library that reads HTTP/2 looks at the size of a head only while it is incomplete.
+    fn fits(&self, limits: &model::Limits) -> Result<(), Cause> {
+        let Raw::Uri(uri) = &self.target else {
+            return Ok(());
+        };
+        let target = uri.path_and_query().map_or(0, |p| p.as_str().len());
+        if target > limits.uri_bytes {
+            return Err(Cause::UriTooLong);
+        }
+        // A colon and a line's end for each field.
+        let fields = self.headers.iter();
+        let fields = fields.map(|(n, v)| n.as_str().len() + v.len() + 3);
+        let bytes = target + fields.sum::<usize>();
+        match bytes > limits.head_bytes || self.headers.len() > limits.head_fields {
+            true => Err(Cause::HeadTooLarge),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Serves one request, from its head to the head of its response. It cannot fail: what goes wrong becomes an answer.
+pub async fn walk<E: Env>(conn: Arc<Conn<E>>, head: Head, upload: Upload<E>) -> Response<Reply<E>> {
+    conn.disarm();
+    let mut record = Record::begin(&conn, &head);
+    let received = guarded(|| receive(&conn, head, &upload, &mut record)).flatten();
     let answer = match received {
         Ok(Received::Forward(mut received)) => {
             let answer = {
@@ -61,16 +133,6 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request<Incoming>) -> Res
     leave::leave(&conn, answer, record)
 }
 
-/// A lower bound of a head's size: its target, and its fields with a colon and a line's end each.
-fn head_bytes(parts: &http::request::Parts) -> usize {
-    let target = parts.uri.path_and_query().map_or(0, |p| p.as_str().len());
-    let fields = parts
-        .headers
-        .iter()
-        .map(|(n, v)| n.as_str().len() + v.len() + 3);
-    target + fields.sum::<usize>()
-}
-
 /// What becomes of a request.
 #[expect(
     clippy::large_enum_variant,
@@ -90,6 +152,8 @@ struct Forward<'a, E: Env> {
     inbound: Inbound,
     /// The stream that becomes a tunnel's bytes, if the request is an extended CONNECT.
     connect: Option<OnUpgrade>,
+    /// Where interim responses go.
+    line: Option<Arc<Line<E>>>,
 }
 
 /// Work whose panic is this request's alone.
@@ -100,29 +164,16 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Cause> {
 /// Steps 2 and 3: what is malformed or too large is refused, and a route decides what happens to the rest.
 fn receive<'a, E: Env>(
     conn: &'a Conn<E>,
-    mut parts: http::request::Parts,
+    mut head: Head,
     upload: &Upload<E>,
     record: &mut Record<E>,
 ) -> Result<Received<'a, E>, Cause> {
     let limits = &conn.model().limits;
-    let connect = upgrade::take_connect(&mut parts);
-    if parts
-        .uri
-        .path_and_query()
-        .is_some_and(|p| p.as_str().len() > limits.uri_bytes)
-    {
-        return Err(Cause::UriTooLong);
-    }
-    // A body that has ended before its first byte was read has no coding either.
+    head.fits(limits)?;
+    let connect = head.connect.take();
     let bodiless = http_body::Body::is_end_stream(upload);
-    if !bodiless && !fields::is_plainly_chunked(&parts.headers) {
-        return Err(Cause::BadRequest);
-    }
-    // hyper looks at the size of a head only while it is incomplete.
-    if head_bytes(&parts) > limits.head_bytes || parts.headers.len() > limits.head_fields {
-        return Err(Cause::HeadTooLarge);
-    }
-    let target = target::parse(&parts.method, &parts.uri, &parts.headers, parts.version)?;
+    let target = head.target()?;
+    record.know(&target);
     if !conn.client.is_for(target.host()) {
         return Err(Cause::Misdirected);
     }
@@ -143,21 +194,18 @@ fn receive<'a, E: Env>(
         .enumerate()
         .find(|(_, r)| {
             r.matches
-                .matches(target.host(), target.path(), &parts.method, &parts.headers)
+                .matches(target.host(), target.path(), &head.method, &head.headers)
         })
         .ok_or(Cause::NoRoute)?;
     record.route = Some(index);
     let (is_connect, id) = (connect.is_some(), record.facts.id);
-    let ask = upgrade::ask(conn, &parts, route, bodiless, is_connect, id)?;
-    if parts.version == Version::HTTP_2 {
-        fields::join_cookies(&mut parts.headers);
-    }
-    let framing = framing_of(&parts.method, upload);
+    let ask = upgrade::ask(conn, &head, route, bodiless, is_connect, id)?;
+    let framing = framing_of(&head.method, upload);
     let inbound = Inbound {
-        method: parts.method,
+        method: head.method,
         target,
-        version: parts.version,
-        headers: parts.headers,
+        version: head.version,
+        headers: head.headers,
         framing,
         upgrade: ask,
     };
@@ -166,6 +214,9 @@ fn receive<'a, E: Env>(
         Action::Forward { upstream, .. } => Ok(Received::Forward(Forward {
             route,
             upstream: &conn.client.site.upstreams[*upstream],
+            line: upload
+                .line()
+                .filter(|_| inbound.version == Version::HTTP_11),
             inbound,
             connect,
         })),
@@ -188,8 +239,10 @@ async fn answer<E: Env>(
         route,
         upstream,
         inbound,
+        line,
         ..
     } = &*received;
+    let herald = line.as_deref().map(|line| line as &dyn Herald);
     let run = Run {
         errand: &conn.errand,
         origin: &conn.client.origin,
@@ -197,6 +250,7 @@ async fn answer<E: Env>(
         route,
         inbound,
         audience: None,
+        herald,
     };
     if inbound.upgrade.is_some() {
         // Neither a stored answer nor one that others wait for opens a tunnel. On the heap, since few requests need it.
@@ -211,6 +265,7 @@ async fn answer<E: Env>(
             route,
             rules,
             inbound,
+            herald,
         };
         let mut notes = Notes {
             facts: &mut record.facts,

@@ -256,7 +256,12 @@ pub fn refusal(cause: Cause) -> Response<Bytes> {
     response
 }
 
-/// The same as bytes, for a connection that hyper gave up. The connection closes behind it.
+/// The status that a request is answered with that failed for `cause`.
+pub fn status(cause: Cause) -> StatusCode {
+    table(cause).status
+}
+
+/// A refusal as bytes, in answer to what is no request. The connection closes behind it.
 pub fn raw(cause: Cause, date: &HeaderValue) -> Vec<u8> {
     let mut response = refusal(cause);
     let headers: &mut HeaderMap = response.headers_mut();

@@ -218,6 +218,16 @@ impl Telemetry {
         self.block(core).add(self.cells.refused(listener, cause));
     }
 
+    /// The same for a connection of HTTP, with a line in the access log for what came in the place of a request.
+    pub fn refused_request(&self, core: usize, x: &Exchange<'_>) {
+        if let Some(cause) = x.cause {
+            self.refused(core, x.listener, cause);
+        }
+        if let Some(log) = &self.log {
+            log.write(&self.layout, x);
+        }
+    }
+
     /// Counts a client connection that was accepted.
     pub fn connection_opened(&self, core: usize, listener: usize) {
         self.block(core).add(self.cells.opened(listener));

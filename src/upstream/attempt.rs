@@ -86,6 +86,12 @@ pub trait Audience: Sync {
     fn has_left(&self, cx: &mut Context<'_>) -> bool;
 }
 
+/// Whoever passes interim responses on to a client that can take them (RFC 9110 section 15.2).
+pub trait Herald: Sync {
+    /// A head of 1xx, other than 100 and 101.
+    fn interim(&self, status: StatusCode, headers: &HeaderMap);
+}
+
 /// One request and where it goes.
 pub struct Run<'a, E: Env> {
     /// The work that it is.
@@ -100,6 +106,8 @@ pub struct Run<'a, E: Env> {
     pub inbound: &'a Inbound,
     /// Those whom it is for, if they may leave the queue before it does.
     pub audience: Option<&'a dyn Audience>,
+    /// The client, if it takes interim responses.
+    pub herald: Option<&'a dyn Herald>,
 }
 
 impl<E: Env> Run<'_, E> {
@@ -191,6 +199,7 @@ impl<E: Env> Run<'_, E> {
             self.errand.now()
         };
         let acquiring = self.upstream.gate.acquire(offered, meta);
+        self.errand.set_queued(true);
         let admitted = match self.audience {
             None => acquiring.await,
             Some(audience) => match while_wanted(audience, acquiring).await {
@@ -198,6 +207,7 @@ impl<E: Env> Run<'_, E> {
                 None => return Err(Cause::ClientGone),
             },
         };
+        self.errand.set_queued(false);
         let waited = match &admitted {
             Ok(lease) => lease.waited(),
             Err(reason) => matches!(reason, ShedReason::QueueTimeout | ShedReason::Deadline),
@@ -287,7 +297,15 @@ impl<E: Env> Run<'_, E> {
             self.inbound.framing,
             self.upstream.model.timeouts.first_byte,
         );
-        let head = exchange(self.errand, &mut link, &mut sending, upload, &mut decoder).await?;
+        let head = exchange(
+            self.errand,
+            &mut link,
+            &mut sending,
+            upload,
+            &mut decoder,
+            self.herald,
+        )
+        .await?;
         let head = self.switched_rightly(head, sending.is_complete(&link))?;
         let Some(lease) = lease.take() else {
             return Err(unleased());

@@ -2,6 +2,7 @@
 //! nothing of whom it serves. Absent: what is asked, and of whom.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::core::{Core, Place};
@@ -16,6 +17,7 @@ pub struct Errand<E: Env> {
     pub core: Arc<Core<E>>,
     /// Its deadlines: its own is the far one, and the near one is that of the client it is for, if there is one.
     pub watch: Arc<Watch>,
+    queued: AtomicBool,
 }
 
 impl<E: Env> Errand<E> {
@@ -26,6 +28,7 @@ impl<E: Env> Errand<E> {
         let errand = Arc::new(Errand {
             core: Arc::clone(core),
             watch,
+            queued: AtomicBool::new(false),
         });
         (errand, place)
     }
@@ -63,6 +66,16 @@ impl<E: Env> Errand<E> {
     /// What the backend owes and has not done in its time.
     pub fn due(&self) -> Option<Phase> {
         self.watch.far.due()
+    }
+
+    /// Does it wait for a place?
+    pub fn is_queued(&self) -> bool {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// It waits for a place from here on, or no longer does.
+    pub fn set_queued(&self, queued: bool) {
+        self.queued.store(queued, Ordering::Relaxed);
     }
 
     /// Waits for nothing that the backend owes.

@@ -98,6 +98,7 @@ fn lengths_that_are_no_numbers_are_refused() {
     let bad = Want::Refused(&[400]);
     let behind = format!("abc{SMUGGLED}");
     let case = |name, fields: &str| probe(name, post(fields, &behind), bad);
+    let huge = |name, fields: &str| probe(name, post(fields, &behind), Want::Refused(&[400, 413]));
     Scene::new().run(vec![
         case(
             "two different",
@@ -115,11 +116,11 @@ fn lengths_that_are_no_numbers_are_refused() {
         case("a fraction", "Content-Length: 3.0\r\n"),
         case("a space within", "Content-Length: 3 3\r\n"),
         case("empty", "Content-Length: \r\n"),
-        case(
+        huge(
             "2 to the 64th plus 3",
             "Content-Length: 18446744073709551619\r\n",
         ),
-        case(
+        huge(
             "larger than any number",
             "Content-Length: 99999999999999999999999\r\n",
         ),

@@ -93,6 +93,13 @@ impl Client {
         self.response(&method)
     }
 
+    /// Breaks off: the peer sees a reset.
+    pub(crate) fn reset(mut self) {
+        let socket = socket2::SockRef::from(self.wire.stream());
+        let set = socket.set_linger(Some(std::time::Duration::ZERO));
+        set.expect("a socket takes an option");
+    }
+
     /// Waits until the peer closes; false if it sends anything instead, or nothing for long.
     pub(crate) fn is_closed_by_peer(&mut self) -> bool {
         !self.wire.has_more() && self.wire.fill() == Err(Broken::Closed)

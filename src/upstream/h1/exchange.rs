@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::Body;
 use tokio::io::AsyncReadExt;
 
@@ -16,6 +17,7 @@ use crate::engine::retry::Progress;
 use crate::env::Env;
 use crate::h1::{DecodeError, ResponseDecoder, ResponseHead};
 use crate::message::cause::Cause;
+use crate::upstream::attempt::Herald;
 use crate::upstream::dial::tls_cause;
 use crate::upstream::h1::sending::Sending;
 use crate::upstream::pool::{Link, READ_BUFFER};
@@ -41,7 +43,7 @@ pub struct Failure {
     pub unsent: Bytes,
 }
 
-/// Sends the request and reads the response head; interim responses are passed over.
+/// Sends the request and reads the response head; interim responses are told to `herald`.
 ///
 /// # Errors
 /// Why there is no head, how far the request had come, and what that says of the backend.
@@ -51,6 +53,7 @@ pub async fn exchange<E: Env, B>(
     sending: &mut Sending,
     body: &mut B,
     decoder: &mut ResponseDecoder,
+    herald: Option<&dyn Herald>,
 ) -> Result<ResponseHead, Failure>
 where
     B: Body<Data = Bytes, Error = Cause> + Unpin,
@@ -73,7 +76,13 @@ where
         }
         loop {
             match decoder.head(&mut link.read) {
-                Ok(Some(head)) if head.interim => continue,
+                Ok(Some(head)) if head.interim => {
+                    // A client that waits for a 100 is told so by whoever reads its body.
+                    if let Some(herald) = herald.filter(|_| head.status != StatusCode::CONTINUE) {
+                        herald.interim(head.status, &head.headers);
+                    }
+                    continue;
+                }
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Err(malformed(&error))),
