@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | 0 | [`time`] | [`time::Tick`], nanoseconds since the start, and [`time::Wall`], the date; reads no clock |
 //! | 0 | [`rng`] | seeded generators with named substreams; draws no entropy |
+//! | 0 | [`manual`] | the manual, one page a topic, as `weir help` prints it |
 //! | 1 | [`message`] | what both sides must agree on about a message: target, fields, hop-by-hop, framing, affinity, causes |
 //! | 2 | [`engine`] | admission, queueing, scheduling, routing and retry rules, as state machines |
 //! | 2 | [`cache`] | what RFC 9111 lets be stored and served, keys, the bounded store, coalescing, the stored form |
@@ -83,7 +84,7 @@
 //! - No scheduler per core: fairness and capacity would then hold per core only.
 //! - No global state: no statics that change, no thread-locals, since simulated hosts share one thread.
 //! - No `unsafe` in this crate or in the simulator.
-//! - Not built yet: TLS passed through by its name, active health checks, reload.
+//! - Not built yet: active health checks, reload.
 
 pub mod acme;
 pub mod admin;
@@ -93,6 +94,7 @@ pub mod config;
 pub mod engine;
 pub mod env;
 pub mod h1;
+pub mod manual;
 pub mod message;
 pub mod proxy;
 pub mod rng;

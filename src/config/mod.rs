@@ -36,6 +36,7 @@ mod upstream;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use error::nearest;
 pub use error::{ConfigError, Errors, Pos};
 pub use footprint::{FILLING_SHARE, Footprint, Item, WAITING_DATAGRAMS, footprint};
 pub use model::Config;
