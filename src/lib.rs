@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | 0 | [`time`] | [`time::Tick`], nanoseconds since the start, and [`time::Wall`], the date; reads no clock |
 //! | 0 | [`rng`] | seeded generators with named substreams; draws no entropy |
+//! | 0 | [`manual`] | the manual, one page a topic, as `weir help` prints it |
 //! | 1 | [`message`] | what both sides must agree on about a message: target, fields, hop-by-hop, framing, affinity, causes |
 //! | 2 | [`engine`] | admission, queueing, scheduling, routing and retry rules, as state machines |
 //! | 2 | [`cache`] | what RFC 9111 lets be stored and served, keys, the bounded store, coalescing, the stored form |
@@ -103,6 +104,7 @@ pub mod env;
 pub mod h1;
 mod l4;
 mod l7;
+pub mod manual;
 pub mod message;
 pub mod proxy;
 pub mod rng;

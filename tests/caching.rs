@@ -176,15 +176,15 @@ impl Exchange {
     }
 }
 
-/// Every test that the README's matrix names is there.
+/// Every test that the manual's matrix names is there.
 #[test]
 fn the_matrix_names_tests_that_exist() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("README.md")).expect("the README");
-    let (_, section) = readme
-        .split_once("\n## What the cache supports\n")
+    let page = weirkeeper::manual::page("caching").expect("there is one");
+    let (_, section) = page
+        .text
+        .split_once("\n## What of the RFCs is supported\n")
         .expect("the section");
-    let section = section.split("\n## ").next().unwrap_or_default();
     let mut sources = std::collections::BTreeMap::new();
     for entry in std::fs::read_dir(root.join("tests/caching")).expect("this folder") {
         let path = entry.expect("an entry").path();

@@ -132,7 +132,7 @@ fn every_command_has_a_help_text() {
     assert_eq!(help.status.code(), Some(0));
     let help = text(&help.stdout);
     for command in [
-        "run", "check", "schema", "echo", "load", "purge", "demo", "rehearse",
+        "run", "check", "schema", "echo", "load", "purge", "demo", "rehearse", "help",
     ] {
         let listed = help.lines().any(|l| l.trim_start().starts_with(command));
         assert!(listed, "{command} is not in\n{help}");
@@ -147,6 +147,37 @@ fn every_command_has_a_help_text() {
         text(&version.stdout),
         format!("weir {}\n", env!("CARGO_PKG_VERSION"))
     );
+}
+
+#[test]
+fn help_prints_a_page_a_commands_help_or_what_there_is() {
+    let all = weir(&["help"]);
+    assert_eq!(all.status.code(), Some(0));
+    for page in weirkeeper::manual::PAGES {
+        let listed = text(&all.stdout);
+        let line = listed
+            .lines()
+            .find(|l| l.trim_start().starts_with(page.topic));
+        assert!(line.is_some_and(|l| l.ends_with(page.about)), "{listed}");
+        // Where nobody sits before a terminal, a page is printed as it is.
+        let printed = weir(&["help", page.topic]);
+        assert_eq!(printed.status.code(), Some(0));
+        assert!(text(&printed.stdout) == page.text, "{}", page.topic);
+    }
+    let run = weir(&["help", "run"]);
+    assert!(text(&run.stdout).contains("Usage: weir run"));
+    let rehearse = weir(&["help", "rehearse"]);
+    assert!(text(&rehearse.stdout).contains("Usage: weir rehearse"));
+    for (word, hint) in [
+        ("cachin", "did you mean \"caching\"?"),
+        ("xyzzy", "weir help"),
+    ] {
+        let unknown = weir(&["help", word]);
+        assert_eq!(unknown.status.code(), Some(2), "{word}");
+        let stderr = text(&unknown.stderr);
+        assert!(stderr.contains(hint) && stderr.contains(word), "{stderr}");
+        assert!(unknown.stdout.is_empty(), "{word}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod config;
 mod containers;
 mod engine;
 mod loopback;
+mod manual;
 mod redis;
 mod regressions;
 mod support;

@@ -14,7 +14,13 @@ use crate::proxy::normal_url;
 
 /// A reverse proxy and load balancer whose serving code also runs in a deterministic simulator.
 #[derive(Debug, Parser)]
-#[command(name = "weir", version, propagate_version = true)]
+#[command(
+    name = "weir",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    after_help = super::help::topics()
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -27,7 +33,7 @@ pub(super) enum Command {
     /// Say everything that is wrong with a config, or what it amounts to
     Check(CheckArgs),
     /// Print the JSON Schema of configs
-    Schema,
+    Schema(SchemaArgs),
     /// Serve dummy backends that answer with what they received
     Echo(EchoArgs),
     /// Send many requests at once and measure the answers
@@ -39,6 +45,8 @@ pub(super) enum Command {
     /// Rehearse a config in the simulator (runs weir-rehearse with the same arguments)
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Rehearse(RehearseArgs),
+    /// Print a page of the manual, or the help of a command
+    Help(HelpArgs),
 }
 
 #[derive(Debug, Section)]
@@ -61,6 +69,20 @@ pub(super) struct CheckArgs {
     /// Print the config in full form, with every default written out
     #[arg(long)]
     pub(super) expand: bool,
+}
+
+#[derive(Debug, Section)]
+pub(super) struct SchemaArgs {
+    /// Print the reference for people instead, with every key and its default
+    #[arg(long)]
+    pub(super) markdown: bool,
+}
+
+#[derive(Debug, Section)]
+pub(super) struct HelpArgs {
+    /// A topic of the manual, or a command; all of them are listed without one
+    #[arg(value_name = "TOPIC")]
+    pub(super) name: Option<String>,
 }
 
 #[derive(Debug, Section)]

@@ -7,7 +7,9 @@ mod args;
 mod check;
 mod demo;
 mod echo;
+mod help;
 mod load;
+mod page;
 mod purge;
 mod rehearse;
 mod run;
@@ -42,7 +44,7 @@ pub fn main() -> ExitCode {
             let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
             check::run(&args.config.file, args.expand, &mut out, &mut err)
         }
-        Command::Schema => schema::run(&mut io::stdout().lock()),
+        Command::Schema(args) => schema::run(args.markdown, &mut io::stdout().lock()),
         Command::Echo(args) => {
             start_diagnostics();
             echo::run(args)
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         }
         Command::Purge(args) => purge::run(&args),
         Command::Rehearse(args) => rehearse::run(&args.arguments),
+        Command::Help(args) => help::run(args.name.as_deref()),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -2,8 +2,9 @@
 //!
 //! A text goes through three forms. `json` gives values that know their places. The readers (`compile` and its parts)
 //! turn them into the honest `model`, with every default filled in, and gather all errors on the way. `raw` mirrors the
-//! file as it may be written: the JSON Schema comes from it, and `expand` renders a model back into it. A test keeps the
-//! readers and the mirror in step. Absent: watching the file, and the difference between two configs.
+//! file as it may be written: the JSON Schema comes from it, `reference` shows the schema as Markdown, and `expand` renders
+//! a model back into it. A test keeps the readers and the mirror in step. Absent: watching the file, and the difference
+//! between two configs.
 
 mod acme;
 mod address;
@@ -24,6 +25,7 @@ pub mod model;
 pub mod raw;
 mod reader;
 mod redis;
+mod reference;
 mod render;
 mod route;
 mod settings;
@@ -34,6 +36,7 @@ mod upstream;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use error::nearest;
 pub use error::{ConfigError, Errors, Pos};
 pub use footprint::{FILLING_SHARE, Footprint, Item, WAITING_DATAGRAMS, footprint};
 pub use model::Config;
@@ -71,6 +74,11 @@ pub fn expand(
 /// The JSON Schema of a config file in both forms, as `weir schema` prints it.
 pub fn schema() -> String {
     raw::schema()
+}
+
+/// The reference of a config file: every section and its keys as Markdown tables, made from the schema.
+pub fn reference() -> String {
+    reference::markdown(&raw::schema_value())
 }
 
 /// The text of the file at `path`, or the error that says why there is none.

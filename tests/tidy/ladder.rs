@@ -4,9 +4,10 @@
 use super::source::{Source, is_ident};
 
 /// Each room and its rung.
-const RUNGS: [(&str, u8); 22] = [
+pub(crate) const RUNGS: [(&str, u8); 23] = [
     ("time", 0),
     ("rng", 0),
+    ("manual", 0),
     ("message", 1),
     ("engine", 2),
     ("cache", 2),

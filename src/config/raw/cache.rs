@@ -16,7 +16,7 @@ pub struct Cache {
     pub rules: CacheRules,
 }
 
-/// How a route's responses are cached.
+/// How the responses of a route are cached: what differs from the top of the file.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct RouteCache {
@@ -28,8 +28,8 @@ pub struct RouteCache {
 /// Rules of caching.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct CacheRules {
-    /// The lifetime of responses that say nothing of their own, in whole seconds. By default they are not stored; in the flat
-    /// form "30m".
+    /// The lifetime of responses that say nothing of their own, in whole seconds. Without it they are not stored. By default
+    /// none ("30m" in the flat form).
     pub default_ttl: Option<DurationOrZero>,
     /// The lifetime in the place of whatever a response says, in whole seconds. What is private stays so.
     pub ttl: Option<DurationOrZero>,
@@ -121,7 +121,7 @@ pub struct Redis {
     pub servers: Option<Vec<String>>,
     /// The servers are sentinels, and this is the master's name.
     pub sentinel: Option<String>,
-    /// The servers are nodes of a cluster.
+    /// The servers are nodes of a cluster. By default false.
     pub cluster: Option<bool>,
     /// Speak TLS, with the authorities that the system trusts or others.
     pub tls: Option<RedisTls>,

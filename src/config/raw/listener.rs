@@ -12,17 +12,17 @@ use super::tls::ServerTls;
 pub struct Listener {
     /// The address: ":8080" is all interfaces, IPv4 and IPv6. Port 0 is any free port.
     pub bind: Bind,
-    /// What is served: "http" (the default), "tcp" (connections, byte for byte) or "udp" (datagrams, in sessions).
+    /// What is served: "http", "tcp" (connections, byte for byte) or "udp" (datagrams, in sessions). By default "http".
     pub protocol: Option<Protocol>,
     /// Peers, as addresses or networks, whose X-Forwarded fields are believed and appended to. By default none.
     pub trusted_proxies: Option<Vec<String>>,
-    /// Every connection begins with a PROXY protocol header, of version 1 or 2. By default none does.
+    /// Every connection begins with a PROXY protocol header, of version 1 or 2. By default none.
     pub proxy_protocol: Option<ProxyProtocol>,
     /// How long clients may take.
     pub timeouts: Option<ListenerTimeouts>,
     /// What clients may send.
     pub limits: Option<Limits>,
-    /// Serve it over TLS. By default in the clear.
+    /// Serve it over TLS. By default none, which is in the clear.
     pub tls: Option<ServerTls>,
     /// HTTP/2, over TLS and in the clear. By default true.
     pub http2: Option<Http2OrSwitch>,

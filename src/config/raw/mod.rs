@@ -22,12 +22,18 @@ pub use upstream::*;
 
 /// The JSON Schema (2020-12) of a config file, with a line break at its end.
 pub fn schema() -> String {
+    let mut text =
+        serde_json::to_string_pretty(&schema_value()).expect("a JSON value can be written");
+    text.push('\n');
+    text
+}
+
+/// The same as a value.
+pub fn schema_value() -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let mut schema = generator.into_root_schema_for::<File>().to_value();
     drop_null(&mut schema);
-    let mut text = serde_json::to_string_pretty(&schema).expect("a JSON value can be written");
-    text.push('\n');
-    text
+    schema
 }
 
 /// An `Option` says that a key may be left out, not that it may be null; where null has a meaning, an `enum` lists it.
@@ -95,26 +101,26 @@ pub struct FlatFile {
     pub common: Common,
     /// Bound on all interfaces, IPv4 and IPv6.
     pub port: Port,
-    /// L7 (the default) is HTTP. L4 passes connections or datagrams on as they are.
+    /// "L7" is HTTP. "L4" passes connections or datagrams on as they are. By default "L7".
     pub level: Option<Level>,
-    /// How to choose a server. By default round-robin.
+    /// How to choose a server. By default "round-robin".
     pub strategy: Option<Strategy>,
     /// By what requests go to the same server under "hash". By default "address".
     pub hash_by: Option<HashBy>,
-    /// How far a server may be ahead of its share under "hash", before its keys give way: 1.25 (the default) is a quarter.
+    /// How far a server may be ahead of its share under "hash", before its keys give way: 1.25 is a quarter. By default 1.25.
     pub hash_load_factor: Option<LoadFactor>,
     /// Where responses are stored: nowhere, in memory ("baseline", also "in-memory"), or in Redis as well. By default "none".
     pub caching: Option<Caching>,
-    /// The transport: "tcp" (the default), or at L4 "udp".
+    /// The transport: "tcp", or at L4 "udp". By default "tcp".
     pub proto: Option<Proto>,
-    /// The form of responses in Redis: "none" (binary), "json" or "lz4".
+    /// The form of responses in Redis: "none" (binary), "json" or "lz4". By default "none".
     pub serializer: Option<String>,
     /// Each server's URL, with the number of requests that it takes at once. Under the weighted strategies and
     /// under "hash" the number is its share as well.
     pub servers: Ordered<Capacity>,
     /// Serve HTTPS with these certificates.
     pub tls: Option<ServerTls>,
-    /// Requests in flight to all servers together. By default unlimited.
+    /// Requests in flight to all servers together. By default "off", which is unlimited.
     #[serde(rename = "maxWorkers")]
     pub max_workers: Option<CountOrOff>,
     /// Methods, and beginnings of paths, whose responses are never stored.
@@ -128,13 +134,13 @@ pub struct Common {
     /// The address of this schema, for editors.
     #[serde(rename = "$schema")]
     pub schema: Option<String>,
-    /// Runtimes, one a core: a number, or "auto" (the default) for one on each core.
+    /// Runtimes, one a core: a number, or "auto" for one on each core. By default "auto".
     pub workers: Option<Workers>,
     /// How long running requests may take to finish after SIGTERM or SIGINT. By default "30s".
     pub shutdown_grace: Option<DurationOrZero>,
     /// Where health, status and metrics are served. By default on 127.0.0.1:9900, or on the next free port.
     pub admin: Option<AdminOrOff>,
-    /// One line for each request. By default off.
+    /// One line for each request. By default "off".
     pub access_log: Option<AccessLogOrOff>,
     /// The cache's memory, and defaults for every cached route.
     pub cache: Option<Cache>,
@@ -154,7 +160,7 @@ pub struct Common {
     pub retry: Option<Retry>,
     /// Defaults for the back-offs of all upstreams.
     pub back_off: Option<BackOff>,
-    /// Default for the phase of all upstreams.
+    /// Default for the phase of all upstreams. By default "random".
     pub phase: Option<Phase>,
 }
 
@@ -172,7 +178,7 @@ pub enum AdminOrOff {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Admin {
-    /// The address. By default "127.0.0.1:9900".
+    /// The address. By default "127.0.0.1:9900", or the next free port.
     pub bind: Option<Bind>,
     /// Take the next free port when this one is taken. By default false if "bind" is given, else true.
     pub fallback: Option<bool>,
@@ -192,7 +198,7 @@ pub enum AccessLogOrOff {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct AccessLog {
-    /// A file that lines are appended to, or "-" (the default) for standard output.
+    /// A file that lines are appended to, or "-" for standard output. By default "-".
     pub path: Option<String>,
     /// The form of a line. By default "combined".
     pub format: Option<LogFormat>,

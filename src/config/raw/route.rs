@@ -98,7 +98,7 @@ pub enum PathBy {
 pub struct Redirect {
     /// The Location; {scheme}, {host}, {path} and {query} (with its `?`) stand for the request's parts.
     pub to: String,
-    /// 301, 302, 303, 307 or 308 (the default).
+    /// The status of the answer. By default 308.
     pub status: Option<RedirectStatus>,
 }
 
@@ -106,10 +106,10 @@ pub struct Redirect {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Respond {
-    /// By default 200.
+    /// The status of the answer. By default 200.
     #[schemars(range(min = 200, max = 599))]
     pub status: Option<u16>,
-    /// As text/plain. By default empty.
+    /// Its body, as text/plain. By default "".
     pub body: Option<String>,
 }
 

@@ -19,9 +19,9 @@ pub struct ServerTls {
     pub certificates: Option<Vec<Certificate>>,
     /// Certificates that an authority issues and that are renewed by themselves (RFC 8555).
     pub acme: Option<Acme>,
-    /// Ask clients for certificates. By default nobody is asked.
+    /// Ask clients for certificates. By default none, and nobody is asked.
     pub client_auth: Option<ClientAuth>,
-    /// The oldest version that is spoken: "1.2" (the default) or "1.3".
+    /// The oldest version that is spoken. By default "1.2".
     pub min_version: Option<TlsVersion>,
     /// Give clients tickets, so that coming again costs less. By default true.
     pub session_tickets: Option<bool>,
@@ -43,7 +43,7 @@ pub struct Certificate {
 pub struct ClientAuth {
     /// A PEM file: the authorities that may have issued them.
     pub ca: String,
-    /// "required" (the default): no connection without one. "optional": only a wrong one is refused.
+    /// "required": no connection without one. "optional": only a wrong one is refused. By default "required".
     pub mode: Option<ClientAuthMode>,
 }
 
@@ -62,7 +62,7 @@ pub struct Acme {
     pub directory: Option<HttpsUrl>,
     /// Where the authority may write to.
     pub email: Option<String>,
-    /// How it is shown that a name is yours: "tls-alpn-01" (the default, on port 443) or "http-01" (on port 80).
+    /// How it is shown that a name is yours: "tls-alpn-01" (on port 443) or "http-01" (on port 80). By default "tls-alpn-01".
     pub challenge: Option<AcmeChallenge>,
     /// A PEM file: whom the directory's own certificate has to come from. By default whom the system trusts.
     pub ca: Option<String>,

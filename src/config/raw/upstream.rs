@@ -16,7 +16,7 @@ pub struct Upstream {
     pub strategy: Option<Strategy>,
     /// By what requests go to the same backend under "hash". By default "address".
     pub hash_by: Option<HashBy>,
-    /// How far a backend may be ahead of its share under "hash", before its keys give way: 1.25 (the default) is a quarter.
+    /// How far a backend may be ahead of its share under "hash", before its keys give way: 1.25 is a quarter. By default 1.25.
     pub hash_load_factor: Option<LoadFactor>,
     /// Requests in flight (connections at tcp, sessions at udp) to all backends together. By default "off", which is unlimited.
     pub max_in_flight: Option<CountOrOff>,
@@ -28,18 +28,18 @@ pub struct Upstream {
     pub retry: Option<Retry>,
     /// How long a backend that refused or died is passed over.
     pub back_off: Option<BackOff>,
-    /// Where a fresh round robin begins: at a random place (the default), or at its start ("zero").
+    /// Where a fresh round robin begins: at a random place, or at its start ("zero"). By default "random".
     pub phase: Option<Phase>,
     /// Begin each connection with a PROXY protocol header that names the client. By default none. Such a connection serves one
     /// request.
     pub proxy_protocol: Option<ProxyVersion>,
-    /// What is spoken with the backends: "http1" (the default), "http2" (which gRPC needs), or over TLS "auto", which is HTTP/2
-    /// where the backend speaks it.
+    /// What is spoken with the backends: "http1", "http2" (which gRPC needs), or over TLS "auto", which is HTTP/2 where the
+    /// backend speaks it. By default "http1".
     pub protocol: Option<BackendProtocol>,
     /// Upgraded connections (WebSocket) at once, to all backends together. They count apart from requests in flight. By default
     /// 10,000.
     pub max_tunnels: Option<CountOrOff>,
-    /// How backends whose URLs begin with https:// are met. By default they are verified against the system's authorities.
+    /// How backends whose URLs begin with "https://" are met. By default verified by the authorities that the system trusts.
     pub tls: Option<UpstreamTls>,
     /// URLs, or objects with a URL.
     #[schemars(length(min = 1))]
@@ -138,7 +138,7 @@ pub struct BackOff {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum BackendEntry {
-    /// "http://host:port/prefix", https://, "tcp://host:port", tls:// or udp://.
+    /// "http://host:port/prefix", "https://...", "tcp://host:port", "tls://..." or "udp://...".
     Url(BackendUrl),
     /// With more to say.
     Object(Backend),
@@ -148,8 +148,8 @@ pub enum BackendEntry {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Backend {
-    /// "http://host:port/prefix", or https://, whose prefix is put before every path; "tcp://host:port", tls:// or udp:// for
-    /// listeners of that protocol.
+    /// "http://host:port/prefix" or "https://...", whose prefix is put before every path; "tcp://host:port", "tls://..." or
+    /// "udp://..." for listeners of that protocol.
     pub url: BackendUrl,
     /// Its name in logs and metrics. By default host:port.
     pub name: Option<String>,
