@@ -28,6 +28,7 @@ use crate::model::content::Site;
 use crate::model::faults::{Held, PROXIES, Striking, zone_name};
 use crate::model::origin::Origin;
 use crate::model::redis::{self, REDIS, Redis};
+use crate::model::unruly::Crowd;
 use crate::model::visitor::Visitors;
 use crate::plan::Plan;
 use crate::scenario::ClientModel;
@@ -307,6 +308,11 @@ impl<S: Subject> Drive<S> {
                 None => self.group(index, index, model, *port).start(healed),
                 Some(site) => self.visitors(site, index, model, *port).start(healed),
             }
+        }
+        if let Some(unruly) = &self.plan.unruly {
+            let pages = self.plan.site.as_ref().map_or(0, |s| s.pages.len());
+            let (env, ledger) = (self.env.clone(), self.ledger.clone());
+            Crowd::new(unruly.clone(), pages, self.proxies.clone(), env, ledger).start(healed);
         }
         self.env.clock().sleep_until(healed).await;
         self.backends.iter().for_each(|b| b.heal());
