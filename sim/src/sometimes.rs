@@ -78,7 +78,6 @@ pub const CACHED: &[&str] = &[
 /// What must be reached beside it over all seeds of a suite of worlds that have unruly clients, which are both of those above.
 pub const UNRULY: &[&str] = &[
     "a backend sent interim responses",
-    "a backend told somebody to go on",
     "a body was still to come behind an answer",
     "a client said its end behind a whole request",
     "a client was told to go on",

@@ -249,7 +249,7 @@ impl Backend {
         }
         self.unhung().await;
         let whim = self.whim(head);
-        if !self.say_more(head, whim, stream).await {
+        if !self.say_more(whim, stream).await {
             return false;
         }
         if let Some(leaves) = whim.early {

@@ -18,9 +18,16 @@ use crate::env::lock;
 pub(super) struct Whim {
     /// It answers before it has the body, and then leaves or does not.
     pub(super) early: Option<bool>,
-    /// Interim responses that come first.
-    interim: u64,
+    /// What comes first.
+    interim: &'static str,
 }
+
+/// Interim responses that one gets without asking for them.
+const INTERIM: [&str; 3] = [
+    "HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n",
+    "HTTP/1.1 100 Continue\r\n\r\n",
+    "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </b>\r\n\r\n",
+];
 
 impl Backend {
     /// What it will do with the request that begins with `head`.
@@ -33,8 +40,8 @@ impl Backend {
         let rng = &mut state.whims;
         let early = rng.chance(habits.early).then(|| rng.chance(habits.leaves));
         let interim = match rng.chance(habits.interim) {
-            true => 1 + rng.below(2),
-            false => 0,
+            true => INTERIM[usize::try_from(rng.below(3)).unwrap_or(0)],
+            false => "",
         };
         Whim {
             early: early.filter(|_| head.framing != Framing::Length(0)),
@@ -43,18 +50,13 @@ impl Backend {
     }
 
     /// Sends what comes before an answer; false if nobody is there to read it.
-    pub(super) async fn say_more(&self, head: &Head, whim: Whim, stream: &mut Socket) -> bool {
-        let mut text = "HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n"
-            .repeat(usize::try_from(whim.interim).unwrap_or(0));
-        if whim.interim > 0 {
-            self.ledger.book().reach("a backend sent interim responses");
+    pub(super) async fn say_more(&self, whim: Whim, stream: &mut Socket) -> bool {
+        let text = whim.interim;
+        if text.is_empty() {
+            return true;
         }
-        if head.field("expect").is_some() && whim.early.is_none() {
-            self.ledger.book().reach("a backend told somebody to go on");
-            text.push_str("HTTP/1.1 100 Continue\r\n\r\n");
-        }
-        text.is_empty()
-            || (stream.write_all(text.as_bytes()).await.is_ok() && stream.flush().await.is_ok())
+        self.ledger.book().reach("a backend sent interim responses");
+        stream.write_all(text.as_bytes()).await.is_ok() && stream.flush().await.is_ok()
     }
 
     /// Reads a request's body to its end; false if it ended before, or is not the one that its client sent.

@@ -21,6 +21,8 @@ pub(super) struct Script {
     pub(super) leaving: Option<Leaving>,
     /// It reads little at a time.
     pub(super) slow: bool,
+    /// What it has begun it sends to its end, though the proxy has ended the connection.
+    pub(super) stubborn: bool,
     /// How long it listens behind the last answer for one that nobody asked for.
     pub(super) listens: Duration,
 }
@@ -153,6 +155,7 @@ impl Script {
             half_closes: leaving.is_none() && rng.chance(0.15),
             leaving,
             slow: rng.chance(0.2),
+            stubborn: rng.chance(0.5),
             listens: Duration::from_millis(one(rng, &[0, 40, 400, 1500])),
         }
     }

@@ -63,6 +63,8 @@ struct State {
     told: usize,
     /// All is written.
     said: bool,
+    /// The proxy's end has come.
+    ended: bool,
     /// The client's end is said.
     half_closed: bool,
     /// The proxy may close the connection for what was before, or has said that it will.
@@ -163,17 +165,24 @@ impl Talk {
             broken: false,
         };
         for (at, ask) in self.script.asks.iter().enumerate() {
+            if lock(&self.state).ended {
+                break;
+            }
             let written = ask.encode(self.begin(ask));
             if mouth.request(at, ask, &written).await == Some(Over::Left) {
                 return Over::Left;
             }
             if at + 1 < self.script.asks.len() && !self.script.pipelined {
                 mouth.flush().await;
-                self.until(|s| s.answered > at).await;
+                self.until(|s| s.answered > at || s.ended).await;
             }
         }
         mouth.flush().await;
-        if self.script.half_closes && !mouth.broken && mouth.half.shutdown().await.is_ok() {
+        if self.script.half_closes
+            && !mouth.broken
+            && !lock(&self.state).ended
+            && mouth.half.shutdown().await.is_ok()
+        {
             lock(&self.state).half_closed = true;
             self.reach("a client said its end behind a whole request");
         }
@@ -218,6 +227,15 @@ impl Talk {
         clock.sleep_until(clock.now() + time).await;
     }
 
+    /// The request is said to its end that the writer is at.
+    async fn all_said(&self) {
+        lock(&self.state).ended = true;
+        self.heard.notify_one();
+        while !lock(&self.state).said {
+            self.said.notified().await;
+        }
+    }
+
     /// All is said and answered, and for a while nothing came.
     async fn quiet(&self) {
         let done = |s: &State| s.said && s.answered == s.ids.len();
@@ -242,7 +260,12 @@ impl Talk {
                     self.wrong("an answer to an unruly client is no HTTP".to_string());
                     return Over::Ended;
                 }
-                Err(_) => return Over::Ended,
+                Err(_) => {
+                    if self.script.stubborn {
+                        self.all_said().await;
+                    }
+                    return Over::Ended;
+                }
             };
             if (100..200).contains(&head.status) {
                 lock(&self.state).told += usize::from(head.status == 100);
@@ -488,7 +511,7 @@ impl Talk {
     /// Waits for the word to go on, or for an answer, though not for ever.
     async fn until_told(&self, at: usize) {
         let before = lock(&self.state).told;
-        let word = self.until(|s| s.told > before || s.begun > at);
+        let word = self.until(|s| s.told > before || s.begun > at || s.ended);
         let waited = self.env.clock().timeout(GOES_ON, word).await;
         let told = waited.is_some() && lock(&self.state).told > before;
         if told {
