@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::ledger::{End, PROBE, UNRULY};
 use crate::plan::Plan;
-use crate::world::Run;
+use crate::run::Run;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
     if !is_sound(&run.plan) {
