@@ -21,7 +21,7 @@ use crate::model::origin::Origin;
 use crate::model::redis::{self, REDIS, Redis};
 use crate::model::unruly::Crowd;
 use crate::model::visitor::Visitors;
-use crate::plan::Plan;
+use crate::plan::{BackendPlan, Plan};
 use crate::run::{Run, Subject};
 use crate::scenario::ClientModel;
 use crate::shares::shares;
@@ -34,7 +34,7 @@ pub(super) fn run(plan: &Plan, subject: impl Subject) -> Run {
     let ips: Vec<IpAddr> = (0..zones).map(|z| sim.lookup(zone_name(z))).collect();
     let proxies = PROXIES[..plan.replicas].iter();
     let proxies: Vec<IpAddr> = proxies.map(|name| sim.lookup(*name)).collect();
-    let place = |b: &crate::plan::BackendPlan| SocketAddr::new(ips[b.zone], b.port);
+    let place = |b: &BackendPlan| SocketAddr::new(ips[b.zone], b.port);
     let mut names: BTreeMap<_, _> = plan
         .backends
         .iter()
@@ -50,7 +50,7 @@ pub(super) fn run(plan: &Plan, subject: impl Subject) -> Run {
     let backends: Vec<Arc<Backend>> = {
         let envs: Vec<SimEnv> = (0..zones).map(|_| SimEnv::new(&fabric, "zone")).collect();
         let origin = plan.site.clone().map(Origin::new);
-        let make = |(i, b): (usize, &crate::plan::BackendPlan)| {
+        let make = |(i, b): (usize, &BackendPlan)| {
             let env = envs[b.zone].clone();
             Backend::new(i, b.clone(), env, ledger.clone(), origin.clone())
         };
@@ -166,6 +166,16 @@ impl Zone {
     }
 }
 
+/// Does nothing go wrong behind the proxy?
+fn is_calm(plan: &Plan) -> bool {
+    let breaks = plan.site.as_ref().is_some_and(|s| s.break_rate > 0.0);
+    let well = |b: &BackendPlan| {
+        let rates = [b.model.malformed_rate, b.model.close_rate, b.habits.leaves];
+        rates.iter().all(|rate| *rate == 0.0)
+    };
+    plan.faults.is_empty() && !breaks && plan.backends.iter().all(well)
+}
+
 /// The clients' host, from the first request to the last.
 struct Drive<S> {
     plan: Plan,
@@ -190,7 +200,8 @@ impl<S: Subject> Drive<S> {
         if let Some(unruly) = &self.plan.unruly {
             let pages = self.plan.site.as_ref().map_or(0, |s| s.pages.len());
             let (env, ledger) = (self.env.clone(), self.ledger.clone());
-            Crowd::new(unruly.clone(), pages, self.proxies.clone(), env, ledger).start(healed);
+            let scene = (pages, is_calm(&self.plan));
+            Crowd::new(unruly.clone(), scene, self.proxies.clone(), env, ledger).start(healed);
         }
         self.env.clock().sleep_until(healed).await;
         self.backends.iter().for_each(|b| b.heal());

@@ -17,7 +17,7 @@ use weirkeeper::rng::Rng;
 use weirkeeper::time::Tick;
 
 use self::script::{Scene, Script};
-use self::talk::Talk;
+use self::talk::{Door, Talk};
 use super::speech::Unruly;
 use crate::env::SimEnv;
 use crate::ledger::Ledger;
@@ -34,13 +34,16 @@ pub struct Crowd {
     proxies: Vec<IpAddr>,
     env: SimEnv,
     ledger: Ledger,
+    /// Nothing goes wrong but what they do.
+    calm: bool,
 }
 
 impl Crowd {
-    /// Clients that behave as `model` says towards `proxies`, which have so many cacheable pages behind them, if any.
+    /// Clients that behave as `model` says towards `proxies`, which have so many cacheable pages behind them, if any, and
+    /// perhaps nothing that goes wrong.
     pub fn new(
         model: Unruly,
-        pages: usize,
+        (pages, calm): (usize, bool),
         proxies: Vec<IpAddr>,
         env: SimEnv,
         ledger: Ledger,
@@ -55,6 +58,7 @@ impl Crowd {
             proxies,
             env,
             ledger,
+            calm,
         })
     }
 
@@ -92,7 +96,12 @@ impl Crowd {
         self.ledger.book().open += 1;
         if let Ok(stream) = self.env.net().connect(target).await {
             let (env, ledger) = (self.env.clone(), self.ledger.clone());
-            let talk = Talk::new(env, ledger, script, replica, limit);
+            let door = Door {
+                replica,
+                limit,
+                calm: self.calm,
+            };
+            let talk = Talk::new(env, ledger, script, door);
             talk.run(stream).await;
         }
         self.ledger.book().open -= 1;
