@@ -53,7 +53,7 @@ pub struct Book {
 /// One request, as its client knows it.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Index of the client group; [`PROBE`] for a probe after healing.
+    /// Index of the client group; [`PROBE`] for a probe after healing, [`UNRULY`] for an unruly client.
     pub group: usize,
     /// Index of the request model within the group.
     pub kind: usize,
@@ -69,6 +69,9 @@ pub struct Request {
 
 /// The group of probes.
 pub const PROBE: usize = usize::MAX;
+
+/// The group of unruly clients.
+pub const UNRULY: usize = usize::MAX - 1;
 
 /// How a request ended for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,6 +287,20 @@ impl Book {
                 self.open -= 1;
             }
             _ => self.violation("conservation", format!("request {id} ended more than once")),
+        }
+    }
+
+    /// The backend `name` has received a head. Somebody must have sent it as one.
+    pub fn hear(&mut self, name: &str, id: Option<u64>, method: &str, target: &str) {
+        let offered = |id: &u64| *id < self.requests.len() as u64;
+        let wrong = match id.filter(offered) {
+            None => Some("no client sent it"),
+            Some(id) => self.wires.dispute(id, method, target),
+        };
+        if let Some(wrong) = wrong {
+            let id = id.map_or("no id".to_string(), |id| format!("id {id}"));
+            let what = format!("{method} {target} with {id} came to {name}: {wrong}");
+            self.violation("origin", what);
         }
     }
 

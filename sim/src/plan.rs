@@ -13,7 +13,7 @@ use weirkeeper::tls::server::Settings;
 use crate::model::certificates;
 use crate::model::content::Site;
 use crate::model::l4::Traffic;
-use crate::model::speech::{Manner, Speech};
+use crate::model::speech::{Habits, Manner, Speech, Unruly};
 use crate::scenario::{BackendModel, ClientModel, Expectation, Fault, RequestModel, Scenario};
 
 /// Failure domains at most: each is a simulated host, which costs time at each tick.
@@ -43,6 +43,8 @@ pub struct Plan {
     pub clients: Vec<(ClientModel, u16)>,
     /// How each group of clients speaks, in their order; HTTP/1.1 in the clear where it says nothing.
     pub speech: Vec<Speech>,
+    /// Clients beside those, that do what one should not.
+    pub unruly: Option<Unruly>,
     /// Each `host:port` of the config once, in config order.
     pub backends: Vec<BackendPlan>,
     /// What goes wrong.
@@ -78,6 +80,8 @@ pub struct BackendPlan {
     pub max_in_flight: Option<u32>,
     /// How it speaks; `None` is HTTP/1.1 in the clear, and nothing else is known of it.
     pub manner: Option<Manner>,
+    /// What it does beside answering.
+    pub habits: Habits,
 }
 
 impl Plan {
@@ -168,6 +172,7 @@ impl Plan {
             measure: scenario.measure.0,
             clients,
             speech,
+            unruly: None,
             backends,
             faults: scenario.faults.clone(),
             expect: scenario.expect.clone(),
@@ -254,6 +259,7 @@ fn backends(config: &Config, scenario: &Scenario) -> Vec<BackendPlan> {
                 members: vec![(u, b)],
                 max_in_flight: bound,
                 manner: manner(upstream),
+                habits: Habits::default(),
             });
         }
     }

@@ -1,18 +1,17 @@
 //! Many seeds: each is planned, run and checked on its own thread's time; what fails is shrunk and named by the one command
 //! that replays it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use weirkeeper::config::model::{Config, Protocol};
 
-use crate::checkers::{self, Violation};
+use crate::checkers::Violation;
 use crate::plan::Plan;
 use crate::report::{Found, Report, Tally};
-use crate::scenario::{Fault, Scenario, fault};
-use crate::subject::Weir;
-use crate::{shrink, swarm, world};
+use crate::scenario::{Scenario, fault};
+use crate::single::{pick, run_one};
+use crate::{shrink, swarm};
 
 /// Failing seeds that are shrunk: the others are only named.
 const SHRUNK: usize = 3;
@@ -167,21 +166,6 @@ impl Source {
     }
 }
 
-/// Runs and checks one plan. A panic of the world itself is a violation too.
-pub fn run_one(plan: &Plan) -> (Option<world::Run>, Vec<Violation>) {
-    match catch_unwind(AssertUnwindSafe(|| world::run(plan, Weir::default()))) {
-        Ok(run) => {
-            let violations = checkers::check(&run);
-            (Some(run), violations)
-        }
-        Err(_) => {
-            let what = "the simulated world panicked".to_string();
-            let checker = "world".to_string();
-            (None, vec![Violation { checker, what }])
-        }
-    }
-}
-
 /// Runs all seeds of `options`.
 ///
 /// # Errors
@@ -301,12 +285,4 @@ impl Options {
         }
         Ok(found)
     }
-}
-
-/// The faults with these numbers.
-pub fn pick(faults: &[Fault], numbers: &[usize]) -> Vec<Fault> {
-    numbers
-        .iter()
-        .filter_map(|i| faults.get(*i).cloned())
-        .collect()
 }

@@ -2,7 +2,7 @@
 //! faults; each draws from a substream of its own, so that leaving one out disturbs no other.
 
 use crate::plan::Plan;
-use crate::seeds;
+use crate::single;
 
 /// Runs at most: a world that needs all of its faults is found out before.
 const RUNS: usize = 60;
@@ -12,8 +12,8 @@ pub fn faults(plan: &Plan, checker: &str) -> Vec<usize> {
     let mut runs = 0;
     let fails = |kept: &[usize]| {
         let mut plan = plan.clone();
-        plan.faults = seeds::pick(&plan.faults, kept);
-        let (_, violations) = seeds::run_one(&plan);
+        plan.faults = single::pick(&plan.faults, kept);
+        let (_, violations) = single::run_one(&plan);
         violations.iter().any(|v| v.checker == checker)
     };
     minimise((0..plan.faults.len()).collect(), &mut |kept| {

@@ -75,6 +75,26 @@ pub const CACHED: &[&str] = &[
     "waited for another replica",
 ];
 
+/// What must be reached beside it over all seeds of a suite of worlds that have unruly clients, which are both of those above.
+pub const UNRULY: &[&str] = &[
+    "a backend sent interim responses",
+    "a body was still to come behind an answer",
+    "a client said its end behind a whole request",
+    "a client was told to go on",
+    "a connection went on behind a body that nobody read",
+    "a late body behind a backend's early answer",
+    "a late body behind an answer of the proxy's own",
+    "a pipelined pair was answered",
+    "an unruly client left before its answer",
+    "an unruly client left within its answer",
+    "an unruly client left within its body",
+    "an unruly client left within its head",
+    "answered early, and left",
+    "answered early, and the body came behind the answer",
+    "answered early, and the body never came",
+    "the proxy answered before the body was there",
+];
+
 /// What must be reached over all seeds of a suite of worlds over HTTP/2 and TLS.
 pub const HTTP2: &[&str] = &[
     "a backend heard of a reset",

@@ -11,7 +11,7 @@ use weirkeeper::telemetry::{Layout, Telemetry, UpstreamStatus};
 use crate::env::{SimEnv, lock};
 use crate::ledger::Ledger;
 use crate::plan::Plan;
-use crate::world::{Serving, Subject};
+use crate::run::{Serving, Subject};
 
 /// The proxy itself.
 #[derive(Default)]

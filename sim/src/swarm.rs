@@ -4,6 +4,7 @@
 pub mod cached;
 pub mod http2;
 pub mod l4;
+mod unruly;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,8 +62,10 @@ pub fn plan(seed: u64) -> Plan {
             .backends
             .insert(name, backend(&mut rng, &shape, i, calm));
     }
-    Plan::new(seed, Arc::new(config), &scenario)
-        .unwrap_or_else(|errors| panic!("seed {seed} draws a bad scenario: {errors:?}"))
+    let mut plan = Plan::new(seed, Arc::new(config), &scenario)
+        .unwrap_or_else(|errors| panic!("seed {seed} draws a bad scenario: {errors:?}"));
+    unruly::add(seed, &mut plan, false);
+    plan
 }
 
 fn backend_name(i: usize) -> String {
@@ -168,9 +171,11 @@ fn config_text(rng: &mut Rng, shape: &Shape) -> String {
         add("back", shape.first..n);
         routes.push(json!({ "name": "back", "match": { "path": { "prefix": "/back" } }, "upstream": "back" }));
     }
-    routes.push(json!({ "name": "front", "upstream": "front" }));
+    let all = json!({ "host": unruly::HOST });
+    routes.push(json!({ "name": "front", "match": all, "upstream": "front" }));
+    routes.extend(unruly::routes());
     let config = json!({
-        "listeners": { "web": { "bind": ":8080" } },
+        "listeners": unruly::listeners(),
         "routes": routes,
         "upstreams": upstreams,
     });

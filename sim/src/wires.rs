@@ -15,6 +15,8 @@ pub struct Wires {
     pub flows: BTreeMap<(u64, Way), Flow>,
     /// Heads, in the order in which backends received them.
     pub heads: Vec<Seen>,
+    /// What clients have asked for that do not always send their heads to the end, by id.
+    pub claims: BTreeMap<u64, Claim>,
     /// Connections of each upstream's open tunnels.
     open: BTreeMap<usize, Vec<Arc<Link>>>,
     /// The most of them at once.
@@ -57,6 +59,19 @@ pub struct Tunnel {
     pub read_up: Option<u64>,
     /// What the client read up to an end in order.
     pub read_down: Option<u64>,
+}
+
+/// A request of a client that may leave before it is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// The method.
+    pub method: &'static str,
+    /// The target.
+    pub target: String,
+    /// It is for the proxy to answer.
+    pub own: bool,
+    /// Its head was sent whole, and as a head.
+    pub sent: bool,
 }
 
 /// A body on its way over HTTP/2.
@@ -109,6 +124,21 @@ impl Wires {
     /// The tunnel that a request asked for.
     pub fn tunnel(&mut self, id: u64) -> &mut Tunnel {
         self.tunnels.entry(id).or_default()
+    }
+
+    /// What is wrong with it that a backend receives a head with this id.
+    pub fn dispute(&self, id: u64, method: &str, target: &str) -> Option<&'static str> {
+        let claim = self.claims.get(&id)?;
+        let wrongs = [
+            (
+                claim.target != target,
+                "its client asked for something else",
+            ),
+            (claim.method != method, "its client used another method"),
+            (claim.own, "it is for the proxy to answer"),
+            (!claim.sent, "its client has not sent its head to the end"),
+        ];
+        wrongs.into_iter().find(|w| w.0).map(|w| w.1)
     }
 
     /// A sender of HTTP/2 lets `len` bytes of a body go. Nothing is made of it unless the reader counts as well.

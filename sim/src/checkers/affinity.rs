@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use weirkeeper::engine::trace::Event;
 use weirkeeper::engine::{Outcome, Strategy};
 
-use crate::world::Run;
+use crate::run::Run;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
     if run.plan.traffic.is_none() {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::ledger::End;
-use crate::world::Run;
+use crate::run::Run;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
     let worked = run.book.executions.iter().filter(|e| e.worked.is_some());

@@ -3,7 +3,7 @@
 
 use weirkeeper::engine::trace::Event;
 
-use crate::world::Run;
+use crate::run::Run;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
     let mut found = Vec::new();

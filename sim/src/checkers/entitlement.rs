@@ -1,118 +1,13 @@
-//! Shares follow weights: at each pick every backend that could have been picked earns its weight's part of it, and what a
-//! backend has earned and not been given stays small. A pick among one is no choice and settles at once.
-//!
-//! Who could have been picked is rebuilt from the engine's events and believed only when it agrees with the number that the
-//! engine gave; the other picks (retries that exclude somebody) widen the bound by one each.
+//! Shares follow weights: what a backend has earned and not been given stays small. Picks whose field could not be told (retries
+//! that exclude somebody) widen the bound by one each.
 
 use weirkeeper::engine::Strategy;
-use weirkeeper::engine::trace::Event;
-use weirkeeper::time::Tick;
 
-use crate::ledger::Book;
-use crate::plan::Plan;
-use crate::world::Run;
+use crate::run::Run;
 
 /// The worst lag that is let pass: the theorem's bound is below 1 on constant sets and 2 between any two moments; under
 /// change no constant bound exists, and a small lag is what was found.
 const BOUND: f64 = 3.0;
-
-/// What one upstream's backends earned and were given, in config order, over picks with two or more to choose from.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Shares {
-    /// Picks.
-    pub given: Vec<u64>,
-    /// Entitlement, in picks.
-    pub earned: Vec<f64>,
-    /// Picks among two or more.
-    pub choices: u64,
-    /// Picks whose field of candidates could not be told.
-    pub unknown: u64,
-    /// The strategy goes by turns, so that there are shares to be entitled to.
-    pub by_turns: bool,
-    /// The furthest that anybody was behind or ahead.
-    pub worst: f64,
-}
-
-/// The shares of upstream `u`.
-pub fn shares(plan: &Plan, book: &Book, u: usize) -> Shares {
-    let spec = &plan.config.upstreams[u].spec;
-    let even = spec.strategy == Strategy::RoundRobin;
-    let weights: Vec<f64> = spec
-        .backends
-        .iter()
-        .map(|b| if even { 1.0 } else { f64::from(b.weight) })
-        .collect();
-    let n = weights.len();
-    let mut shares = Shares {
-        given: vec![0; n],
-        earned: vec![0.0; n],
-        by_turns: matches!(
-            spec.strategy,
-            Strategy::RoundRobin
-                | Strategy::WeightedRoundRobin
-                | Strategy::SmoothWeightedRoundRobin
-        ),
-        ..Shares::default()
-    };
-    let mut lag = vec![0.0_f64; n];
-    let mut running = vec![0_u32; n];
-    let mut passed_over = vec![Tick::ZERO; n];
-    let place = |id| spec.backends.iter().position(|b| b.id == id);
-    for (_, at, event) in book.engine.iter().filter(|(i, _, _)| *i == u) {
-        match event {
-            Event::BackedOff(id, until) => {
-                if let Some(i) = place(*id) {
-                    passed_over[i] = *until;
-                }
-            }
-            Event::Finished(id, _) => {
-                if let Some(i) = place(*id) {
-                    running[i] = running[i].saturating_sub(1);
-                }
-            }
-            Event::Picked { backend, free, .. } => {
-                let Some(picked) = place(*backend) else {
-                    continue;
-                };
-                let has_room = |i: &usize| {
-                    spec.backends[*i]
-                        .max_in_flight
-                        .is_none_or(|m| running[*i] < m)
-                };
-                let roomy: Vec<usize> = (0..n).filter(has_room).collect();
-                let sound: Vec<usize> = roomy
-                    .iter()
-                    .copied()
-                    .filter(|i| passed_over[*i] <= *at)
-                    .collect();
-                running[picked] += 1;
-                // All that are sound; or all there are, when none is sound.
-                let field = [sound, roomy]
-                    .into_iter()
-                    .find(|field| field.len() == *free as usize && field.contains(&picked));
-                let Some(field) = field else {
-                    shares.unknown += 1;
-                    continue;
-                };
-                if field.len() < 2 {
-                    continue;
-                }
-                shares.choices += 1;
-                shares.given[picked] += 1;
-                lag[picked] -= 1.0;
-                let total: f64 = field.iter().map(|i| weights[*i]).sum();
-                for i in field {
-                    let part = weights[i] / total;
-                    shares.earned[i] += part;
-                    lag[i] += part;
-                    shares.worst = shares.worst.max(lag[i].abs());
-                }
-            }
-            _ => {}
-        }
-    }
-    shares
-}
 
 pub(super) fn check(run: &Run) -> Vec<String> {
     let mut found = Vec::new();

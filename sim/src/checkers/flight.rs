@@ -12,8 +12,8 @@ use weirkeeper::time::Tick;
 use crate::ledger::{Book, Execution, Made};
 use crate::model::content::{Page, Terms};
 use crate::plan::Plan;
+use crate::run::Run;
 use crate::scenario::fault::FaultKind;
-use crate::world::Run;
 
 /// Bodies up to this size always find room.
 const SMALL: usize = 6000;

@@ -13,7 +13,7 @@ use weirkeeper::time::Tick;
 use crate::ledger::{Asked, End, Got, Made, Visit};
 use crate::model::content::Rep;
 use crate::plan::Plan;
-use crate::world::Run;
+use crate::run::Run;
 
 /// How long another replica may still serve what was changed, while Redis is well.
 const PROPAGATION: Duration = Duration::from_millis(500);

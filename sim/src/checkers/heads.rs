@@ -1,8 +1,8 @@
 //! A backend sees the request that its client made: target, authority and method, with nothing that belongs to a connection of
 //! HTTP/1.1 where HTTP/2 is spoken (RFC 9113 section 8), and cookies in one field where it is not (section 8.2.3).
 
+use crate::run::Run;
 use crate::wires::Seen;
-use crate::world::Run;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
     let mut found: Vec<String> = run

@@ -23,9 +23,7 @@ mod tunnels;
 mod vary;
 mod window;
 
-pub use self::entitlement::{Shares, shares};
-
-use crate::world::Run;
+use crate::run::Run;
 
 /// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

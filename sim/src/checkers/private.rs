@@ -1,7 +1,7 @@
 //! What is for one is never given to another: an answer that is private, sets a cookie, is not to be stored, or was asked for
 //! with credentials and not lifted (RFC 9111 section 3.5) belongs to the request that it was made for.
 
-use crate::world::Run;
+use crate::run::Run;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
     let book = &run.book;

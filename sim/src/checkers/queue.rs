@@ -11,7 +11,7 @@ use weirkeeper::engine::trace::Event;
 use weirkeeper::time::Tick;
 
 use crate::model::speech::Manner;
-use crate::world::Run;
+use crate::run::Run;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
     let mut found = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::world::Run;
+use crate::run::Run;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
     let mut times: BTreeMap<u64, u32> = BTreeMap::new();

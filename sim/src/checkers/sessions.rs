@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weirkeeper::time::Tick;
 
-use crate::world::Run;
+use crate::run::Run;
 
 /// Datagrams that pass before the first reply.
 const UNANSWERED: u32 = 8;

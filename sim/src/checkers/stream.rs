@@ -7,8 +7,8 @@ use std::time::Duration;
 use weirkeeper::time::Tick;
 
 use crate::ledger::l4::{Conn, Heard, Joint};
+use crate::run::Run;
 use crate::scenario::FaultKind;
-use crate::world::Run;
 
 /// A connection that may be silent for so long is never ended for its silence.
 const PATIENT: Duration = Duration::from_secs(60);

@@ -3,7 +3,7 @@
 
 use crate::ledger::{End, PROBE};
 use crate::model::streams::FORGOTTEN;
-use crate::world::Run;
+use crate::run::Run;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
     let plan = &run.plan;

@@ -2,8 +2,8 @@
 //! them than may be. (That the bytes are the right ones, in order, is seen where they are read.)
 
 use crate::ledger::End;
+use crate::run::Run;
 use crate::wires::{Ending, Tunnel};
-use crate::world::Run;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
     let mut found = Vec::new();

@@ -1,7 +1,7 @@
 //! Variants are never mixed (RFC 9111 section 4.1): who asks for a language or a coding gets the page in it.
 
 use crate::model::origin::coding;
-use crate::world::Run;
+use crate::run::Run;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
     let Some(site) = &run.plan.site else {

@@ -1,8 +1,8 @@
 //! What the proxy holds of a body that nobody reads stays within the windows that it, its reader and its own buffers give.
 //! Judged where both sides count, which is over HTTP/2.
 
+use crate::run::Run;
 use crate::wires::Way;
-use crate::world::Run;
 
 /// What hyper and the pool buffer of one stream before its socket, and a frame on its way at each step.
 const BUFFERS: u64 = (64 << 10) + 4 * (16 << 10);

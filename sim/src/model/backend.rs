@@ -22,7 +22,6 @@ use super::certificates;
 use super::faults::Struck;
 use super::message::{self, Head, Reader};
 use super::origin::Origin;
-use super::pattern::Whose;
 use super::running::{Has, Running};
 use super::socket::Socket;
 use super::tunnel::Errand;
@@ -48,6 +47,8 @@ pub struct Backend {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) rng: Rng,
+    /// What its habits are drawn from.
+    pub(super) whims: Rng,
     /// Faults that keep it from accepting.
     closed: u32,
     accepting: Option<Task>,
@@ -85,6 +86,7 @@ impl Backend {
         origin: Option<Arc<Origin>>,
     ) -> Arc<Backend> {
         let rng = env.rng("backend", index as u64);
+        let whims = env.rng("backend habits", index as u64);
         let manner = plan.manner.unwrap_or_default();
         let alpn: &[&[u8]] = match manner.http2 {
             true => &[b"h2", b"http/1.1"],
@@ -105,6 +107,7 @@ impl Backend {
             tls,
             state: Mutex::new(State {
                 rng,
+                whims,
                 closed: 0,
                 accepting: None,
                 connections: BTreeMap::new(),
@@ -210,6 +213,8 @@ impl Backend {
                 Err(_) => return,
             };
             self.set_idle(key, false);
+            let (name, path) = (&self.plan.name, &head.path);
+            self.ledger.book().hear(name, head.id, &head.method, path);
             let keep = match head.id {
                 Some(id) => self.serve(key, id, &head, &mut reader, stream).await,
                 None => self.serve_unknown(stream).await,
@@ -243,33 +248,22 @@ impl Backend {
             }
         }
         self.unhung().await;
-        match reader
-            .body(stream, head.framing, Some(Whose::Request(id)))
-            .await
-        {
-            Ok(size) if size == head.body => {}
-            Ok(_) | Err(message::Fault::Foreign | message::Fault::Malformed) => {
-                let what = format!("the body of request {id} came to {} wrong", self.plan.name);
-                self.ledger.book().violation("bytes", what);
-                return false;
-            }
-            Err(_) => return false,
+        let whim = self.whim(head);
+        if !self.say_more(whim, stream).await {
+            return false;
+        }
+        if let Some(leaves) = whim.early {
+            return self
+                .answer_early(running, (key, id, leaves), head, reader, stream)
+                .await;
+        }
+        if !self.take(id, head, reader, stream).await {
+            return false;
         }
         self.ledger
             .book()
             .work(self.env.clock().now(), running.execution);
-        let work = async {
-            let _permit = self.permit().await;
-            let clock = self.env.clock();
-            let (time, answer) = self.draw(key, head, id);
-            clock.sleep_until(clock.now() + time).await;
-            self.unhung().await;
-            // What a page is, it is when the work is done.
-            match answer {
-                Some(answer) => answer,
-                None => self.page(head, id),
-            }
-        };
+        let work = self.work(key, id, head);
         let answer = if self.plan.model.abort_stops_work {
             tokio::select! {
                 biased;
@@ -284,6 +278,20 @@ impl Backend {
         sent && !answer.close
     }
 
+    /// Works for as long as it takes, and says what comes of it.
+    pub(super) async fn work(&self, key: u64, id: u64, head: &Head) -> Answer {
+        let _permit = self.permit().await;
+        let clock = self.env.clock();
+        let (time, answer) = self.draw(key, head, id);
+        clock.sleep_until(clock.now() + time).await;
+        self.unhung().await;
+        // What a page is, it is when the work is done.
+        match answer {
+            Some(answer) => answer,
+            None => self.page(head, id),
+        }
+    }
+
     /// A place among what it works on at once.
     pub(super) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
         // Once healed it has room: orphaned work of slower days may go on for long.
@@ -295,7 +303,7 @@ impl Backend {
     }
 
     /// Writes all of it; false if nobody is there to read it.
-    async fn write(&self, answer: &Answer, stream: &mut Socket) -> bool {
+    pub(super) async fn write(&self, answer: &Answer, stream: &mut Socket) -> bool {
         let clock = self.env.clock();
         let size = if answer.pace.is_zero() { PIECE } else { PACED };
         for (i, piece) in answer.bytes.chunks(size).enumerate() {

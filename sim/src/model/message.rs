@@ -1,13 +1,17 @@
 //! HTTP/1.1 as the models speak it: reading a message from a stream, with its body checked as it comes.
 //!
 //! The fields that matter are one: `x-sim: ID SIZE BODY`, the request's id, the size of the answer that it asks for, and the
-//! size of its own body; a backend's answer repeats the id. An answer without it was made by the proxy.
+//! size of its own body; a fourth word says that the body is a [`disguise`](super::pattern::disguise). A backend's answer repeats
+//! the id. An answer without it was made by the proxy.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::pattern::Whose;
+
+/// The word of `x-sim` for a body that looks like a request.
+pub(super) const DISGUISED: &str = "disguised";
 
 /// What was read of a head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub struct Head {
     pub size: usize,
     /// From `x-sim`: the size that the body has.
     pub body: usize,
+    /// From `x-sim`: the body looks like a request.
+    pub disguised: bool,
     /// How the body is framed.
     pub framing: Framing,
     /// The connection ends with this message.
@@ -57,6 +63,7 @@ impl Head {
         self.id = words.next().and_then(|w| w.parse().ok());
         self.size = words.next().and_then(|w| w.parse().ok()).unwrap_or(0);
         self.body = words.next().and_then(|w| w.parse().ok()).unwrap_or(0);
+        self.disguised = words.next() == Some(DISGUISED);
     }
 
     /// The number that a field holds.

@@ -58,9 +58,31 @@ impl Whose {
     }
 }
 
+/// A body of `len` bytes that looks like one request after the other, as long as nobody knows that it is a body. They would come
+/// in the name of the request with this id, which asked for something else.
+pub(super) fn disguise(id: u64, len: usize) -> Vec<u8> {
+    let text = format!("GET {SMUGGLED}{id} HTTP/1.1\r\nhost: weir.test\r\nx-sim: {id} 0 0\r\n\r\n");
+    text.bytes().cycle().take(len).collect()
+}
+
+/// How the targets begin that only bodies speak of.
+pub(super) const SMUGGLED: &str = "/smuggled-";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disguise_is_a_request_and_begins_the_next() {
+        let once = disguise(7, 1000);
+        let end = once
+            .windows(4)
+            .position(|w| w == b"\r\n\r\n")
+            .expect("a head");
+        assert!(once.starts_with(b"GET /smuggled-7 HTTP/1.1\r\n"));
+        assert!(once[end + 4..].starts_with(b"GET /smuggled-7 HTTP/1.1\r\n"));
+        assert_eq!(disguise(7, 5), b"GET /");
+    }
 
     #[test]
     fn a_body_is_itself_and_no_other() {

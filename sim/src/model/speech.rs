@@ -1,4 +1,5 @@
-//! What is spoken on the wires of a world beside HTTP/1.1 in the clear, as data: by a group of clients, and by a backend.
+//! What is spoken on the wires of a world beside plain exchanges in HTTP/1.1 in the clear, as data: by a group of clients, and by a
+//! backend.
 
 /// How a group of clients speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -70,4 +71,26 @@ impl Manner {
             ..Manner::default()
         }
     }
+}
+
+/// Clients that do over HTTP/1.1 in the clear what well-behaved ones do not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Unruly {
+    /// Connections a second.
+    pub rate: f64,
+    /// The listeners' ports, and the largest body that each takes.
+    pub doors: Vec<(u16, Option<u64>)>,
+    /// Targets that lead to backends; where there are pages, those are asked for instead.
+    pub paths: Vec<String>,
+}
+
+/// What a backend of HTTP/1.1 in the clear does beside answering whole requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Habits {
+    /// Share of requests with a body that it answers before it has read that.
+    pub early: f64,
+    /// Share of those behind which it closes the connection instead of reading on.
+    pub leaves: f64,
+    /// Share of requests before whose answer it sends interim ones.
+    pub interim: f64,
 }

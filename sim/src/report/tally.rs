@@ -7,16 +7,16 @@ use weirkeeper::engine::Outcome;
 use weirkeeper::engine::trace::Event;
 use weirkeeper::time::Tick;
 
-use super::{
+use super::data::{
     BackendReport, Found, GroupReport, Judged, Latency, Report, UpstreamReport, Verdict,
     not_modelled,
 };
 use crate::ledger::{Book, End, PROBE};
 use crate::plan::Plan;
+use crate::run::Run;
 use crate::scenario::Expectation;
 use crate::scenario::expect::{Bound, Count, Metric};
 use crate::trace::TraceHash;
-use crate::world::Run;
 
 /// Figures that add up over seeds of one plan.
 #[derive(Clone, Debug)]

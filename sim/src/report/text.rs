@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{GroupReport, Report, UpstreamReport, Verdict};
+use super::data::{GroupReport, Report, UpstreamReport, Verdict};
 use crate::scenario::expect::Count;
 
 /// The report as text, ending with a line break.

@@ -8,7 +8,7 @@ use serde_json::json;
 use weirkeeper::config;
 use weirkeeper::rng::Rng;
 
-use super::{MEASURE, WARMUP, backend_name, one};
+use super::{MEASURE, WARMUP, backend_name, one, unruly};
 use crate::model::content::{Page, Site, Terms, Validator};
 use crate::plan::Plan;
 use crate::scenario::fault;
@@ -90,6 +90,7 @@ pub fn plan(seed: u64) -> Plan {
         .unwrap_or_else(|errors| panic!("seed {seed} draws a bad scenario: {errors:?}"));
     plan.site = Some(Arc::new(site(&mut root.stream("cached site", 0), sound)));
     plan.replicas = replicas;
+    unruly::add(seed, &mut plan, sound);
     if redis && rng.below(3) > 0 {
         let count = 1 + rng.below(6);
         plan.faults
@@ -107,8 +108,16 @@ fn config_text(rng: &mut Rng, backends: usize, redis: bool, sound: bool) -> Stri
         true => "20s".to_string(),
         false => one(rng, &[short, "5s"]).to_string(),
     };
+    let pages = json!({
+        "name": "all",
+        "match": { "host": unruly::HOST },
+        "upstream": "all",
+        "cache": true,
+    });
+    let mut routes = vec![pages];
+    routes.extend(unruly::routes());
     let mut config = json!({
-        "listeners": { "web": { "bind": ":8080" } },
+        "listeners": unruly::listeners(),
         "cache": {
             "memory": one(rng, &["1MiB", "1MiB", "16MiB"]),
             "max_object": one(rng, &["64KiB", "256KiB"]),
@@ -117,7 +126,7 @@ fn config_text(rng: &mut Rng, backends: usize, redis: bool, sound: bool) -> Stri
             "early_refresh": one(rng, &[0.0, 1.0, 5.0]),
             "uncacheable_for": one(rng, &["0s", "1s", "2s"]),
         },
-        "routes": [{ "name": "all", "upstream": "all", "cache": true }],
+        "routes": routes,
         "upstreams": { "all": {
             "timeouts": {
                 "connect": slow(rng, "300ms"),

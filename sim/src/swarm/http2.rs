@@ -10,7 +10,7 @@ use weirkeeper::tls::server::{MinVersion, Settings};
 
 use super::one;
 use crate::model::certificates;
-use crate::model::speech::{Manner, Speech, Streams};
+use crate::model::speech::{Habits, Manner, Speech, Streams};
 use crate::plan::Plan;
 use crate::scenario::{FaultKind, RequestModel};
 
@@ -21,6 +21,8 @@ const SECURE: u16 = 8443;
 pub fn plan(seed: u64) -> Plan {
     let mut plan = super::plan(seed);
     let root = Rng::new(seed);
+    // What is unruly over HTTP/2 has words of its own: see the manners.
+    plan.unruly = None;
     let mut rng = root.stream("http2 config", 0);
     let calm = plan.faults.is_empty();
     // There is more to do for each request than in the clear, so there are fewer of them.
@@ -34,6 +36,7 @@ pub fn plan(seed: u64) -> Plan {
     let prompt = !plan.faults.iter().any(|f| f.kind == FaultKind::Blackhole);
     for backend in &mut plan.backends {
         let upstream = backend.members[0].0;
+        backend.habits = Habits::default();
         backend.manner = Some(Manner {
             prompt,
             ..manners[upstream]

@@ -10,8 +10,7 @@ use weirkeeper::config::model::Protocol;
 use weirkeeper::env::{Clock, Env};
 use weirkeeper::time::Tick;
 
-use super::{DRAIN, PROBES, Run, Subject, host_proxies, reach};
-use crate::checkers::shares;
+use super::hosts::{DRAIN, PROBES, host_proxies, reach};
 use crate::env::{Fabric, SimEnv};
 use crate::ledger::Ledger;
 use crate::model::faults::{Held, PROXIES, Striking, zone_name};
@@ -20,6 +19,8 @@ use crate::model::l4::asker::Askers;
 use crate::model::l4::backend::Peer;
 use crate::model::l4::caller::Callers;
 use crate::plan::{BackendPlan, Plan};
+use crate::run::{Run, Subject};
+use crate::shares::shares;
 use crate::sometimes;
 
 /// Runs `plan` with `subject` in its middle.

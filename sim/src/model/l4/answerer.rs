@@ -7,10 +7,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use weirkeeper::env::{Clock, Env};
 
 use super::backend::{Peer, Way};
-use super::caller::digest;
 use super::end::{Held, Scribe};
 use super::header::{self, Came};
-use super::text::{HEAD, Kind, Text, own};
+use super::text::{HEAD, Kind, Text, digest, own};
 use crate::env::SimStream;
 use crate::ledger::l4::Whose;
 

@@ -8,8 +8,8 @@ use weirkeeper::env::{Clock, Env, Net};
 use weirkeeper::rng::Rng;
 use weirkeeper::time::Tick;
 
-use super::AskerModel;
 use super::replier::{ASKED, Asks, Says, receive, send, small};
+use super::traffic::AskerModel;
 use crate::env::{SimDatagram, SimEnv};
 use crate::ledger::l4::Asker;
 use crate::ledger::{End, Ledger, PROBE};

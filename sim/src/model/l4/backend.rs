@@ -11,7 +11,8 @@ use weirkeeper::message::proxy_protocol::Version;
 use weirkeeper::rng::Rng;
 use weirkeeper::time::Tick;
 
-use super::{PeerModel, answerer, replier};
+use super::traffic::PeerModel;
+use super::{answerer, replier};
 use crate::env::{Link, SimEnv, SimStream, lock};
 use crate::ledger::Ledger;
 use crate::ledger::l4::Whose;

@@ -11,14 +11,13 @@ use weirkeeper::env::{Clock, Env, Net, Stream};
 use weirkeeper::rng::Rng;
 use weirkeeper::time::Tick;
 
-use super::CallerModel;
 use super::end::{Held, Scribe};
 use super::header;
 use super::text::{HEAD, Kind, Text, own};
+use super::traffic::CallerModel;
 use crate::env::SimEnv;
 use crate::ledger::l4::{Conn, Whose};
 use crate::ledger::{End, Ledger, PROBE};
-use crate::trace::Digest;
 
 /// Clients of one listener.
 #[derive(Debug)]
@@ -461,9 +460,4 @@ impl Judge {
             book.violation("stream", what);
         }
     }
-}
-
-/// What a backend answers that takes everything in first.
-pub(super) fn digest(read: Digest, got: u64) -> Vec<u8> {
-    [read.word().to_be_bytes(), got.to_be_bytes()].concat()
 }

@@ -1,6 +1,7 @@
 //! What the two ends of a connection say, byte by byte.
 
 use crate::model::pattern::Whose;
+use crate::trace::Digest;
 
 /// Bytes at the beginning that say whose stream it is.
 pub(super) const HEAD: usize = 16;
@@ -107,4 +108,9 @@ pub(super) fn own(joint: usize, at: u64, len: usize) -> Vec<u8> {
         out.extend_from_slice(Whose::Answer(joint as u64).slice(at + out.len(), len - out.len()));
     }
     out
+}
+
+/// What a backend answers that takes everything in first.
+pub(super) fn digest(read: Digest, got: u64) -> Vec<u8> {
+    [read.word().to_be_bytes(), got.to_be_bytes()].concat()
 }

@@ -179,6 +179,9 @@ impl Backend {
         let (parts, mut body) = request.into_parts();
         let mut head = head(&parts.headers);
         head.method = parts.method.as_str().to_string();
+        let target = parts.uri.path_and_query().map_or("", |p| p.as_str());
+        let name = &self.plan.name;
+        self.ledger.book().hear(name, head.id, &head.method, target);
         let Some(id) = head.id else {
             // A request that no modelled client sent. Who is gone does not hear it.
             let _ = respond.send_response(Response::new(()), true);

@@ -1,0 +1,85 @@
+//! What worlds of every kind have in common: the hosts of the replicas, how long phases last, and what only the whole book shows.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weirkeeper::engine::BackendSpec;
+use weirkeeper::engine::trace::Event;
+use weirkeeper::time::Tick;
+
+use crate::env::{Fabric, SimEnv};
+use crate::ledger::{Book, End, Ledger};
+use crate::model::faults::PROXIES;
+use crate::plan::Plan;
+use crate::run::Subject;
+use crate::sometimes;
+
+/// How long what is under way may take to end once the load is over. Simulated, so that waiting costs little.
+pub(super) const DRAIN: Duration = Duration::from_secs(120);
+
+/// Rounds of probes after healing.
+pub(super) const PROBES: u64 = 6;
+
+/// The hosts of the replicas.
+pub(super) fn host_proxies(
+    sim: &mut turmoil::Sim<'_>,
+    plan: &Plan,
+    fabric: &Arc<Fabric>,
+    ledger: &Ledger,
+    subject: &Rc<impl Subject>,
+) {
+    for name in &PROXIES[..plan.replicas] {
+        let env = SimEnv::new(fabric, name);
+        let (served, book) = (plan.clone(), ledger.clone());
+        let subject = Rc::clone(subject);
+        sim.host(*name, move || {
+            let (subject, env) = (Rc::clone(&subject), env.clone());
+            let (plan, book) = (served.clone(), book.clone());
+            async move { subject.serve(env, &plan, book).await.map_err(Into::into) }
+        });
+    }
+}
+
+/// Notes the rare states that only the whole book shows.
+pub(super) fn reach(book: &mut Book, plan: &Plan) {
+    let mut attempts: BTreeMap<u64, u32> = BTreeMap::new();
+    for execution in &book.executions {
+        *attempts.entry(execution.request).or_default() += 1;
+    }
+    let mut notes = Vec::new();
+    for (id, request) in (0_u64..).zip(&book.requests) {
+        let attempts = attempts.get(&id).copied().unwrap_or(0);
+        match request.end {
+            Some((_, End::Answered { status: 200 })) if attempts > 1 => {
+                notes.push("retried and answered");
+            }
+            Some((_, End::Refused { status: 502 })) if attempts == 1 && !request.idempotent => {
+                notes.push("not idempotent, and not made up for");
+            }
+            _ => {}
+        }
+    }
+    let mut over: BTreeMap<(usize, u32), Tick> = BTreeMap::new();
+    for (upstream, at, event) in &book.engine {
+        match event {
+            Event::BackedOff(id, until) => {
+                over.insert((*upstream, id.0), *until);
+            }
+            Event::Picked { .. } => {
+                let spec = &plan.config.upstreams[*upstream].spec;
+                let passed = |b: &BackendSpec| {
+                    over.get(&(*upstream, b.id.0))
+                        .is_some_and(|until| until > at)
+                };
+                if spec.backends.iter().all(passed) {
+                    notes.push("fail open");
+                }
+            }
+            _ => {}
+        }
+    }
+    notes.extend(sometimes::of_caches(book));
+    notes.into_iter().for_each(|note| book.reach(note));
+}
