@@ -21,9 +21,9 @@ use crate::model::message::{Fault, Framing, Head, Reader};
 use crate::model::pattern::Whose;
 use crate::wires::Claim;
 
-/// The proxy answers a client that has said its end behind a whole request. Until it does, it takes that end for a client that
+/// The proxy answers a client that has said its end behind a whole request. Without this, it may take that end for a client that
 /// leaves, and drops the request.
-const HALF_CLOSED_IS_ANSWERED: bool = false;
+const HALF_CLOSED_IS_ANSWERED: bool = true;
 
 /// How long a client waits for the word to go on.
 const GOES_ON: Duration = Duration::from_millis(800);
