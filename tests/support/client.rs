@@ -94,7 +94,7 @@ impl Client {
     }
 
     /// Breaks off: the peer sees a reset.
-    pub(crate) fn reset(mut self) {
+    pub(crate) fn reset(self) {
         let socket = socket2::SockRef::from(self.wire.stream());
         let set = socket.set_linger(Some(std::time::Duration::ZERO));
         set.expect("a socket takes an option");
