@@ -1,6 +1,6 @@
 //! The commands of `weir`, one a file. Exit codes: 0 fine, 1 failure, 2 usage.
 //!
-//! Arguments arrive in [`args`]; each command turns its own into a form in which nothing is left to check before it begins.
+//! Arguments arrive in `args`; each command turns its own into a form in which nothing is left to check before it begins.
 //! Results go to standard output, talk to standard error.
 
 mod args;

@@ -104,7 +104,7 @@ pub struct CacheBypass {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RedisOrUrl {
-    /// "redis://[user:password@]host[:port][/database]".
+    /// "redis://user:password@host:port/database"; only the host has to be there.
     Url(String),
     /// With settings.
     Redis(Box<Redis>),
@@ -114,8 +114,8 @@ pub enum RedisOrUrl {
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Redis {
-    /// "redis://[user:password@]host[:port][/database]", or "rediss://" for TLS. By default WEIR_REDIS_URL, or else
-    /// "redis://localhost:6379".
+    /// "redis://user:password@host:port/database", or "rediss://..." for TLS; only the host has to be there. By default the
+    /// variable WEIR_REDIS_URL, or else "redis://localhost:6379".
     pub url: Option<String>,
     /// In the place of "url": one server, or several with "sentinel" or "cluster".
     pub servers: Option<Vec<String>>,
