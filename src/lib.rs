@@ -60,7 +60,8 @@
 //! 9. Fill the cache while the body passes, if it may be stored (`cache::policy`).
 //! 10. Respond: stream, or synthesise an answer from the cause. Only `site::respond` knows status codes.
 //!
-//! At L4 the steps are 1, 5, 6 and 8, with the copying both ways in between: `l4::tcp` over `wire::relay`, and `l4::udp` over [`engine::sessions`].
+//! At L4 the steps are 1, 5, 6 and 8, with the copying both ways in between: `l4::tcp` over `wire::relay`, and `l4::udp` over
+//! [`engine::sessions`].
 //!
 //! # What holds everywhere
 //!

@@ -1,5 +1,6 @@
 //! The honest form of a config: everything resolved, every default filled in, nothing left to check.
 
+mod headers;
 mod redis;
 
 use std::fmt;
@@ -7,8 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-use http::{HeaderMap, HeaderName};
 
 use crate::cache::rules::Rules;
 use crate::engine::UpstreamSpec;
@@ -19,6 +18,7 @@ use crate::message::client_hello::ClientHello;
 use crate::message::proxy_protocol;
 use crate::tls;
 
+pub use self::headers::HeaderRules;
 pub use self::redis::{Redis, RedisServers, RedisTls};
 
 /// A timeout that is switched off: a hundred years, so that adding a few of them to anything cannot overflow.
@@ -244,37 +244,6 @@ pub enum Rewrite {
     StripPrefix(String),
     /// The first prefix gives way to the second.
     ReplacePrefix(String, String),
-}
-
-/// Header changes, applied in this order: remove, set, add.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeaderRules {
-    /// Names to take out.
-    pub remove: Vec<http::HeaderName>,
-    /// Fields that replace whatever stands there.
-    pub set: Vec<(http::HeaderName, http::HeaderValue)>,
-    /// Fields that are added to whatever stands there.
-    pub add: Vec<(http::HeaderName, http::HeaderValue)>,
-}
-
-impl HeaderRules {
-    /// Changes `headers`: removes, sets, adds.
-    pub fn apply(&self, headers: &mut HeaderMap) {
-        for name in &self.remove {
-            headers.remove(name);
-        }
-        for (name, value) in &self.set {
-            headers.insert(name, value.clone());
-        }
-        for (name, value) in &self.add {
-            headers.append(name, value.clone());
-        }
-    }
-
-    /// Do the rules take this field into their own hands?
-    pub fn rule(&self, name: &HeaderName) -> bool {
-        self.remove.contains(name) || self.set.iter().any(|(set, _)| set == name)
-    }
 }
 
 /// A named group of backends.

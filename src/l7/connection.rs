@@ -1,7 +1,7 @@
 //! A client's connection from its first byte to its end: which protocol is spoken on it, and how it is held while it idles.
 //!
-//! A connection is parked, a socket and its permit only, before its first byte and after a second of idling. What serves a request
-//! is made when a byte comes, on the heap, and let go with its buffers when the connection idles again.
+//! A connection is parked, a socket and its permit only, before its first byte and after a second of idling. What serves a
+//! request is made when a byte comes, on the heap, and let go with its buffers when the connection idles again.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

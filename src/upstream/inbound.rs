@@ -1,4 +1,5 @@
-//! A request as a backend is to see it: what was read of its head, and the same head with the fields changed that a proxy changes.
+//! A request as a backend is to see it: what was read of its head, and the same head with the fields changed that a proxy
+//! changes.
 
 use bytes::BytesMut;
 use http::header::{self, HeaderName};

@@ -1,5 +1,6 @@
 //! Streams on their way: a socket or TLS over it as one type, the relay of bytes between two of them, deadlines that a sweep
-//! watches over, and [`errand::Errand`], a piece of work towards a backend. Absent: what the bytes mean, and who dialled or accepted them.
+//! watches over, and [`errand::Errand`], a piece of work towards a backend. Absent: what the bytes mean, and who dialled or
+//! accepted them.
 
 pub mod core;
 pub mod errand;

@@ -1,0 +1,34 @@
+//! What a route changes about the fields of a message.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Header changes, applied in this order: remove, set, add.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderRules {
+    /// Names to take out.
+    pub remove: Vec<HeaderName>,
+    /// Fields that replace whatever stands there.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Fields that are added to whatever stands there.
+    pub add: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl HeaderRules {
+    /// Changes `headers`: removes, sets, adds.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for (name, value) in &self.set {
+            headers.insert(name, value.clone());
+        }
+        for (name, value) in &self.add {
+            headers.append(name, value.clone());
+        }
+    }
+
+    /// Do the rules take this field into their own hands?
+    pub fn rule(&self, name: &HeaderName) -> bool {
+        self.remove.contains(name) || self.set.iter().any(|(set, _)| set == name)
+    }
+}
