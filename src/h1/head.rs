@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 
-use super::section::{HeadLimits, LineEnds, Lines, Scan, line_feed};
+use super::line::{Form, line_feed};
+use super::section::{HeadLimits, Lines, Scan};
 use super::{DecodeError, framing};
 
 /// How a response's body is delimited (RFC 9112, section 6.3).
@@ -57,7 +58,7 @@ pub(super) fn parse(
     let known = &buf[..buf.len().min(limits.bytes)];
     let found = match status_line(known)? {
         Some(line) => {
-            Lines::find(known, line.end, limits.fields, LineEnds::Exact)?.map(|lines| (line, lines))
+            Lines::find(known, line.end, limits.fields, Form::Response)?.map(|lines| (line, lines))
         }
         None => None,
     };
@@ -70,7 +71,7 @@ pub(super) fn parse(
     let mut head = ResponseHead {
         status: line.status,
         version: line.version,
-        headers: lines.collect(&buf.split_to(lines.end).freeze())?,
+        headers: lines.collect(&lines.split(buf))?,
         interim: line.status.is_informational() && line.status != StatusCode::SWITCHING_PROTOCOLS,
         framing: ResponseFraming::None,
         keep_alive: false,
@@ -107,7 +108,8 @@ fn status_line(buf: &[u8]) -> Result<Option<StatusLine>, DecodeError> {
         return Ok(None);
     };
     let bad = DecodeError::BadHead;
-    let line = buf[..lf].strip_suffix(b"\r").ok_or(bad)?;
+    let line = &buf[..lf];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     let (version, rest) = line.split_at_checked(8).ok_or(bad)?;
     let (code, reason) = match rest {
         [b' ', a, b, c] => ([*a, *b, *c], &[][..]),

@@ -7,7 +7,8 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Version, header};
 
-use super::section::{LineEnds, Lines, Scan};
+use super::line::Form;
+use super::section::{Lines, Scan};
 use super::{HeadLimits, RequestError, framing};
 use crate::message::class::{TOKEN, is_token};
 use crate::message::fields::ConnectionTokens;
@@ -83,7 +84,7 @@ pub(super) fn parse(
     }
     let known = &buf[..buf.len().min(limits.head.bytes)];
     let found = match RequestLine::read(known, limits)? {
-        Some(line) => Lines::find(known, line.end, limits.head.fields, LineEnds::Either)?
+        Some(line) => Lines::find(known, line.end, limits.head.fields, Form::Request)?
             .map(|lines| (line, lines)),
         None => None,
     };
@@ -94,7 +95,7 @@ pub(super) fn parse(
         };
     };
     let method = Method::from_bytes(&buf[..line.method]).map_err(|_| RequestError::BadLine)?;
-    let section = buf.split_to(lines.end).freeze();
+    let section = lines.split(buf);
     let headers = lines.collect(&section)?;
     let framing = framing::of_request(&headers, line.version)?;
     let waits = framing.has_body() && line.version == Version::HTTP_11;
