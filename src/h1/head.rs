@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 
-use super::line::{Form, line_feed};
+use super::line::Form;
 use super::section::{HeadLimits, Lines, Scan};
 use super::{DecodeError, framing};
+use crate::message::search::first;
 
 /// How a response's body is delimited (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +57,12 @@ pub(super) fn parse(
         return Ok(None);
     }
     let known = &buf[..buf.len().min(limits.bytes)];
-    let found = match status_line(known)? {
-        Some(line) => {
-            Lines::find(known, line.end, limits.fields, Form::Response)?.map(|lines| (line, lines))
-        }
-        None => None,
+    let mut lines = Lines::new();
+    let whole = match status_line(known)? {
+        Some(line) if lines.find(known, line.end, limits.fields, Form::Response)? => Some(line),
+        _ => None,
     };
-    let Some((line, lines)) = found else {
+    let Some(line) = whole else {
         return match buf.len() >= limits.bytes {
             true => Err(DecodeError::HeadTooLarge),
             false => Ok(None),
@@ -104,7 +104,7 @@ struct StatusLine {
 /// Reads the status line that `buf`, which begins like one, begins with; `None` if its end has not come. The reason may be
 /// anything that a field's value may be, or be left out with the blank before it.
 fn status_line(buf: &[u8]) -> Result<Option<StatusLine>, DecodeError> {
-    let Some(lf) = line_feed(buf) else {
+    let Some(lf) = first(buf, b'\n') else {
         return Ok(None);
     };
     let bad = DecodeError::BadHead;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::message::class::is_token;
+use crate::message::search::first;
 
 /// Why a section is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,30 +56,27 @@ pub(super) struct Line {
     is_odd: bool,
 }
 
-/// The field line at `at`, `None` if its end has not come. Its value is not looked at: that happens once, when it becomes one.
+/// The field line at `at`, `None` if its end has not come. Neither its name nor its value is looked at: that happens once, when
+/// they become what they are. Places fit into 32 bits, as the caller has seen.
+#[inline]
 pub(super) fn line(
     buf: &[u8],
     at: usize,
     form: Form,
     folds: &mut Vec<Range<usize>>,
 ) -> Result<Option<Line>, Broken> {
-    let Some(length) = buf[at..].iter().position(|byte| !is_token(*byte)) else {
+    let Some((mut value_end, mut next)) = line_end(buf, at, form)? else {
         return Ok(None);
     };
-    let name_end = at + length;
+    let colon = at + first(&buf[at..value_end], b':').ok_or(Broken::Malformed)?;
     let padding = match form {
-        Form::Response => blanks(&buf[name_end..]),
+        Form::Response => trailing_blanks(&buf[at..colon]),
         Form::Request | Form::Trailers => 0,
     };
-    let colon = name_end + padding;
-    match buf.get(colon) {
-        None => return Ok(None),
-        Some(b':') if length > 0 => {}
-        Some(_) => return Err(Broken::Malformed),
+    let name_end = colon - padding;
+    if name_end == at {
+        return Err(Broken::Malformed);
     }
-    let Some((mut value_end, mut next)) = line_end(buf, colon + 1, form)? else {
-        return Ok(None);
-    };
     let mut value = colon + 1 + blanks(&buf[colon + 1..value_end]);
     let mut is_odd = padding > 0;
     while form == Form::Response {
@@ -102,15 +99,13 @@ pub(super) fn line(
         }
         (value_end, next) = (end, behind);
     }
-    let behind = buf[value..value_end].iter().rev();
-    let behind = behind.take_while(|byte| is_blank(**byte)).count();
-    let place = |place: usize| u32::try_from(place).map_err(|_| Broken::TooLarge);
+    let behind = trailing_blanks(&buf[value..value_end]);
     Ok(Some(Line {
         span: Span {
-            name: place(at)?,
-            name_end: place(name_end)?,
-            value: place(value)?,
-            value_end: place(value_end - behind)?,
+            name: at as u32,
+            name_end: name_end as u32,
+            value: value as u32,
+            value_end: (value_end - behind) as u32,
         },
         next,
         is_bare: buf[next - 2] != b'\r',
@@ -119,8 +114,9 @@ pub(super) fn line(
 }
 
 /// Where the line that `from` lies in ends, without and with its line break; `None` if that has not come.
+#[inline]
 fn line_end(buf: &[u8], from: usize, form: Form) -> Result<Option<(usize, usize)>, Broken> {
-    let Some(length) = line_feed(&buf[from..]) else {
+    let Some(length) = first(&buf[from..], b'\n') else {
         return Ok(None);
     };
     let lf = from + length;
@@ -138,6 +134,12 @@ fn is_blank(byte: u8) -> bool {
 /// How many blanks these bytes begin with.
 fn blanks(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| is_blank(**byte)).count()
+}
+
+/// How many blanks these bytes end with.
+fn trailing_blanks(bytes: &[u8]) -> usize {
+    let backwards = bytes.iter().rev();
+    backwards.take_while(|byte| is_blank(**byte)).count()
 }
 
 /// Does this begin with the name of a field that delimits the body?
@@ -178,7 +180,7 @@ impl Doubts {
 
     /// Takes a line in. Says whether it may stand here.
     pub(super) fn pass(&mut self, line: &Line, name: &[u8]) -> bool {
-        let framing = speaks_of_framing(name);
+        let framing = matches!(name.len(), 14 | 17) && speaks_of_framing(name);
         let near = framing || self.framing;
         let certain = !(near && (line.is_odd || self.odd));
         self.bare_near |= near && (line.is_bare || self.bare);
@@ -193,20 +195,4 @@ impl Doubts {
         self.crlf |= !is_bare;
         !(self.crlf && self.bare_near)
     }
-}
-
-/// Where the first LF is, looked for in eight bytes at a time.
-pub(super) fn line_feed(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 255;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (at, word) in words.iter().enumerate() {
-        // A byte that is an LF becomes zero, and only below a zero byte is the highest bit never set by a borrow.
-        let zero = u64::from_le_bytes(*word) ^ (ONES * u64::from(b'\n'));
-        let found = zero.wrapping_sub(ONES) & !zero & (ONES << 7);
-        if found != 0 {
-            return Some(at * 8 + (found.trailing_zeros() / 8) as usize);
-        }
-    }
-    let before = words.len() * 8;
-    Some(before + rest.iter().position(|byte| *byte == b'\n')?)
 }

@@ -68,52 +68,74 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Finds the field lines that begin at `from`, up to the blank line; `None` if that has not come. `buf` holds no more
-    /// than the limits allow.
-    pub(super) fn find(
-        buf: &[u8],
-        from: usize,
-        max_fields: usize,
-        form: Form,
-    ) -> Result<Option<Lines>, Broken> {
-        let mut lines = Lines {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Lines {
             first: [Span::default(); INLINE],
             more: Vec::new(),
             count: 0,
             folds: Vec::new(),
-            end: from,
-        };
+            end: 0,
+        }
+    }
+
+    /// Finds the field lines that begin at `from`, up to the blank line. Says whether that has come. `buf` holds no more than
+    /// the limits allow.
+    pub(super) fn find(
+        &mut self,
+        buf: &[u8],
+        from: usize,
+        max_fields: usize,
+        form: Form,
+    ) -> Result<bool, Broken> {
+        if u32::try_from(buf.len()).is_err() {
+            return Err(Broken::TooLarge);
+        }
+        self.end = from;
         let mut doubts = Doubts::behind(&buf[..from]);
+        let mut too_many = false;
         loop {
-            let blank = match buf[lines.end..] {
+            let blank = match buf[self.end..] {
                 [b'\r', b'\n', ..] => 2,
                 [b'\n', ..] if form != Form::Trailers => 1,
                 [] | [b'\r'] => break,
+                [b'\r', ..] => return Err(Broken::Malformed),
                 _ => 0,
             };
             if blank > 0 {
-                lines.end += blank;
+                self.end += blank;
                 let certain = form != Form::Response || doubts.settle(blank == 1);
-                return certain.then_some(Some(lines)).ok_or(Broken::Malformed);
+                return certain.then_some(true).ok_or(Broken::Malformed);
             }
-            let Some(line) = line(buf, lines.end, form, &mut lines.folds)? else {
+            let Some(line) = line(buf, self.end, form, &mut self.folds)? else {
                 break;
             };
             if form == Form::Response && !doubts.pass(&line, line.span.name(buf)) {
                 return Err(Broken::Malformed);
             }
-            if lines.count == max_fields {
-                return Err(Broken::TooLarge);
+            too_many = self.count == max_fields;
+            if too_many {
+                break;
             }
-            lines.push(line.span);
-            lines.end = line.next;
+            self.push(line.span);
+            self.end = line.next;
         }
         // The rest may be long in coming. What is malformed already is said at once.
-        let valid = |span: Span| HeaderValue::from_bytes(&buf[span.value()]).is_ok();
-        match !lines.folds.is_empty() || lines.spans().all(valid) {
-            true => Ok(None),
-            false => Err(Broken::Malformed),
+        if !self.are_valid(buf) {
+            return Err(Broken::Malformed);
         }
+        match too_many {
+            true => Err(Broken::TooLarge),
+            false => Ok(false),
+        }
+    }
+
+    /// Can all of them become fields? A value that is folded is judged once it is put together.
+    fn are_valid(&self, buf: &[u8]) -> bool {
+        self.spans().all(|span| {
+            let value = HeaderValue::from_bytes(&buf[span.value()]);
+            name_of(span.name(buf)).is_some() && (value.is_ok() || !self.folds.is_empty())
+        })
     }
 
     fn push(&mut self, span: Span) {
@@ -165,10 +187,11 @@ pub(super) fn take(
         return Ok(None);
     }
     let known = &buf[..buf.len().min(limits.bytes)];
-    match Lines::find(known, 0, limits.fields, Form::Trailers)? {
-        Some(lines) => lines.collect(&lines.split(buf)).map(Some),
-        None if buf.len() >= limits.bytes => Err(Broken::TooLarge),
-        None => Ok(None),
+    let mut lines = Lines::new();
+    match lines.find(known, 0, limits.fields, Form::Trailers)? {
+        true => lines.collect(&lines.split(buf)).map(Some),
+        false if buf.len() >= limits.bytes => Err(Broken::TooLarge),
+        false => Ok(None),
     }
 }
 
