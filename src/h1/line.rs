@@ -79,8 +79,9 @@ pub(super) fn line(
     }
     let mut value = colon + 1 + blanks(&buf[colon + 1..value_end]);
     let mut is_odd = padding > 0;
-    while form == Form::Response {
+    loop {
         match buf.get(next) {
+            _ if form != Form::Response => break,
             None => return Ok(None),
             Some(b' ' | b'\t') => is_odd = true,
             Some(_) => break,

@@ -8,7 +8,7 @@ const HIGH: u64 = ONES << 7;
 /// Where the first such byte is.
 #[inline]
 pub fn first(bytes: &[u8], wanted: u8) -> Option<usize> {
-    search(bytes, |word| is_zero(word ^ ONES * u64::from(wanted)))
+    search(bytes, |word| is_zero(word ^ (ONES * u64::from(wanted))))
 }
 
 /// Where the first byte is that no target has: a blank, a control or DEL.
