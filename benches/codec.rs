@@ -1,12 +1,14 @@
-//! What the codec costs: one response of ten fields and 128 bytes, one request head, 16 KiB in chunks, and a target
-//! that is normal already beside one that is not.
+//! What the codec costs: one response of ten fields and 128 bytes, a browser's GET read with its target, one request head
+//! written, 16 KiB in chunks, and a target that is normal already beside one that is not.
 
 use std::hint::black_box;
 
 use bytes::BytesMut;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
-use weirkeeper::h1::{self, BodyFraming, HeadLimits, Piece, ResponseDecoder};
+use weirkeeper::h1::{
+    self, BodyFraming, HeadLimits, Piece, RequestDecoder, RequestLimits, ResponseDecoder,
+};
 use weirkeeper::message::{fields, target};
 
 const LIMITS: HeadLimits = HeadLimits {
@@ -27,6 +29,37 @@ fn response() -> Vec<u8> {
         X-Request-Id: 0123456789abcdef0123456789abcdef\r\n\
         Accept-Ranges: bytes\r\n\r\n";
     [head.as_bytes(), &[b'x'; 128]].concat()
+}
+
+fn browser_get() -> BytesMut {
+    BytesMut::from(
+        "GET /articles/2026/11/a-page.html?from=home&page=2 HTTP/1.1\r\n\
+        Host: www.example.com\r\n\
+        User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
+        Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
+        Accept-Language: en-GB,en;q=0.7,de;q=0.3\r\n\
+        Accept-Encoding: gzip, deflate, br, zstd\r\n\
+        Referer: https://www.example.com/\r\n\
+        Connection: keep-alive\r\n\
+        Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n\
+        Upgrade-Insecure-Requests: 1\r\n\
+        Sec-Fetch-Mode: navigate\r\n\r\n",
+    )
+}
+
+/// Decodes one request without a body, and reads its target.
+fn decode_request(mut buf: BytesMut) -> usize {
+    let limits = RequestLimits {
+        head: LIMITS,
+        uri_bytes: 16 * 1024,
+    };
+    let mut decoder = RequestDecoder::new(limits);
+    let head = decoder.head(&mut buf).expect("the head is well-formed");
+    let head = head.expect("the head is whole");
+    let target = target::read(&head.method, &head.target, &head.headers, head.version)
+        .expect("the target is valid");
+    assert!(decoder.is_body_done() && head.keep_alive);
+    black_box((&head, target.path().len())).1
 }
 
 fn chunked() -> BytesMut {
@@ -68,6 +101,11 @@ fn decoding(c: &mut Criterion) {
             b.iter_batched(|| wire.clone(), decode, BatchSize::SmallInput);
         });
     }
+    let wire = browser_get();
+    group.throughput(Throughput::Bytes(wire.len() as u64));
+    group.bench_function("a browser's GET", |b| {
+        b.iter_batched(|| wire.clone(), decode_request, BatchSize::SmallInput);
+    });
     group.finish();
 }
 

@@ -9,8 +9,9 @@ use super::chunked::Chunked;
 use super::head::{self, ResponseFraming, ResponseHead};
 use super::section::{HeadLimits, Scan};
 
-/// Interim heads before one response. RFC 9110 sets no bound; an endless row of them would hold a request for ever.
-const MAX_INTERIM: u8 = 32;
+/// Bytes of interim heads before one response. RFC 9110 sets no bound, and progress may be told often; an endless row of them
+/// would hold a request for ever.
+const MAX_INTERIM: usize = 64 * 1024;
 
 /// A piece of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +44,8 @@ pub struct ResponseDecoder {
     is_connect: bool,
     may_switch: bool,
     limits: HeadLimits,
-    interim: u8,
+    /// Bytes of interim heads so far.
+    interim: usize,
     keep_alive: bool,
     /// An interim head claimed a body, so what follows on this connection is not to be trusted.
     suspect: bool,
@@ -85,12 +87,13 @@ impl ResponseDecoder {
     /// Takes one head off the buffer, `None` if it is not whole yet. After an interim (1xx) head the next call
     /// reads the next one. Any error is final.
     pub fn head(&mut self, buf: &mut BytesMut) -> Result<Option<ResponseHead>, DecodeError> {
+        let before = buf.len();
         let head = match &mut self.state {
             State::Head(scan) => head::parse(buf, scan, self.limits, self.is_head, self.is_connect),
             State::Failed(error) => Err(*error),
             _ => Err(DecodeError::OutOfOrder),
         };
-        match head.and_then(|head| self.accept(head)) {
+        match head.and_then(|head| self.accept(head, before - buf.len())) {
             Ok(head) => Ok(head),
             Err(error) => self.fail(error),
         }
@@ -167,11 +170,15 @@ impl ResponseDecoder {
         self.is_done() && self.keep_alive && !self.suspect && buf.is_empty()
     }
 
-    /// Moves on from a head that was read.
-    fn accept(&mut self, head: Option<ResponseHead>) -> Result<Option<ResponseHead>, DecodeError> {
+    /// Moves on from a head of so many bytes.
+    fn accept(
+        &mut self,
+        head: Option<ResponseHead>,
+        bytes: usize,
+    ) -> Result<Option<ResponseHead>, DecodeError> {
         let Some(head) = head else { return Ok(None) };
         if head.interim {
-            self.interim += 1;
+            self.interim += bytes;
             if self.interim > MAX_INTERIM {
                 return Err(DecodeError::TooManyInterim);
             }

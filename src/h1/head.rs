@@ -6,8 +6,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 
-use super::section::{HeadLimits, LineEnds, Lines, Scan, line_feed};
+use super::line::Form;
+use super::section::{HeadLimits, Lines, Scan};
 use super::{DecodeError, framing};
+use crate::message::search::first;
 
 /// How a response's body is delimited (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +57,12 @@ pub(super) fn parse(
         return Ok(None);
     }
     let known = &buf[..buf.len().min(limits.bytes)];
-    let found = match status_line(known)? {
-        Some(line) => {
-            Lines::find(known, line.end, limits.fields, LineEnds::Exact)?.map(|lines| (line, lines))
-        }
-        None => None,
+    let mut lines = Lines::new();
+    let whole = match status_line(known)? {
+        Some(line) if lines.find(known, line.end, limits.fields, Form::Response)? => Some(line),
+        _ => None,
     };
-    let Some((line, lines)) = found else {
+    let Some(line) = whole else {
         return match buf.len() >= limits.bytes {
             true => Err(DecodeError::HeadTooLarge),
             false => Ok(None),
@@ -70,7 +71,7 @@ pub(super) fn parse(
     let mut head = ResponseHead {
         status: line.status,
         version: line.version,
-        headers: lines.collect(&buf.split_to(lines.end).freeze())?,
+        headers: lines.collect(&lines.split(buf))?,
         interim: line.status.is_informational() && line.status != StatusCode::SWITCHING_PROTOCOLS,
         framing: ResponseFraming::None,
         keep_alive: false,
@@ -103,11 +104,12 @@ struct StatusLine {
 /// Reads the status line that `buf`, which begins like one, begins with; `None` if its end has not come. The reason may be
 /// anything that a field's value may be, or be left out with the blank before it.
 fn status_line(buf: &[u8]) -> Result<Option<StatusLine>, DecodeError> {
-    let Some(lf) = line_feed(buf) else {
+    let Some(lf) = first(buf, b'\n') else {
         return Ok(None);
     };
     let bad = DecodeError::BadHead;
-    let line = buf[..lf].strip_suffix(b"\r").ok_or(bad)?;
+    let line = &buf[..lf];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     let (version, rest) = line.split_at_checked(8).ok_or(bad)?;
     let (code, reason) = match rest {
         [b' ', a, b, c] => ([*a, *b, *c], &[][..]),

@@ -2,14 +2,15 @@
 //! `request_head`, and `respond` writes responses; towards backends `encode` writes requests and `decode` reads responses, by
 //! means of `head`. Both sides share `section`, `framing` and `chunked`. The caller owns every buffer and its bound.
 //!
-//! Absent: sockets and time (the proxy drives the codec), what follows a switch of protocols, and leniency: a message that two
-//! readers could frame in two ways is refused, since the other reader may be a cache or a backend.
+//! Absent: sockets and time (the proxy drives the codec), what follows a switch of protocols, and leniency about
+//! lengths: a message that two readers could frame in two ways is refused, since the other reader may be a cache or a backend.
 
 mod chunked;
 pub mod decode;
 pub mod encode;
 mod framing;
 mod head;
+mod line;
 pub mod request;
 mod request_head;
 pub mod respond;
@@ -30,7 +31,7 @@ pub use section::HeadLimits;
 
 use crate::message::cause::Cause;
 use chunked::BadCoding;
-use section::Broken;
+use line::Broken;
 
 /// Why a backend's bytes are not a response that can be relayed. After one of these the connection is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +45,7 @@ pub enum DecodeError {
     /// The head, or the trailer section, has more bytes or fields than the limits allow.
     #[error("head too large")]
     HeadTooLarge,
-    /// More interim responses came than any honest backend sends.
+    /// More bytes of interim responses came than any honest backend sends.
     #[error("too many interim responses")]
     TooManyInterim,
     /// The backend switched protocols (101) although no upgrade was offered.

@@ -7,10 +7,12 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Version, header};
 
-use super::section::{LineEnds, Lines, Scan};
+use super::line::Form;
+use super::section::{Lines, Scan};
 use super::{HeadLimits, RequestError, framing};
 use crate::message::class::{TOKEN, is_token};
 use crate::message::fields::ConnectionTokens;
+use crate::message::search::first_blank_or_control;
 
 /// How large a request's head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,19 +84,19 @@ pub(super) fn parse(
         return Ok(None);
     }
     let known = &buf[..buf.len().min(limits.head.bytes)];
-    let found = match RequestLine::read(known, limits)? {
-        Some(line) => Lines::find(known, line.end, limits.head.fields, LineEnds::Either)?
-            .map(|lines| (line, lines)),
-        None => None,
+    let mut lines = Lines::new();
+    let whole = match RequestLine::read(known, limits)? {
+        Some(line) if lines.find(known, line.end, limits.head.fields, Form::Request)? => Some(line),
+        _ => None,
     };
-    let Some((line, lines)) = found else {
+    let Some(line) = whole else {
         return match buf.len() >= limits.head.bytes {
             true => Err(RequestError::HeadTooLarge),
             false => Ok(None),
         };
     };
     let method = Method::from_bytes(&buf[..line.method]).map_err(|_| RequestError::BadLine)?;
-    let section = buf.split_to(lines.end).freeze();
+    let section = lines.split(buf);
     let headers = lines.collect(&section)?;
     let framing = framing::of_request(&headers, line.version)?;
     let waits = framing.has_body() && line.version == Version::HTTP_11;
@@ -142,7 +144,7 @@ impl RequestLine {
             None => return Ok(None),
         };
         let from = method + 1;
-        let target = match buf[from..].iter().position(|byte| !is_visible(*byte)) {
+        let target = match first_blank_or_control(&buf[from..]) {
             Some(length) if length > limits.uri_bytes => return Err(RequestError::UriTooLong),
             Some(length) => from..from + length,
             None if buf.len() == limits.line_bytes() => return Err(RequestError::UriTooLong),
@@ -195,11 +197,6 @@ fn version(buf: &[u8]) -> Result<Option<Option<Version>>, RequestError> {
         Some([b'0'..=b'9', b'.', b'0'..=b'9']) => Ok(Some(None)),
         Some(_) => Err(RequestError::BadLine),
     }
-}
-
-/// Anything but blanks and controls.
-fn is_visible(byte: u8) -> bool {
-    byte > b' ' && byte != 0x7f
 }
 
 /// Does the client keep the connection (RFC 9112, section 9.3)?

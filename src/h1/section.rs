@@ -1,10 +1,13 @@
 //! Field lines, of which heads and trailer sections consist (RFC 9112, section 5): found in the buffer first, then taken off
-//! it, so that values are slices of the bytes that came. Absent: the line before them, and what the fields mean.
+//! it, so that values are slices of the bytes that came. `line` reads each. Absent: the line before them, and what the fields
+//! mean.
+
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::message::class::is_token;
+use super::line::{Broken, Doubts, Form, Span, line};
 
 /// How large a head, and how large a trailer section, may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,24 +16,6 @@ pub struct HeadLimits {
     pub bytes: usize,
     /// Field lines.
     pub fields: usize,
-}
-
-/// Why a section is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// A line is no field line.
-    Malformed,
-    /// There are more fields, or more bytes, than the limits allow.
-    TooLarge,
-}
-
-/// May a bare LF end a line? RFC 9112, section 2.2 permits it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LineEnds {
-    /// CRLF or LF.
-    Either,
-    /// CRLF alone.
-    Exact,
 }
 
 /// How far an unfinished section has been looked at, so that a slow sender's bytes are not parsed again and again.
@@ -67,25 +52,6 @@ fn has_blank_line(buf: &[u8], seen: usize) -> bool {
     })
 }
 
-/// Where a field's name and value lie in the buffer.
-#[derive(Clone, Copy, Default)]
-struct Span {
-    name: u32,
-    name_end: u32,
-    value: u32,
-    value_end: u32,
-}
-
-impl Span {
-    fn name(self, bytes: &[u8]) -> &[u8] {
-        &bytes[self.name as usize..self.name_end as usize]
-    }
-
-    fn value(self) -> std::ops::Range<usize> {
-        self.value as usize..self.value_end as usize
-    }
-}
-
 /// So many fields, which is more than most heads have, are held without an allocation.
 const INLINE: usize = 32;
 
@@ -95,51 +61,81 @@ pub(super) struct Lines {
     /// Those that have no room in `first`.
     more: Vec<Span>,
     count: usize,
+    /// Line breaks within values, with the blanks behind them.
+    folds: Vec<Range<usize>>,
     /// Where the section ends, behind its blank line.
     pub(super) end: usize,
 }
 
 impl Lines {
-    /// Finds the field lines that begin at `from`, up to the blank line; `None` if that has not come. `buf` holds no more
-    /// than the limits allow.
-    pub(super) fn find(
-        buf: &[u8],
-        from: usize,
-        max_fields: usize,
-        ends: LineEnds,
-    ) -> Result<Option<Lines>, Broken> {
-        let mut lines = Lines {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Lines {
             first: [Span::default(); INLINE],
             more: Vec::new(),
             count: 0,
-            end: from,
-        };
+            folds: Vec::new(),
+            end: 0,
+        }
+    }
+
+    /// Finds the field lines that begin at `from`, up to the blank line. Says whether that has come. `buf` holds no more than
+    /// the limits allow.
+    pub(super) fn find(
+        &mut self,
+        buf: &[u8],
+        from: usize,
+        max_fields: usize,
+        form: Form,
+    ) -> Result<bool, Broken> {
+        if u32::try_from(buf.len()).is_err() {
+            return Err(Broken::TooLarge);
+        }
+        self.end = from;
+        let mut doubts = Doubts::behind(&buf[..from]);
+        let mut too_many = false;
         loop {
-            let blank = match buf[lines.end..] {
+            let blank = match buf[self.end..] {
                 [b'\r', b'\n', ..] => 2,
-                [b'\n', ..] if ends == LineEnds::Either => 1,
+                [b'\n', ..] if form != Form::Trailers => 1,
                 [] | [b'\r'] => break,
+                [b'\r', ..] => return Err(Broken::Malformed),
                 _ => 0,
             };
             if blank > 0 {
-                lines.end += blank;
-                return Ok(Some(lines));
+                self.end += blank;
+                let certain = form != Form::Response || doubts.settle(blank == 1);
+                return certain.then_some(true).ok_or(Broken::Malformed);
             }
-            let Some((span, next)) = line(buf, lines.end, ends)? else {
+            let Some(line) = line(buf, self.end, form, &mut self.folds)? else {
                 break;
             };
-            if lines.count == max_fields {
-                return Err(Broken::TooLarge);
+            if form == Form::Response && !doubts.pass(&line, line.span.name(buf)) {
+                return Err(Broken::Malformed);
             }
-            lines.push(span);
-            lines.end = next;
+            too_many = self.count == max_fields;
+            if too_many {
+                break;
+            }
+            self.push(line.span);
+            self.end = line.next;
         }
         // The rest may be long in coming. What is malformed already is said at once.
-        let valid = |span: Span| HeaderValue::from_bytes(&buf[span.value()]).is_ok();
-        match lines.spans().all(valid) {
-            true => Ok(None),
-            false => Err(Broken::Malformed),
+        if !self.are_valid(buf) {
+            return Err(Broken::Malformed);
         }
+        match too_many {
+            true => Err(Broken::TooLarge),
+            false => Ok(false),
+        }
+    }
+
+    /// Can all of them become fields? A value that is folded is judged once it is put together.
+    fn are_valid(&self, buf: &[u8]) -> bool {
+        self.spans().all(|span| {
+            let value = HeaderValue::from_bytes(&buf[span.value()]);
+            name_of(span.name(buf)).is_some() && (value.is_ok() || !self.folds.is_empty())
+        })
     }
 
     fn push(&mut self, span: Span) {
@@ -153,6 +149,15 @@ impl Lines {
     fn spans(&self) -> impl Iterator<Item = Span> {
         let first = &self.first[..self.count.min(INLINE)];
         first.iter().chain(&self.more).copied()
+    }
+
+    /// Takes the section, and what stands before it, off the buffer that it was found in.
+    pub(super) fn split(&self, buf: &mut BytesMut) -> Bytes {
+        let mut section = buf.split_to(self.end);
+        for fold in &self.folds {
+            section[fold.clone()].fill(b' ');
+        }
+        section.freeze()
     }
 
     /// Turns the lines into fields. Standard names cost nothing and values share the section's bytes.
@@ -171,57 +176,6 @@ impl Lines {
     }
 }
 
-/// The field line at `at`, and where the next one begins; `None` if its end has not come. Its value is not looked at: that
-/// happens once, when it becomes one.
-fn line(buf: &[u8], at: usize, ends: LineEnds) -> Result<Option<(Span, usize)>, Broken> {
-    let Some(length) = buf[at..].iter().position(|byte| !is_token(*byte)) else {
-        return Ok(None);
-    };
-    let name_end = at + length;
-    if length == 0 || buf[name_end] != b':' {
-        return Err(Broken::Malformed);
-    }
-    let Some(length) = line_feed(&buf[name_end + 1..]) else {
-        return Ok(None);
-    };
-    let lf = name_end + 1 + length;
-    let value_end = match buf[..lf] {
-        [.., b'\r'] => lf - 1,
-        _ if ends == LineEnds::Exact => return Err(Broken::Malformed),
-        _ => lf,
-    };
-    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let value = &buf[name_end + 1..value_end];
-    let before = value.iter().take_while(|byte| blank(byte)).count();
-    let value = &value[before..];
-    let behind = value.iter().rev().take_while(|byte| blank(byte)).count();
-    let place = |place: usize| u32::try_from(place).map_err(|_| Broken::TooLarge);
-    let begins = name_end + 1 + before;
-    let span = Span {
-        name: place(at)?,
-        name_end: place(name_end)?,
-        value: place(begins)?,
-        value_end: place(begins + value.len() - behind)?,
-    };
-    Ok(Some((span, lf + 1)))
-}
-
-/// Where the first LF is, looked for in eight bytes at a time.
-pub(super) fn line_feed(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 255;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (at, word) in words.iter().enumerate() {
-        // A byte that is an LF becomes zero, and only below a zero byte is the highest bit never set by a borrow.
-        let zero = u64::from_le_bytes(*word) ^ (ONES * u64::from(b'\n'));
-        let found = zero.wrapping_sub(ONES) & !zero & (ONES << 7);
-        if found != 0 {
-            return Some(at * 8 + (found.trailing_zeros() / 8) as usize);
-        }
-    }
-    let before = words.len() * 8;
-    Some(before + rest.iter().position(|byte| *byte == b'\n')?)
-}
-
 /// Takes a section with its blank line off the buffer, `None` if it is not whole yet. A trailer section has nothing before
 /// its fields, and its lines end in CRLF.
 pub(super) fn take(
@@ -233,10 +187,11 @@ pub(super) fn take(
         return Ok(None);
     }
     let known = &buf[..buf.len().min(limits.bytes)];
-    match Lines::find(known, 0, limits.fields, LineEnds::Exact)? {
-        Some(lines) => lines.collect(&buf.split_to(lines.end).freeze()).map(Some),
-        None if buf.len() >= limits.bytes => Err(Broken::TooLarge),
-        None => Ok(None),
+    let mut lines = Lines::new();
+    match lines.find(known, 0, limits.fields, Form::Trailers)? {
+        true => lines.collect(&lines.split(buf)).map(Some),
+        false if buf.len() >= limits.bytes => Err(Broken::TooLarge),
+        false => Ok(None),
     }
 }
 

@@ -1,6 +1,6 @@
 //! PURE: what both sides of the proxy must agree on about an HTTP message: the target's one normal form, field lists,
 //! hop-by-hop fields, framing, what makes requests belong together, the header that names a client whom a balancer speaks for,
-//! changes of protocol, classes of bytes, and the causes that a request can fail for.
+//! changes of protocol, classes of bytes and how they are looked for, and the causes that a request can fail for.
 
 pub mod affinity;
 pub mod cause;
@@ -11,5 +11,6 @@ mod host;
 mod path;
 pub mod prefix;
 pub mod proxy_protocol;
+pub mod search;
 pub mod target;
 pub mod upgrade;

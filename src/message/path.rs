@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 
 use super::class::letters_digits_and;
+use super::search::{first, first_blank_or_control};
 
 /// A path with its query, as it came or in normal form.
 #[derive(Clone, Debug)]
@@ -40,7 +41,7 @@ impl Text {
 /// A path and query in normal form, and the path's length; `None` if it must be refused. An empty path is the root.
 pub(super) fn normal(text: Text) -> Option<(Text, usize)> {
     let bytes = text.as_bytes();
-    let mark = bytes.iter().position(|byte| *byte == b'?');
+    let mark = first(bytes, b'?');
     let (path, query) = bytes.split_at(mark.unwrap_or(bytes.len()));
     let path = if path.is_empty() { b"/" } else { path };
     let normal_path = normalise(path)?;
@@ -66,14 +67,8 @@ pub(super) fn normal(text: Text) -> Option<(Text, usize)> {
 /// `None` if the query holds a control, a blank or a fragment's mark: no reader takes these for part of one. Otherwise, is it
 /// ASCII?
 fn query_is_ascii(query: &[u8]) -> Option<bool> {
-    let mut all = 0;
-    for &byte in query {
-        if byte <= b' ' || byte == b'#' || byte == 0x7f {
-            return None;
-        }
-        all |= byte;
-    }
-    Some(all.is_ascii())
+    let plain = first_blank_or_control(query).is_none() && first(query, b'#').is_none();
+    plain.then(|| query.is_ascii())
 }
 
 /// `Some(None)` if the path is normal already, `Some(Some(normal))` if not, `None` if it must be refused: it does not

@@ -27,7 +27,8 @@ const SEEDS: &[&str] = &[
     "GET /a/b?c=d HTTP/1.1\r\nHost: h\r\nCookie: a\r\nCookie: b\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
     "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
     "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /2 HTTP/1.1\r\n\r\n",
-    "PUT http://h/p?q HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3;a=\"b\"\r\nabc\r\nB\r\nhello world\r\n0\r\nX: y\r\n\r\n",
+    "PUT http://h/p?q HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
+     3;a=\"b\"\r\nabc\r\nB\r\nhello world\r\n0\r\nX: y\r\n\r\n",
     "GET /old HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /2 HTTP/1.0\r\n\r\nGET /3 HTTP/1.0\r\n\r\n",
     "OPTIONS * HTTP/1.1\nHost: h\nConnection: close\n\nGET /2 HTTP/1.1\r\n\r\n",
     "\r\n\r\nBREW /pot HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nok",
