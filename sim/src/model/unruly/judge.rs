@@ -5,8 +5,8 @@ use crate::ledger::{End, Ledger};
 use crate::model::message::Head;
 use crate::model::pattern::Whose;
 
-/// What came of a request, which is an `ask` with its id. Its answer must be its own: from whom it was asked of, with the body that is
-/// due, as far as that has come. The listener takes bodies up to `limit`.
+/// What came of a request, which is an `ask` with its id. Its answer must be its own: from whom it was asked of, and with the
+/// body that is due, as far as that has come. The listener takes bodies up to `limit`.
 pub(super) fn judge(
     ledger: &Ledger,
     asked: (&Ask, u64),
