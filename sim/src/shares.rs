@@ -1,5 +1,5 @@
-//! What each of an upstream's backends was entitled to, by its weight, and what it was given: at each pick every backend
-//! that could have been picked earns its weight's part of it. A pick among one is no choice and settles at once.
+//! What each of an upstream's backends was entitled to, by its weight, and what it was given: at each pick every backend that
+//! could have been picked earns its weight's part of it. A pick among one is no choice and settles at once.
 //!
 //! Who could have been picked is rebuilt from the engine's events and believed only when it agrees with the number that the
 //! engine gave. Absent: how far off is too far (checkers).

@@ -1,5 +1,4 @@
-//! What is spoken on the wires of a world beside plain exchanges in HTTP/1.1 in the clear, as data: by a group of
-//! clients, and by a backend.
+//! What is spoken on the wires of a world beside plain exchanges in HTTP/1.1 in the clear, as data: by clients, and by a backend.
 
 /// How a group of clients speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -92,9 +92,8 @@ pub fn plan(seed: u64) -> Plan {
     plan.replicas = replicas;
     unruly::add(seed, &mut plan, sound);
     if redis && rng.below(3) > 0 {
-        let count = 1 + rng.below(6);
-        plan.faults
-            .extend(fault::swarm_redis(seed, count, MEASURE.0));
+        let faults = fault::swarm_redis(seed, 1 + rng.below(6), MEASURE.0);
+        plan.faults.extend(faults);
     }
     plan
 }

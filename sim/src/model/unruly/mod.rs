@@ -1,10 +1,14 @@
 //! Unruly clients of HTTP/1.1: late bodies that look like requests, pipelined requests, ends said too early and without a word,
-//! slow readers, beside the clients that ask as one should. A connection is drawn whole (script) and then seen through (talk).
+//! slow readers, beside the clients that ask as one should. A connection is drawn whole (script) and then
+//! seen through (talk).
 //!
 //! Some of what they ask for the proxy answers by itself. Whatever comes to backends in their name is held against what was
 //! really sent as a head (the ledger's claims).
 
+mod course;
 mod ear;
+mod judge;
+mod mouth;
 mod script;
 mod talk;
 
