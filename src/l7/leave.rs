@@ -24,32 +24,6 @@ use crate::upstream::inbound::Inbound;
 use crate::upstream::replay::Replay;
 use crate::wire::watch::Phase;
 
-/// An answer with all that decides how it leaves.
-pub struct Answer<E: Env> {
-    /// Whose rules apply; `None` where no route had a part in it.
-    pub route: Option<Arc<Route>>,
-    /// The request, if it went to a backend or to the cache.
-    pub request: Option<Inbound>,
-    /// What came.
-    pub came: Came<E>,
-}
-
-impl<E: Env> Answer<E> {
-    /// One that the proxy makes by itself.
-    pub fn own(response: Response<Bytes>, route: Option<Arc<Route>>) -> Self {
-        let (head, data) = response.into_parts();
-        Answer {
-            route,
-            request: None,
-            came: Came {
-                head,
-                content: Content::Whole(data),
-                cached: None,
-            },
-        }
-    }
-}
-
 /// A head and where its body comes from.
 pub struct Came<E: Env> {
     /// Status and fields.
@@ -60,48 +34,67 @@ pub struct Came<E: Env> {
     pub cached: Option<CacheStatus>,
 }
 
+impl<E: Env> Came<E> {
+    /// What the proxy makes by itself.
+    pub fn own(response: Response<Bytes>) -> Self {
+        let (head, data) = response.into_parts();
+        Came {
+            head,
+            content: Content::Whole(data),
+            cached: None,
+        }
+    }
+}
+
 /// Where a body comes from.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is moved once, and a box would cost each request an allocation"
-)]
 pub enum Content<E: Env> {
     /// It is all here.
     Whole(Bytes),
     /// A backend, for this client alone.
-    Fetch(Fetch<E, Replay<Upload<E>>>),
+    Fetch(Box<Fetch<E, Replay<Upload<E>>>>),
     /// A fetch that others may read as well.
     Filling(Reader),
     /// There is none: another protocol follows.
     Tunnel(Box<Opening<E>>),
 }
 
-/// Makes the response that the client is to see, and binds the record to its body.
+impl<E: Env> Content<E> {
+    /// What a backend sends: most bodies have come with their head.
+    pub fn of(mut fetch: Fetch<E, Replay<Upload<E>>>) -> Self {
+        match fetch.take_whole() {
+            Some(data) => Content::Whole(data),
+            None => Content::Fetch(Box::new(fetch)),
+        }
+    }
+}
+
+/// Makes the response that the client is to see, and binds the record to its body. `route` is the one whose rules apply, and
+/// `request` the one that went to a backend or to the cache.
 pub fn leave<E: Env>(
     conn: &Arc<Conn<E>>,
-    answer: Result<Answer<E>, Cause>,
+    route: Option<&Route>,
+    request: Option<&Inbound>,
+    came: Result<Came<E>, Cause>,
     mut record: Record<E>,
 ) -> Response<Reply<E>> {
-    let Answer {
-        route,
-        request,
-        came,
-    } = answer.unwrap_or_else(|cause| {
-        if cause == Cause::Panic {
-            conn.core().telemetry().panicked(conn.core().index());
-        }
-        record.cause = Some(cause);
-        Answer::own(respond::refusal(cause), None)
-    });
+    // No route's rules apply to what the proxy says of a failure.
+    let route = route.filter(|_| came.is_ok());
+    let request = request.filter(|_| came.is_ok());
     let Came {
         mut head,
         content,
         cached,
-    } = came;
-    if let Some(request) = &request {
+    } = came.unwrap_or_else(|cause| {
+        if cause == Cause::Panic {
+            conn.core().telemetry().panicked(conn.core().index());
+        }
+        record.cause = Some(cause);
+        Came::own(respond::refusal(cause))
+    });
+    if let Some(request) = request {
         caching::invalidate(&conn.desk, &conn.client.origin, request, &head);
     }
-    if let Some(route) = &route {
+    if let Some(route) = route {
         if let (Some(status), Some(rules)) = (&cached, &route.cache) {
             caching::tell(&mut head.headers, rules, status);
         }
@@ -131,7 +124,7 @@ fn reply<E: Env>(head: &mut Parts, content: Content<E>, mut record: Record<E>) -
         Content::Whole(data) => (Some(data), None),
         // Over HTTP/1 the body is left out below, over HTTP/2 it is not.
         Content::Filling(_) if is_head => (Some(Bytes::new()), None),
-        Content::Fetch(mut fetch) => (fetch.take_whole(), Some(Source::Fetch(fetch))),
+        Content::Fetch(fetch) => (None, Some(Source::Fetch(fetch))),
         Content::Filling(mut reader) => (reader.take_whole(), Some(Source::Filling(reader))),
         Content::Tunnel(opening) => {
             Tunnel::leave(opening, record);

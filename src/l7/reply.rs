@@ -41,13 +41,9 @@ pub enum Reply<E: Env> {
 }
 
 /// Where a body that streams comes from.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lies in a stream's box, and most are of the large kind"
-)]
 pub enum Source<E: Env> {
     /// A backend, for this client alone.
-    Fetch(Fetch<E, Replay<Upload<E>>>),
+    Fetch(Box<Fetch<E, Replay<Upload<E>>>>),
     /// A fetch that others may read as well.
     Filling(Reader),
 }

@@ -101,7 +101,7 @@ pub async fn answer<E: Env>(
         }
         return Ok(Came {
             head,
-            content: Content::Fetch(fetch),
+            content: Content::of(fetch),
             cached: None,
         });
     }

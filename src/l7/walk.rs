@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::conn::Conn;
 use super::h1::Line;
-use super::leave::{self, Answer, Came, Content};
+use super::leave::{self, Came, Content};
 use super::reply::{Record, Reply};
 use super::upgrade;
 use super::upload::Upload;
@@ -111,9 +111,9 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, head: Head, upload: Upload<E>) -> 
     conn.disarm();
     let mut record = Record::begin(&conn, &head);
     let received = guarded(|| receive(&conn, head, &upload, &mut record)).flatten();
-    let answer = match received {
+    match received {
         Ok(Received::Forward(mut received)) => {
-            let answer = {
+            let came = {
                 let mut answering = pin!(answer(&conn, &mut received, upload, &mut record));
                 let poll = |cx: &mut Context<'_>| {
                     let poll = guarded(|| answering.as_mut().poll(cx));
@@ -121,16 +121,18 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, head: Head, upload: Upload<E>) -> 
                 };
                 std::future::poll_fn(poll).await
             };
-            answer.map(|came| Answer {
-                route: Some(Arc::clone(received.route)),
-                request: Some(received.inbound),
-                came,
-            })
+            let (route, request) = (received.route, &received.inbound);
+            leave::leave(&conn, Some(route), Some(request), came, record)
         }
-        Ok(Received::Own(response, route)) => Ok(Answer::own(response, route)),
-        Err(cause) => Err(cause),
-    };
-    leave::leave(&conn, answer, record)
+        Ok(Received::Own(response, route)) => leave::leave(
+            &conn,
+            route.as_deref(),
+            None,
+            Ok(Came::own(response)),
+            record,
+        ),
+        Err(cause) => leave::leave(&conn, None, None, Err(cause), record),
+    }
 }
 
 /// What becomes of a request.
@@ -274,7 +276,7 @@ async fn answer<E: Env>(
         // On the heap as well, since it is larger than the rest. Most of what is stored was found before a request came here.
         let answer = Box::pin(caching::answer(asked, upload, &mut notes)).await?;
         let content = match answer.body {
-            caching::Content::Fetch(fetch) => Content::Fetch(fetch),
+            caching::Content::Fetch(fetch) => Content::of(fetch),
             caching::Content::Filling(reader) => Content::Filling(reader),
             caching::Content::Whole(data) => Content::Whole(data),
         };
@@ -287,7 +289,7 @@ async fn answer<E: Env>(
     let (head, fetch) = run.answer(upload, &mut record.facts).await?;
     Ok(Came {
         head,
-        content: Content::Fetch(fetch),
+        content: Content::of(fetch),
         cached: None,
     })
 }
