@@ -26,7 +26,9 @@ pub fn request(
     id: (u64, u64),
 ) -> Result<Request<()>, Unspeakable> {
     let path = inbound.target_parts(hop).concat();
-    let path = PathAndQuery::try_from(path).map_err(|_| Unspeakable)?;
+    let path = PathAndQuery::try_from(&path[..])
+        .or_else(|_| PathAndQuery::try_from(encoded(&path)))
+        .map_err(|_| Unspeakable)?;
     let authority = authority(inbound, backend, hop.rules)?;
     let uri = Uri::builder()
         .scheme(backend.scheme.as_str())
@@ -47,6 +49,21 @@ pub fn request(
     *request.version_mut() = Version::HTTP_2;
     *request.headers_mut() = fields.0;
     Ok(request)
+}
+
+/// A target without the bytes that a URI has only in percent-encoding (RFC 3986 section 2): a query passes as it came over
+/// HTTP/1, and the type that HTTP/2 wants does not take all of them.
+fn encoded(target: &str) -> String {
+    let mut out = String::with_capacity(target.len() + 8);
+    for letter in target.chars() {
+        match letter {
+            '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' => {
+                out.push_str(&format!("%{:02X}", u32::from(letter)));
+            }
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 /// What the route says of Host, or the client's, or, where neither says a thing, the backend's own name.
