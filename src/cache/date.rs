@@ -1,5 +1,6 @@
 //! HTTP dates in their three forms, as caches read them (RFC 9110 section 5.6.7, RFC 9111 section 4.2): without regard to case,
-//! and with a two-digit year that is told by the time at which it is read.
+//! with a two-digit year that is told by the time at which it is read, and as old servers mix the forms, where the moment is
+//! certain all the same: dashes or blanks, either length of a year, one digit of a day.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -26,7 +27,7 @@ pub fn parse(text: &[u8], now: Wall) -> Option<i64> {
     }
 }
 
-/// `15 Jan 2027 08:00:00 GMT` or `15-Jan-27 08:00:00 GMT`, behind the day of the week.
+/// `15 Jan 2027 08:00:00 GMT` or `15-Jan-27 08:00:00 GMT`, behind the day of the week, and mixtures of the two.
 fn comma_form(text: &[u8], now: Wall) -> Option<i64> {
     let (date, clock) = split(text, text.len().checked_sub(13)?)?;
     let clock = clock.strip_prefix(b" ")?;
@@ -34,13 +35,15 @@ fn comma_form(text: &[u8], now: Wall) -> Option<i64> {
     if !zone.eq_ignore_ascii_case(b" GMT") {
         return None;
     }
-    let [d1, d2, dash, m1, m2, m3, dash2, year @ ..] = date else {
+    // A day below the tenth has one digit where a server follows RFC 1123.
+    let (day, rest) = split(date, date.iter().position(|b| !b.is_ascii_digit())?)?;
+    let [dash, m1, m2, m3, dash2, year @ ..] = rest else {
         return None;
     };
-    if dash != dash2 || !matches!(dash, b' ' | b'-') {
+    if dash != dash2 || !matches!(dash, b' ' | b'-') || !matches!(day.len(), 1 | 2) {
         return None;
     }
-    let (day, month) = (digits(&[*d1, *d2])?, month(&[*m1, *m2, *m3])?);
+    let (day, month) = (digits(day)?, month(&[*m1, *m2, *m3])?);
     let time = time_of_day(time)?;
     match year.len() {
         4 => at(digits(year)?, month, day, time),

@@ -83,9 +83,14 @@ pub fn reference() -> String {
 
 /// The text of the file at `path`, or the error that says why there is none.
 pub fn read(path: &Path) -> Result<String, Errors> {
-    std::fs::read_to_string(path).map_err(|e| {
-        let file = path.display().to_string();
-        Errors::single(&file, None, format!("cannot be read: {e}"))
+    let wrong = |what: String| Errors::single(&path.display().to_string(), None, what);
+    let bytes = std::fs::read(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(wrong("is written in UTF-16: save it as UTF-8".into()));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        wrong(format!("cannot be read: it is no UTF-8 at byte {at}"))
     })
 }
 

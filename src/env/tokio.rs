@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use pin_project_lite::pin_project;
+use rustix::io::Errno;
 use tokio::io::ReadBuf;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
@@ -185,6 +186,10 @@ impl TokioNet {
 }
 
 fn datagram(addr: SocketAddr, shared: bool) -> io::Result<TokioDatagram> {
+    bound(addr, |addr| datagram_at(addr, shared))
+}
+
+fn datagram_at(addr: SocketAddr, shared: bool) -> io::Result<TokioDatagram> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_port(shared)?;
@@ -234,7 +239,30 @@ impl Datagram for TokioDatagram {
     }
 }
 
+/// Binds `addr` by `bind`. Where all interfaces are meant and the machine has no IPv6, those of IPv4 are all that there are.
+fn bound<T>(addr: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let all = addr.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    match bind(addr) {
+        Err(error) if all && lacks_ipv6(&error) => {
+            bind((Ipv4Addr::UNSPECIFIED, addr.port()).into())
+        }
+        bound => bound,
+    }
+}
+
+/// Says `error` that there are no sockets, or no addresses, of IPv6?
+fn lacks_ipv6(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL]
+        .iter()
+        .any(|none| number == Some(none.raw_os_error()))
+}
+
 fn listen(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    bound(addr, |addr| listen_at(addr, shared))
+}
+
+fn listen_at(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -307,5 +335,36 @@ impl Clock for TokioClock {
                 .unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400 * 365))
                 .into(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a machine says that was booted without IPv6, and one that has no address of it.
+    #[test]
+    fn all_interfaces_are_those_of_ipv4_where_there_is_no_ipv6() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        for none in [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL] {
+            let number = none.raw_os_error();
+            let without = |addr: SocketAddr| match addr {
+                SocketAddr::V6(_) => Err(io::Error::from_raw_os_error(number)),
+                SocketAddr::V4(_) => Ok(addr),
+            };
+            let all = bound(at("[::]:8080"), without).expect("IPv4 is there");
+            assert_eq!(all, at("0.0.0.0:8080"));
+            // Who names an address of IPv6 is told that there is none.
+            let named = bound(at("[::1]:8080"), without);
+            assert_eq!(named.map_err(|e| e.raw_os_error()), Err(Some(number)));
+        }
+        // A port that is taken is taken, and another error is the caller's to tell.
+        let taken = |addr: SocketAddr| match addr {
+            SocketAddr::V6(_) => Err(io::Error::from(io::ErrorKind::AddrInUse)),
+            SocketAddr::V4(_) => Ok(addr),
+        };
+        let error = bound(at("[::]:8080"), taken).map_err(|e| e.kind());
+        assert_eq!(error, Err(io::ErrorKind::AddrInUse));
+        assert_eq!(bound(at("[::]:8080"), Ok).ok(), Some(at("[::]:8080")));
     }
 }

@@ -329,6 +329,10 @@ fn redirect<E: Env>(
     inbound: &Inbound,
 ) -> Result<Response<Bytes>, Cause> {
     let [path, mark, query] = inbound.target.parts();
+    // A client of HTTP/1.0 may name no host (RFC 9112 section 3.2), and a Location without one would lead nowhere.
+    if inbound.target.host().is_empty() && template.contains("{host}") {
+        return Err(Cause::BadRequest);
+    }
     let location = template
         .replace("{scheme}", conn.client.origin.scheme())
         .replace("{host}", inbound.target.host())

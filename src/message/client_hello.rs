@@ -16,7 +16,7 @@ pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
-    /// The host in lower case; `None` where it names none, or an address.
+    /// The host in lower case, without a final dot; `None` where it names none, or an address.
     pub server_name: Option<String>,
     /// In the client's order; empty where it does not say.
     pub protocols: Vec<Vec<u8>>,
@@ -140,10 +140,15 @@ fn server_name(mut content: Cursor<'_>) -> Option<Option<String>> {
         return None;
     }
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:".contains(b);
-    if name.0.is_empty() || name.0.len() > 255 || !name.0.iter().all(plain) {
+    if name.0.len() > 255 || !name.0.iter().all(plain) {
         return None;
     }
-    let name = String::from_utf8(name.0.to_ascii_lowercase()).ok()?;
+    // The final dot of an absolute name has no place here, and whoever sends it means the same host.
+    let name = name.0.strip_suffix(b".").unwrap_or(name.0);
+    if name.is_empty() {
+        return None;
+    }
+    let name = String::from_utf8(name.to_ascii_lowercase()).ok()?;
     // An address is no host name, though some clients send one.
     Some(name.parse::<IpAddr>().is_err().then_some(name))
 }

@@ -6,6 +6,9 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+/// The mark of the byte order in UTF-8.
+const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A file that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {what}", path.display())]
@@ -81,8 +84,18 @@ pub fn authorities(path: &Path) -> Result<RootCertStore, Fault> {
     Ok(roots)
 }
 
+/// The bytes of a file, without the mark of the byte order that some editors put before UTF-8.
 fn read(path: &Path) -> Result<Vec<u8>, Fault> {
-    std::fs::read(path).map_err(|e| Fault::new(path, format!("cannot be read: {e}")))
+    let mut text =
+        std::fs::read(path).map_err(|e| Fault::new(path, format!("cannot be read: {e}")))?;
+    if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
+        let what = "is written in UTF-16: save it as UTF-8 or ASCII, as PEM files are";
+        return Err(Fault::new(path, what));
+    }
+    if text.starts_with(UTF8_MARK) {
+        text.drain(..UTF8_MARK.len());
+    }
+    Ok(text)
 }
 
 /// The label of the first section of a PEM text.

@@ -96,6 +96,36 @@ fn expires_in_all_three_forms() {
     assert_eq!(said.life().lifetime, 7 * 86_400);
 }
 
+/// RFC 9110 section 5.6.7: recipients are encouraged to be robust. Old servers mix the forms, and write a day of one digit as
+/// RFC 822 and RFC 1123 have let them; the moment is certain all the same.
+#[test]
+fn expires_as_old_servers_write_it() {
+    for value in [
+        "Fri, 15-Jan-2027 08:01:00 GMT",
+        "Friday, 15-Jan-2027 08:01:00 GMT",
+        "Fri, 15-Jan-27 08:01:00 GMT",
+        "Fri, 15 Jan 27 08:01:00 GMT",
+    ] {
+        assert_eq!(got(&[("expires", value)]).fresh_for(), 60, "{value}");
+    }
+    for day in ["9 Jan 2027", "9-Jan-2027", "9-Jan-27", "9 Jan 27"] {
+        let (date, expires) = (
+            format!("Sat, {day} 08:00:00 GMT"),
+            "Sat, 16 Jan 2027 08:00:00 GMT",
+        );
+        let said = got(&[("expires", expires), ("date", &date)]);
+        assert_eq!(said.life().lifetime, 7 * 86_400, "{day}");
+    }
+    for value in [
+        "Fri, 015 Jan 2027 08:01:00 GMT",
+        "Fri,  Jan 2027 08:01:00 GMT",
+        "Fri, 15-Jan 2027 08:01:00 GMT",
+        "Fri, 15 Jan 027 08:01:00 GMT",
+    ] {
+        assert_eq!(got(&[("expires", value)]).fresh_for(), 0, "{value}");
+    }
+}
+
 /// RFC 9111 section 4.2: caches match dates without regard to case.
 #[test]
 fn dates_are_matched_without_regard_to_case() {

@@ -75,6 +75,31 @@ fn the_name_is_read_of_both_versions() {
     }
 }
 
+/// RFC 6066 section 3 has no final dot in it, and some clients send one. It is the same name, as it is in Host.
+#[test]
+fn a_final_dot_is_no_part_of_the_name() {
+    let replaced = |name: &[u8; 16]| {
+        let mut bytes = first_bytes(&made(&TLS13));
+        let at = bytes
+            .windows(16)
+            .position(|part| part.eq_ignore_ascii_case(b"shop.example.com"));
+        let at = at.expect("it is in the clear");
+        bytes[at..at + 16].copy_from_slice(name);
+        read(&bytes)
+    };
+    assert_eq!(
+        replaced(b"Shop.Example.ru."),
+        done(Some("shop.example.ru"), &[])
+    );
+    // An address is none with a dot either.
+    assert_eq!(replaced(b"192.168.100.200."), done(None, &[]));
+    // One dot is dropped, and what is left of these is not a name that anybody has.
+    assert_eq!(
+        replaced(b"shop.example.c.."),
+        done(Some("shop.example.c."), &[])
+    );
+}
+
 #[test]
 fn a_large_message_in_many_records_is_put_together() {
     let mut made = made(&TLS13);

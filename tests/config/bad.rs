@@ -252,6 +252,35 @@ fn a_file_that_cannot_be_read_is_an_error_with_its_path() {
     );
 }
 
+/// Shells of Windows write UTF-16; a mark before UTF-8 is passed over.
+#[test]
+fn a_file_in_another_encoding_is_told_so() {
+    let path = std::env::temp_dir().join(format!("weir-encoding-{}.json", std::process::id()));
+    let text = "\u{feff}{\"port\": 8080, \"servers\": {\"http://a\": 1}}";
+    let outcome = |bytes: Vec<u8>| {
+        std::fs::write(&path, bytes).expect("the temporary folder is writable");
+        weirkeeper::config::load(&path)
+            .map(drop)
+            .map_err(|e| e.to_string())
+    };
+    let utf8 = outcome(text.into());
+    let little = outcome(text.encode_utf16().flat_map(u16::to_le_bytes).collect());
+    let big = outcome(text.encode_utf16().flat_map(u16::to_be_bytes).collect());
+    let latin = outcome(b"{\"name\": \"\xfc\"}".to_vec());
+    std::fs::remove_file(&path).expect("it was written");
+    assert_eq!(utf8, Ok(()));
+    for (said, is) in [
+        (little, "is written in UTF-16"),
+        (big, "is written in UTF-16"),
+        (latin, "it is no UTF-8 at byte 10"),
+    ] {
+        assert!(
+            said.as_ref().is_err_and(|said| said.contains(is)),
+            "{said:?}"
+        );
+    }
+}
+
 #[test]
 fn doubtful_routes_are_warned_of() {
     let config = super::good(

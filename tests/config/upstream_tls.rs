@@ -60,6 +60,41 @@ fn what_hides_nothing_or_has_no_effect_is_warned_of() {
     assert!(good(&file("", r#""http://a""#)).upstreams[0].tls.is_none());
 }
 
+/// Editors and shells of Windows write a mark before the text, or the text in UTF-16.
+#[test]
+fn a_mark_of_the_byte_order_is_passed_over_and_another_encoding_is_named() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let issued = authority.issue(&["weir.example"]);
+    let marked = |name: &str, text: &str| folder.write(name, &format!("\u{feff}{text}"));
+    let (ca, certificate, key) = (
+        marked("ca.pem", &authority.pem),
+        marked("a.pem", &issued.pem),
+        marked("a.key", &issued.key_pem),
+    );
+    let section =
+        format!(r#""tls": {{"ca": "{ca}", "certificate": "{certificate}", "key": "{key}"}},"#);
+    let config = good(&file(&section, r#""https://a""#));
+    assert!(
+        config.upstreams[0]
+            .tls
+            .as_ref()
+            .is_some_and(|t| t.identity.is_some())
+    );
+
+    let to_bytes: [fn(u16) -> [u8; 2]; 2] = [u16::to_le_bytes, u16::to_be_bytes];
+    for bytes in to_bytes {
+        let text = format!("\u{feff}{}", authority.pem);
+        let wide: Vec<u8> = text.encode_utf16().flat_map(bytes).collect();
+        std::fs::write(folder.0.join("wide.pem"), wide).expect("the folder is writable");
+        let wide = folder.0.join("wide.pem").display().to_string();
+        let all = errors(&file(
+            &format!(r#""tls": {{"ca": "{wide}"}},"#),
+            r#""https://a""#,
+        ));
+        assert!(all.contains("is written in UTF-16"), "{all}");
+    }
+}
+
 #[test]
 fn what_is_wrong_is_said_at_its_place() {
     let (authority, folder) = (Authority::new(), Folder::new());

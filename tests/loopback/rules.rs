@@ -163,6 +163,41 @@ fn rules_remove_set_and_add() {
     assert_eq!(backend.log().count("GET /new/page?q "), 1);
 }
 
+/// A client of HTTP/1.0 may name no host. A redirect that speaks of one has then nowhere to lead to.
+#[test]
+fn a_redirect_to_the_host_that_was_asked_for_needs_one() {
+    let backend = Backend::ok();
+    let routes = r#""routes": [
+        {"match": {"path": "/named"}, "redirect": {"to": "https://shop.example{path}{query}"}},
+        {"match": {"path": "/own"}, "redirect": {"to": "/other{query}"}},
+        {"match": {"path": {"prefix": "/hello"}}, "upstream": "app"},
+        {"redirect": {"to": "https://{host}{path}{query}"}}]"#;
+    let extra = Extra {
+        top: routes,
+        ..Extra::default()
+    };
+    let weir = Weir::start(&config(&[backend.port], extra));
+    let old =
+        |target: &str, fields: &str| weir.once(format!("GET {target} HTTP/1.0\r\n{fields}\r\n"));
+    let refused = old("/a", "");
+    assert_eq!((refused.status, refused.get("location")), (400, None));
+    for (target, fields, location) in [
+        ("/a?b", "Host: a.example:81\r\n", "https://a.example/a?b"),
+        ("http://a.example/a", "", "https://a.example/a"),
+        ("/named?q", "", "https://shop.example/named?q"),
+        ("/own?q", "", "/other?q"),
+    ] {
+        let moved = old(target, fields);
+        assert_eq!(
+            (moved.status, moved.get("location")),
+            (308, Some(location)),
+            "{target}"
+        );
+    }
+    // Whatever leads nowhere else goes on as it is.
+    assert_eq!(old("/hello", "").status, 200);
+}
+
 #[test]
 fn both_sides_get_the_fields_that_a_proxy_owes() {
     let backend = Backend::ok();
