@@ -38,17 +38,21 @@
 //! randomness are arguments. So a test runs millions of their events a second, and the simulator runs the very code that
 //! serves.
 //!
-//! **The shell** is made of `wire`, `tier`, `upstream`, `caching`, `site`, `l7`, `l4` and `proxy`, generic over one `E: Env`. It
-//! locks the engine, decides, unlocks, and only then awaits. It names no tokio type: sockets, sleeps
-//! and tasks come from [`env::Env`]. In the product that is [`env::tokio`], one current-thread runtime a core; in the
-//! simulator it is a network and a clock made of data.
+//! **The shell** is made of `wire`, `tier`, `upstream`, `caching`, `site`, `l7`, `l4` and `proxy`, generic over one `E: Env`.
+//! It locks the engine, decides, unlocks, and only then awaits. Of tokio it knows the traits of streams and what tasks of one
+//! process share (semaphores, notices), and neither socket, timer nor runtime: these come from [`env::Env`]. In the product
+//! that is [`env::tokio`], one current-thread runtime a core; in the simulator it is a network and a clock made of data.
+//!
+//! **Client and backend are cut apart.** What works towards backends knows an `Errand` (its core and its own deadline) and an
+//! `Origin` (whom backends are told of). The client's connection is known to `site`, `l7` and `l4` alone.
 //!
 //! # The life of a request
 //!
 //! One function in `l7` reads like this list. It calls down and is never called back; there is no middleware tower.
 //!
 //! 1. Accept: first a permit, then the socket.
-//! 2. Parse the head, refuse what RFC 9110 and RFC 9112 refuse, normalise the target once (`message`).
+//! 2. Parse the head, refuse what RFC 9110 and RFC 9112 refuse, normalise the target once (`h1`, `message`). HTTP/1.1 is ours
+//!    on both sides; the frames of HTTP/2 towards clients are a library's.
 //! 3. Route on a snapshot of the config, so that a change of it is invisible to a request under way (`engine::router`).
 //! 4. Look in the cache, where the route has one: what is fresh is the answer, what is stale is validated, and a miss is
 //!    fetched once for all who ask meanwhile (`cache`). A hit ends here, and takes no place in the upstream.
@@ -58,7 +62,8 @@
 //! 7. Forward: rewrite, send, read the response's head (`h1`, or HTTP/2 in `upstream::h2`).
 //! 8. Record the outcome. On failure the retry rule says again (another backend, each once) or give up.
 //! 9. Fill the cache while the body passes, if it may be stored (`cache::policy`).
-//! 10. Respond: stream, or synthesise an answer from the cause. Only `site::respond` knows status codes.
+//! 10. Leave: one function applies the route's rules, says what the cache did, drops what an answer makes outdated, and streams
+//!     or synthesises the body. Which status a cause has only `site::respond` knows.
 //!
 //! At L4 the steps are 1, 5, 6 and 8, with the copying both ways in between: `l4::tcp` over `wire::relay`, and `l4::udp` over
 //! [`engine::sessions`].

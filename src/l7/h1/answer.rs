@@ -16,7 +16,6 @@ use crate::env::Env;
 use crate::h1::{self, ReplyFraming, RequestHead};
 use crate::l7::conn::Conn;
 use crate::l7::reply::Reply;
-use crate::wire::watch::Phase;
 
 /// What of a request decides how its answer is written.
 #[derive(Clone, Copy)]
@@ -174,11 +173,8 @@ impl<E: Env> Sending<E> {
                 self.reply = None;
             }
             let mut ends = line.ends();
-            let flushed = match self.over && self.last && ends.stream().is_tls() {
-                true => poll_last(conn, &mut ends, cx),
-                false => poll_write(conn, &mut ends, cx),
-            };
-            match flushed {
+            let last = self.over && self.last && ends.stream().is_tls();
+            match poll_write(conn, &mut ends, last, cx) {
                 Poll::Ready(Ok(())) if self.over => return self.finish(&mut ends, cx),
                 Poll::Ready(Ok(())) if self.broken => return Poll::Ready(false),
                 Poll::Ready(Ok(())) if starved => {
@@ -240,25 +236,4 @@ impl<E: Env> Sending<E> {
         }
         true
     }
-}
-
-/// The last that is written on a connection over TLS: the farewell goes with it.
-fn poll_last<E: Env>(
-    conn: &Conn<E>,
-    ends: &mut Ends<E>,
-    cx: &mut Context<'_>,
-) -> Poll<std::io::Result<()>> {
-    let before = ends.out.left();
-    let written = match ends.poll_write(cx, true) {
-        Poll::Ready(Ok(())) => ends.poll_farewell(cx),
-        other => other,
-    };
-    if written.is_pending() {
-        if ends.out.left() < before || conn.phase() != Phase::ClientWrite {
-            conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
-        } else if conn.due() == Some(Phase::ClientWrite) {
-            return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
-        }
-    }
-    written
 }

@@ -159,7 +159,7 @@ fn poll_next<E: Env>(
 ) -> Poll<Next> {
     loop {
         if !ends.out.is_empty() {
-            match poll_write(conn, ends, cx) {
+            match poll_write(conn, ends, false, cx) {
                 Poll::Ready(Ok(())) => conn.arm_in(Phase::Idle, idle_patience(conn)),
                 Poll::Ready(Err(_)) => return Poll::Ready(Next::Broken),
                 Poll::Pending => return Poll::Pending,
@@ -210,17 +210,22 @@ fn waited<E: Env>(conn: &Conn<E>, ends: &Ends<E>) -> Poll<Next> {
     Poll::Pending
 }
 
-/// Writes what waits, for as long as the client takes some of it now and then.
+/// Writes what waits, for as long as the client takes some of it now and then. With `last` nothing will ever follow it, and over
+/// TLS the farewell goes out together with it.
 fn poll_write<E: Env>(
     conn: &Conn<E>,
     ends: &mut Ends<E>,
+    last: bool,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
     let before = ends.out.left();
-    if ends.out.is_empty() {
+    if before == 0 && !last {
         return Poll::Ready(Ok(()));
     }
-    let written = ends.poll_write(cx, false);
+    let written = match ends.poll_write(cx, last) {
+        Poll::Ready(Ok(())) if last => ends.poll_farewell(cx),
+        other => other,
+    };
     if written.is_pending() {
         if ends.out.left() < before || conn.phase() != Phase::ClientWrite {
             conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
@@ -264,7 +269,7 @@ fn has_left<E: Env>(
 ) -> bool {
     let mut ends = line.ends();
     // An interim response goes out while the final one is waited for.
-    let is_broken = matches!(poll_write(conn, &mut ends, cx), Poll::Ready(Err(_)));
+    let is_broken = matches!(poll_write(conn, &mut ends, false, cx), Poll::Ready(Err(_)));
     is_broken
         || ends.has_left(cx)
         || (ends.reading() == Reading::Ended && keep_alive && conn.errand.is_queued())
