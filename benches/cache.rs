@@ -129,8 +129,7 @@ fn rules(c: &mut Criterion) {
                 &rules,
                 "http",
                 "shop.example",
-                path,
-                query,
+                (path, query),
                 &headers,
             );
             out.len()

@@ -36,8 +36,7 @@ pub fn primary(
     rules: &Rules,
     scheme: &str,
     authority: &str,
-    path: &str,
-    query: Option<&str>,
+    (path, query): (&str, Option<&str>),
     headers: &HeaderMap,
 ) {
     for piece in [scheme, "://", authority, path] {

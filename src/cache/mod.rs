@@ -4,6 +4,7 @@
 //!
 //! Absent: sockets, tasks, clocks, and the walk of a request (caching carries out what is decided here).
 
+pub mod admission;
 pub mod bans;
 pub mod codec;
 pub mod conditional;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
-use self::keep::is_useless;
 use super::fill::{Answer, Fill, Kept, Landing, Room};
 use super::turn::{self, Turn};
 use super::{Caching, Desk, Held, Place, tier};
+use crate::cache::admission::{Arrived, Refused};
 use crate::cache::bans::Seen;
 use crate::cache::life::Life;
 use crate::cache::policy::{self, Times, Wants};
@@ -257,7 +257,7 @@ impl<E: Env> InFlight<E> {
             }
             Err(why) => {
                 // It may be served to whoever asked, and no longer be stored.
-                self.forget(why.name());
+                self.forget(Refused::Uncacheable(why));
                 (Arc::clone(stored), false)
             }
         };
@@ -286,38 +286,20 @@ impl<E: Env> InFlight<E> {
     async fn receive(mut self, came: Came<E>) {
         let (parts, mut fetch) = came.fetched;
         let order = &self.order;
-        let partial = parts.status == StatusCode::PARTIAL_CONTENT && order.ranged;
-        let as_status = if partial { 200 } else { parts.status.as_u16() };
-        let failed = policy::is_error(as_status) && order.stored.is_some();
-        let mut judged = policy::store(
-            &order.rules,
-            &order.wants,
-            as_status,
-            &parts.headers,
-            came.times,
-        )
-        .map_err(|why| why.name());
         let length = fetch.remaining();
-        if fetch.ends_by_close() {
-            judged = Err("unframed");
-        } else if judged.as_ref().is_ok_and(|k| !k.life.explicit) && is_endless(&parts.headers) {
-            judged = Err("stream");
-        } else if length.is_some_and(|length| length > order.rules.max_object) {
-            judged = Err("too-large");
-        } else if failed {
-            judged = Err("error");
-        } else if order.ranged && !partial && parts.status != StatusCode::OK {
-            // It may be the range that is refused, and those who ask for the whole ask for something else.
-            judged = Err("range");
-        }
-        if let Ok(keep) = &judged
-            && is_useless(keep, &parts.headers)
-        {
-            judged = Err("stale");
-        }
-        if judged.is_ok() && !self.caching().may_hold(length.unwrap_or(0)) {
-            judged = Err("busy");
-        }
+        let arrived = Arrived {
+            status: parts.status,
+            headers: &parts.headers,
+            times: came.times,
+            length,
+            ends_by_close: fetch.ends_by_close(),
+            ranged: order.ranged,
+            replaces: order.stored.is_some(),
+        };
+        let (partial, failed) = (arrived.is_partial(), arrived.is_failure());
+        let judged = arrived.judge(&order.rules, &order.wants, |bytes| {
+            self.caching().may_hold(bytes)
+        });
         let kept = judged.as_ref().ok().map(|keep| Kept {
             head: policy::head_of(&parts.headers, keep, came.times.received),
             life: keep.life,
@@ -327,7 +309,7 @@ impl<E: Env> InFlight<E> {
         if !shareable {
             // A backend in trouble is no reason to send it more at once, and a part says nothing of the whole.
             if !failed && !order.ranged {
-                self.remember(matches!(judged, Err("authorization" | "cookie")));
+                self.remember(judged.as_ref().is_err_and(|why| why.is_of_the_asker()));
             }
             self.leave();
             self.release(true);
@@ -347,7 +329,7 @@ impl<E: Env> InFlight<E> {
             }
             Err(why) => {
                 if !failed {
-                    self.forget(why);
+                    self.forget(*why);
                 }
                 self.fill.stop_keeping();
             }
@@ -358,7 +340,7 @@ impl<E: Env> InFlight<E> {
             headers: parts.headers.clone(),
             length,
             kept,
-            detail: judged.as_ref().err().copied(),
+            detail: judged.as_ref().err().map(|why| why.name()),
             facts: came.facts,
         })));
         let whole = self.stream(&mut fetch, judged.is_ok()).await;
@@ -433,11 +415,4 @@ impl<E: Env> InFlight<E> {
             }
         }
     }
-}
-
-/// Is it a stream of events, which each reader begins where it stands?
-fn is_endless(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map(|v| v.as_bytes());
-    let essence = kind.and_then(|kind| kind.split(|b| *b == b';').next());
-    essence.is_some_and(|e| e.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
 }

@@ -382,8 +382,7 @@ fn primary(origin: &Origin, rules: &Rules, target: &Target, headers: &HeaderMap)
         rules,
         scheme,
         &authority,
-        target.path(),
-        target.query(),
+        (target.path(), target.query()),
         headers,
     );
     if origin.trusted {
@@ -456,7 +455,7 @@ pub fn invalidate<E: Env>(
         };
         for rules in &caching.shapes {
             let mut out = Vec::new();
-            key::primary(&mut out, rules, scheme, &authority, path, query, request);
+            key::primary(&mut out, rules, scheme, &authority, (path, query), request);
             let Ok(url) = String::from_utf8(key::url(&out).to_vec()) else {
                 continue;
             };

@@ -198,7 +198,7 @@ impl Caching {
         for rules in &self.shapes {
             let mut out = Vec::new();
             let none = HeaderMap::new();
-            key::primary(&mut out, rules, scheme, authority, path, query, &none);
+            key::primary(&mut out, rules, scheme, authority, (path, query), &none);
             let form = String::from_utf8_lossy(key::url(&out)).into_owned();
             if !forms.contains(&form) {
                 forms.push(form);

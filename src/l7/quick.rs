@@ -146,7 +146,7 @@ fn one<E: Env>(conn: &Conn<E>, bytes: &[u8], out: &mut Out) -> Option<usize> {
     }
     stored.hit();
     write(out, &stored, body, age, rules.cache_status.then_some(ttl));
-    record(conn, &head, host, started, index, &stored, body.len());
+    record(conn, &head, host, started, index, &stored);
     Some(length)
 }
 
@@ -193,8 +193,7 @@ fn look<E: Env>(
         rules,
         scheme,
         &authority,
-        plain.path,
-        plain.query,
+        (plain.path, plain.query),
         &none,
     );
     let store = &conn.desk.caching.store;
@@ -259,8 +258,11 @@ fn record<E: Env>(
     started: Tick,
     route: usize,
     stored: &Stored,
-    sent: usize,
 ) {
+    let sent = match &stored.body {
+        Body::Whole(body) => body.len(),
+        Body::Parts { .. } => 0,
+    };
     let field = |name: &str| {
         let mut fields = head.headers.iter();
         fields

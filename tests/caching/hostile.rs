@@ -54,7 +54,7 @@ fn run_all(fields: &HeaderMap, status: u16, now: Wall, other: Wall) {
         Ask::Bypass(_) => Wants::default(),
     };
     let mut primary = Vec::new();
-    key::primary(&mut primary, &rules, "http", "h", "/", Some("a"), fields);
+    key::primary(&mut primary, &rules, "http", "h", ("/", Some("a")), fields);
     let names = READ.iter().map(|n| n.parse().unwrap()).collect();
     key::variant(
         &mut primary,

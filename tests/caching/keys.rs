@@ -16,7 +16,8 @@ fn key(
     fields: Fields<'_>,
 ) -> Vec<u8> {
     let mut out = Vec::new();
-    primary(&mut out, rules, scheme, host, path, query, &map(fields));
+    let target = (path, query);
+    primary(&mut out, rules, scheme, host, target, &map(fields));
     out
 }
 
@@ -158,8 +159,7 @@ impl Parts {
             &rules,
             self.scheme,
             &host,
-            &self.path,
-            query,
+            (&self.path, query),
             &fields,
         );
         let varies = Varies {

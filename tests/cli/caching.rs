@@ -16,6 +16,7 @@ fn cached(backend: u16, more: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn a_cached_response_is_shown_purged_and_counted() {
     let mut echo = Serving::start(&["echo", "0", "--header", "surrogate-key: a b"]);
     let proxy = Weir::start(&cached(echo.port(), ""));

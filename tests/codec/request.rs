@@ -173,6 +173,7 @@ fn rfc9112_9_3_2_requests_follow_each_other_on_one_connection() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn each_error_answers_for_its_cause() {
     use RequestError::*;
     for (bytes, expected, cause) in [

@@ -95,6 +95,7 @@ fn flat_values_that_cannot_be_are_refused() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn route_values_that_cannot_be_are_refused() {
     for (route, said) in [
         (r#"{"upstream": "v"}"#, "there is no upstream \"v\""),

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use http::header::{self, HeaderMap};
+use http::header::HeaderMap;
 
 use super::InFlight;
+use crate::cache::admission::Refused;
 use crate::cache::key;
-use crate::cache::policy::{Keep, Uncacheable};
+use crate::cache::policy::Keep;
 use crate::cache::range;
 use crate::cache::stored::{Entry, Head, Stored, Varies};
 use crate::caching::tier;
@@ -100,11 +101,8 @@ impl<E: Env> InFlight<E> {
     }
 
     /// What lies there is outdated, unless what came cannot be stored only because of who asked: then it is no worse than before.
-    pub(super) fn forget(&self, why: &str) {
-        use Uncacheable::{Authorization, Cookie, RequestNoStore};
-        let personal = [Authorization, Cookie, RequestNoStore];
-        let personal = personal.iter().any(|known| known.name() == why);
-        if self.order.stored.is_some() && !personal {
+    pub(super) fn forget(&self, why: Refused) {
+        if self.order.stored.is_some() && !why.spares_what_is_stored() {
             self.caching().store.remove(&self.order.place.store_under);
             tier::remove(&self.order.desk, &self.order.place.store_under);
         }
@@ -122,14 +120,4 @@ impl<E: Env> InFlight<E> {
             leased.release(pass);
         }
     }
-}
-
-/// Never fresh, nothing to validate it with, and not wanted stale: to store it would help nobody.
-pub(super) fn is_useless(keep: &Keep, headers: &HeaderMap) -> bool {
-    let life = &keep.life;
-    let fresh = life.lifetime > life.initial_age && !life.no_cache;
-    let stale = life.stale_while_revalidate > 0 || life.stale_if_error > 0;
-    let validated =
-        headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
-    !(fresh || validated || (stale && !life.must_revalidate && !life.no_cache))
 }

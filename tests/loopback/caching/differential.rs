@@ -98,6 +98,7 @@ fn field(fields: &str) -> Vec<u8> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn every_odd_request_is_read_as_without_a_cache() {
     let mut pair = Pair::new();
     let smuggled = get("/smuggled");
