@@ -52,7 +52,7 @@ pub(crate) fn header_name(text: &str) -> Result<HeaderName, String> {
 
 /// Framing and connection fields are the proxy's own: a rule that touched them could split messages.
 fn changeable(name: HeaderName, host_too: bool) -> Result<HeaderName, String> {
-    const OWN: [&str; 9] = [
+    const OWN: [&str; 8] = [
         "connection",
         "content-length",
         "keep-alive",
@@ -61,8 +61,11 @@ fn changeable(name: HeaderName, host_too: bool) -> Result<HeaderName, String> {
         "trailer",
         "transfer-encoding",
         "upgrade",
-        "via",
     ];
+    if name == http::header::VIA {
+        let what = "the field \"via\" is the proxy's own; \"via\": \"off\" in an upstream leaves its word out of it";
+        return Err(what.into());
+    }
     if OWN.contains(&name.as_str()) {
         return Err(format!(
             "the field \"{name}\" is the proxy's own and cannot be changed by a rule"

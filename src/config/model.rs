@@ -1,10 +1,10 @@
 //! The honest form of a config: everything resolved, every default filled in, nothing left to check.
 
+mod client;
 mod headers;
 mod redis;
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,13 @@ use crate::cache::rules::Rules;
 use crate::engine::UpstreamSpec;
 use crate::engine::retry::RetrySpec;
 use crate::engine::router::RouteMatch;
+use crate::h1::HeadLimits;
 use crate::message::affinity::HashBy;
 use crate::message::client_hello::ClientHello;
 use crate::message::proxy_protocol;
 use crate::tls;
 
+pub use self::client::{Cidr, ClientTimeouts, Http2, Limits};
 pub use self::headers::HeaderRules;
 pub use self::redis::{Redis, RedisServers, RedisTls};
 
@@ -80,30 +82,6 @@ pub struct Listener {
     pub http2: Option<Http2>,
 }
 
-/// HTTP/2 towards clients (RFC 9113).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Http2 {
-    /// Also without TLS, for clients that know it beforehand (section 3.3).
-    pub cleartext: bool,
-    /// Streams at once on a connection.
-    pub streams: u32,
-    /// Bytes that a client may send on a stream before they are taken.
-    pub stream_window: u32,
-    /// The same for all streams of a connection together.
-    pub connection_window: u32,
-}
-
-impl Default for Http2 {
-    fn default() -> Self {
-        Http2 {
-            cleartext: true,
-            streams: 100,
-            stream_window: 64 << 10,
-            connection_window: 1 << 20,
-        }
-    }
-}
-
 impl Listener {
     /// Would another listener of `protocol` at `bind` take its address? TCP and UDP have ports of their own.
     pub fn collides(&self, bind: SocketAddr, protocol: Protocol) -> bool {
@@ -146,38 +124,6 @@ impl Protocol {
             Protocol::Udp => "udp",
         }
     }
-}
-
-/// Client-side timeouts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientTimeouts {
-    /// From a head's first byte (or the connection's start) to its end.
-    pub header: Duration,
-    /// Between requests on a kept-alive connection.
-    pub idle: Duration,
-    /// Between two pieces of a request body, or of a response that the client reads.
-    pub body: Duration,
-    /// Between two bytes, whichever way, of a connection that is passed on byte for byte.
-    pub tunnel: Duration,
-    /// Between two datagrams, whichever way, of a UDP session.
-    pub session: Duration,
-}
-
-/// Bounds on what a client may send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of a request head (431).
-    pub head_bytes: usize,
-    /// Fields of a request head (431).
-    pub head_fields: usize,
-    /// Bytes of a request target (414).
-    pub uri_bytes: usize,
-    /// Bytes of a request body (413); `None` is unlimited.
-    pub body_bytes: Option<u64>,
-    /// Client connections at once on this listener, over all cores.
-    pub connections: usize,
-    /// UDP sessions at once on this listener, over all cores; beyond it the idlest gives way.
-    pub sessions: usize,
 }
 
 /// A rule that leads somewhere.
@@ -265,6 +211,10 @@ pub struct Upstream {
     pub proxy_protocol: Option<proxy_protocol::Version>,
     /// What is spoken with the backends.
     pub protocol: BackendProtocol,
+    /// Bounds on the head of a response.
+    pub limits: HeadLimits,
+    /// Does this proxy name itself in the Via of requests and responses (RFC 9110 section 7.6.3)?
+    pub via: bool,
     /// Upgraded connections at once, which no max_in_flight counts; `None` is unlimited.
     pub max_tunnels: Option<u32>,
     /// How backends that are reached over TLS are met; `Some` if there is one.
@@ -445,40 +395,4 @@ pub enum LogFormat {
     Combined,
     /// One JSON object a line.
     Json,
-}
-
-/// A network in CIDR notation; a bare address is a network of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr {
-    /// Any address of the network.
-    pub addr: IpAddr,
-    /// Leading bits that count.
-    pub prefix: u8,
-}
-
-impl fmt::Display for Cidr {
-    /// `10.0.0.0/8`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.addr, self.prefix)
-    }
-}
-
-impl Cidr {
-    /// Is `ip` in it? An IPv4-mapped IPv6 address counts as IPv4.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        fn equal(a: u128, b: u128, width: u32, prefix: u8) -> bool {
-            let shift = width.saturating_sub(u32::from(prefix));
-            shift >= width || (a >> shift) == (b >> shift)
-        }
-        match (self.addr.to_canonical(), ip.to_canonical()) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => equal(
-                u128::from(u32::from(a)),
-                u128::from(u32::from(b)),
-                32,
-                self.prefix,
-            ),
-            (IpAddr::V6(a), IpAddr::V6(b)) => equal(u128::from(a), u128::from(b), 128, self.prefix),
-            _ => false,
-        }
-    }
 }

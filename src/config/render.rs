@@ -272,6 +272,7 @@ fn upstream(u: &Upstream) -> raw::Upstream {
         Strategy::Hash { load_percent } => Some(load_percent),
         _ => None,
     };
+    let is_http = u.protocol() == Protocol::Http;
     raw::Upstream {
         strategy: Some(strategy_name(u.spec.strategy).into()),
         hash_by: hashes.map(|_| hash_by(&u.hash_by)),
@@ -302,7 +303,12 @@ fn upstream(u: &Upstream) -> raw::Upstream {
             let known = VERSIONS.iter().find(|(_, v)| *v == version);
             known.map_or("unknown", |(name, _)| name).into()
         }),
-        protocol: (u.protocol() == Protocol::Http).then(|| protocol_name(u.protocol).into()),
+        protocol: is_http.then(|| protocol_name(u.protocol).into()),
+        limits: is_http.then(|| raw::ResponseLimits {
+            head: size(u.limits.bytes),
+            fields: Some(u.limits.fields as u64),
+        }),
+        via: is_http.then(|| u.via.into()),
         max_tunnels: count(u.max_tunnels),
         tls: u.tls.as_deref().map(upstream_tls),
         backends: backends.map(|(b, spec)| backend(b, spec)).collect(),

@@ -9,6 +9,7 @@ use super::model::{BackendTimeouts, Cidr, ClientTimeouts, Http2, Limits, NEVER};
 use super::reader::{Node, Object};
 use crate::engine::retry::RetrySpec;
 use crate::engine::{BackOffSpec, Phase, QueueSpec};
+use crate::h1::HeadLimits;
 
 /// Keys that a later version will know; to ignore them would be a lie.
 pub(crate) const NOT_BUILT: [&str; 1] = ["health"];
@@ -19,6 +20,8 @@ pub(crate) struct Defaults {
     pub(crate) client: ClientTimeouts,
     pub(crate) backend: BackendTimeouts,
     pub(crate) limits: Limits,
+    pub(crate) response: HeadLimits,
+    pub(crate) via: bool,
     pub(crate) retry: RetrySpec,
     pub(crate) queue: QueueSpec,
     pub(crate) back_off: BackOffSpec,
@@ -61,6 +64,11 @@ impl Defaults {
                 connections: 10_000,
                 sessions: 10_000,
             },
+            response: HeadLimits {
+                bytes: 128 << 10,
+                fields: 256,
+            },
+            via: true,
             retry: RetrySpec::default(),
             queue: QueueSpec {
                 capacity: if flat { 10_000 } else { 1024 },
@@ -84,6 +92,11 @@ impl Defaults {
             backend_timeouts(&timeouts, "backend_idle", &mut d.backend);
             timeouts.finish();
         }
+        if let Some(limits) = file.get("limits").and_then(|n| n.object()) {
+            read_limits(&limits, &mut d.limits);
+            response_limits(&limits, ["backend_head", "backend_fields"], &mut d.response);
+            limits.finish();
+        }
         listener_settings(file, &mut d);
         upstream_settings(file, &mut d);
         d
@@ -96,6 +109,10 @@ impl Defaults {
             client_timeouts(&timeouts, &mut d.client);
             timeouts.finish();
         }
+        if let Some(limits) = listener.get("limits").and_then(|n| n.object()) {
+            read_limits(&limits, &mut d.limits);
+            limits.finish();
+        }
         listener_settings(listener, &mut d);
         d
     }
@@ -106,6 +123,10 @@ impl Defaults {
         if let Some(timeouts) = upstream.get("timeouts").and_then(|n| n.object()) {
             backend_timeouts(&timeouts, "idle", &mut d.backend);
             timeouts.finish();
+        }
+        if let Some(limits) = upstream.get("limits").and_then(|n| n.object()) {
+            response_limits(&limits, ["head", "fields"], &mut d.response);
+            limits.finish();
         }
         upstream_settings(upstream, &mut d);
         d
@@ -152,10 +173,6 @@ fn backend_timeouts(o: &Object<'_>, idle: &'static str, t: &mut BackendTimeouts)
 }
 
 fn listener_settings(o: &Object<'_>, d: &mut Defaults) {
-    if let Some(limits) = o.get("limits").and_then(|n| n.object()) {
-        read_limits(&limits, &mut d.limits);
-        limits.finish();
-    }
     if let Some(items) = o.get("trusted_proxies").and_then(|n| n.items()) {
         d.trusted_proxies = items.iter().filter_map(network).collect();
     }
@@ -210,9 +227,24 @@ pub(crate) fn network(node: &Node<'_>) -> Option<Cidr> {
     }
 }
 
+fn size(node: Node<'_>, low: u64, high: u64) -> Option<usize> {
+    node.size(low..=high).and_then(|b| usize::try_from(b).ok())
+}
+
+fn count(node: Node<'_>, high: u64) -> Option<usize> {
+    node.integer(1..=high).and_then(|n| usize::try_from(n).ok())
+}
+
+/// The bounds on a response's head, under these two keys.
+fn response_limits(o: &Object<'_>, keys: [&'static str; 2], l: &mut HeadLimits) {
+    let [head, fields] = keys;
+    let head = o.get(head).and_then(|n| size(n, 8 << 10, 16 << 20));
+    put(&mut l.bytes, head);
+    let fields = o.get(fields).and_then(|n| count(n, 10_000));
+    put(&mut l.fields, fields);
+}
+
 fn read_limits(o: &Object<'_>, l: &mut Limits) {
-    let size = |n: Node<'_>, low, high| n.size(low..=high).and_then(|b| usize::try_from(b).ok());
-    let count = |n: Node<'_>, high| n.integer(1..=high).and_then(|b| usize::try_from(b).ok());
     // The HTTP library's read buffer cannot be smaller than 8 KiB, nor a target longer than 65,534 bytes.
     put(
         &mut l.head_bytes,
@@ -288,6 +320,12 @@ fn upstream_settings(o: &Object<'_>, d: &mut Defaults) {
                 .error("the back-off's base is longer than its max");
         }
         back_off.finish();
+    }
+    if let Some(node) = o.get("via") {
+        match (node.is_true(), node.is_off()) {
+            (false, false) => node.error("expected true or \"off\""),
+            (on, _) => d.via = on,
+        }
     }
     let phase = |n: Node<'_>| n.word(&[("random", Phase::Random), ("zero", Phase::Zero)]);
     put(&mut d.phase, o.get("phase").and_then(phase));

@@ -333,6 +333,8 @@ impl Group {
             hash_by: HashBy::default(),
             proxy_protocol: None,
             protocol: self.protocol.unwrap_or(BackendProtocol::Http1),
+            limits: d.response,
+            via: d.via,
             max_tunnels: Some(Defaults::TUNNELS),
             tls: self.tls,
         }

@@ -233,9 +233,13 @@ fn receive<'a, E: Env>(
 async fn answer<E: Env>(
     conn: &Arc<Conn<E>>,
     received: &mut Forward<'_, E>,
-    upload: Upload<E>,
+    mut upload: Upload<E>,
     record: &mut Record<E>,
 ) -> Result<Came<E>, Cause> {
+    if upload.may_exceed() {
+        // Its head alone would be a whole request. On the heap, since few are written so.
+        Box::pin(upload.end()).await?;
+    }
     let connect = received.connect.take();
     let Forward {
         route,

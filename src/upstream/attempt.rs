@@ -15,7 +15,7 @@ use crate::config::model::Route;
 use crate::engine::retry::{Progress, may_retry};
 use crate::engine::{Meta, Outcome, ShedReason, Strategy};
 use crate::env::{Clock, Env};
-use crate::h1::{HeadLimits, ResponseDecoder, ResponseHead};
+use crate::h1::{ResponseDecoder, ResponseHead};
 use crate::message::cause::Cause;
 use crate::message::fields;
 use crate::time::Tick;
@@ -32,12 +32,6 @@ use crate::upstream::origin::Origin;
 use crate::upstream::pool::{Backend, Carrier, Link};
 use crate::upstream::replay::Replay;
 use crate::wire::errand::Errand;
-
-/// Bounds on a backend's response head.
-pub const RESPONSE_LIMITS: HeadLimits = HeadLimits {
-    bytes: 64 * 1024,
-    fields: 128,
-};
 
 /// How often in a row a connection may turn out to be closed. The second one is fresh, unless other requests share it.
 const RACES: u32 = 3;
@@ -271,6 +265,7 @@ impl<E: Env> Run<'_, E> {
             rewrite: self.route.rewrite(),
             rules: &self.route.request_headers,
             close: self.upstream.model.proxy_protocol.is_some(),
+            via: self.upstream.model.via,
         }
     }
 
@@ -289,7 +284,7 @@ impl<E: Env> Run<'_, E> {
     {
         self.inbound
             .encode(&mut link.write, self.origin, &self.hop(backend), id);
-        let mut decoder = ResponseDecoder::new(&self.inbound.method, RESPONSE_LIMITS);
+        let mut decoder = ResponseDecoder::new(&self.inbound.method, self.upstream.model.limits);
         if self.inbound.upgrade.is_some() {
             decoder = decoder.expecting_switch();
         }
@@ -343,7 +338,8 @@ impl<E: Env> Run<'_, E> {
         let bodiless = http_body::Body::is_end_stream(upload);
         let first_byte = self.upstream.model.timeouts.first_byte;
         let mut exchange = Exchange::begin(ticket, request, bodiless, first_byte)?;
-        let response = h2::exchange(self.errand, &mut exchange, upload).await?;
+        let limits = self.upstream.model.limits;
+        let response = h2::exchange(self.errand, &mut exchange, upload, limits).await?;
         let Some(lease) = lease.take() else {
             return Err(unleased());
         };
@@ -382,7 +378,9 @@ impl<E: Env> Run<'_, E> {
             // The length is the body's to tell: a field would override it.
             headers.remove(header::CONTENT_LENGTH);
         }
-        headers.append(header::VIA, via);
+        if self.upstream.model.via {
+            headers.append(header::VIA, via);
+        }
         let (mut parts, ()) = Response::new(()).into_parts();
         parts.status = status;
         parts.headers = headers;

@@ -1,4 +1,4 @@
-//! A request as a backend is to see it: what was read of its head, and the same head with the fields changed that a proxy
+//! A request as a backend is to see it: what was read of its head, and the same head with those fields changed that a proxy
 //! changes.
 
 use bytes::BytesMut;
@@ -47,6 +47,8 @@ pub struct Hop<'a> {
     pub rules: &'a HeaderRules,
     /// The connection serves no other request.
     pub close: bool,
+    /// This proxy names itself in Via.
+    pub via: bool,
 }
 
 /// Where the fields of a request go, in the form of a codec.
@@ -150,12 +152,14 @@ impl Inbound {
         if !known && !ruled(&X_REQUEST_ID) {
             sink.put(&X_REQUEST_ID, &hex_id(id));
         }
-        let via: &[u8] = match self.version {
-            Version::HTTP_10 => b"1.0 weir",
-            Version::HTTP_2 => b"2 weir",
-            _ => b"1.1 weir",
-        };
-        sink.put(&header::VIA, via);
+        if hop.via {
+            let via: &[u8] = match self.version {
+                Version::HTTP_10 => b"1.0 weir",
+                Version::HTTP_2 => b"2 weir",
+                _ => b"1.1 weir",
+            };
+            sink.put(&header::VIA, via);
+        }
         for (name, value) in rules.set.iter().chain(&rules.add) {
             sink.pass(name, value);
         }

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::config::model::{self, BackendProtocol};
 use crate::env::{Env, Net};
+use crate::h1::HeadLimits;
 use crate::message::cause::Cause;
 use crate::time::Tick;
 use crate::upstream::dial::{Dialler, Undialled};
@@ -33,6 +34,8 @@ pub struct Backend<E: Env> {
     pub index: usize,
     /// Its name and address.
     pub model: model::Backend,
+    /// Bounds on the heads of its responses.
+    pub limits: HeadLimits,
     max_in_flight: Option<u32>,
     timeouts: model::BackendTimeouts,
     pool: Mutex<Pool<StreamOf<E>>>,
@@ -129,6 +132,7 @@ impl<E: Env> Backend<E> {
         });
         Backend {
             index,
+            limits: upstream.limits,
             max_in_flight: upstream.spec.backends[index].max_in_flight,
             timeouts,
             pool,

@@ -99,6 +99,50 @@ fn a_request_has_the_form_of_http2() {
     }
 }
 
+/// As over HTTP/1.1: bounds on heads, with their reason, and a Via that an upstream can do without.
+#[test]
+fn bounds_on_heads_and_silence_in_via_hold_on_streams() {
+    let vias = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&vias);
+    let server = server(Builder::new(), move |(request, respond): Asked| {
+        let via = request.headers().get("via").cloned();
+        seen.lock().expect("no panic holds it").push(via);
+        let mut head = ok();
+        let numbers: Vec<usize> = request
+            .uri()
+            .path()
+            .split('/')
+            .flat_map(str::parse)
+            .collect();
+        let value = HeaderValue::try_from("a".repeat(numbers[1])).expect("letters");
+        for i in 0..numbers[0] {
+            let name = http::HeaderName::try_from(format!("x-{i}")).expect("a name");
+            head.headers_mut().insert(name, value.clone());
+        }
+        async move { answer(respond, head, "ok") }
+    });
+    let weir = weir(
+        &[&server],
+        r#""via": "off", "limits": {"head": "100KiB", "fields": 300},"#,
+    );
+    for (fields, bytes, status) in [
+        (290, 10, 200),
+        (10, 10_000, 200),
+        (310, 10, 502),
+        (11, 10_000, 502),
+        (19, 10_000, 502),
+    ] {
+        let response = weir.once(get(&format!("/{fields}/{bytes}")));
+        assert_eq!(response.status, status, "{fields} of {bytes}");
+        assert_eq!(response.get("via"), None);
+        let why = response.get("proxy-status").unwrap_or_default();
+        let told = why.contains("http_response_header_section_size");
+        assert_eq!(told, status == 502, "{fields} of {bytes}: {why}");
+    }
+    let vias = vias.lock().expect("no panic holds it");
+    assert!(vias.iter().all(Option::is_none), "{vias:?}");
+}
+
 #[test]
 fn a_route_may_name_the_authority() {
     let (server, heads) = echo();

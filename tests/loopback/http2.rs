@@ -92,6 +92,109 @@ fn a_host_that_contradicts_the_authority_is_malformed() {
     assert_eq!(backend.log().requests.len(), 1);
 }
 
+/// RFC 9113 section 8.1.1: a length that the stream does not keep is malformed, and no backend may take what came of it for a
+/// whole request.
+#[test]
+fn a_length_that_the_stream_does_not_keep_makes_no_request() {
+    let backend = Backend::ok();
+    let weir = Weir::start(&config(&[backend.port], Extra::default()));
+    let pause = || tokio::time::sleep(std::time::Duration::from_millis(30));
+    h2(weir.port, async |mut client| {
+        for (length, pieces) in [
+            ("0", ["more", ""]),
+            ("4", ["body", "more"]),
+            ("4", ["body and more", ""]),
+            ("8", ["body", ""]),
+            ("8", ["", "body"]),
+        ] {
+            client = client.ready().await.expect("there is room");
+            let post = request(Method::POST, "/broken").header("content-length", length);
+            let post = post.body(()).expect("a request");
+            let (response, mut body) = client.send_request(post, false).expect("it is sent");
+            // What the head alone brings about comes about before the body contradicts it.
+            pause().await;
+            for (index, piece) in pieces.into_iter().enumerate() {
+                // The stream may be gone already.
+                let _ = body.send_data(piece.into(), index == 1);
+                pause().await;
+            }
+            let error = response.await.expect_err("the stream is reset");
+            assert!(error.is_reset(), "{length} {pieces:?}: {error}");
+        }
+    });
+    assert_eq!(backend.log().count("POST /broken"), 0);
+}
+
+#[test]
+fn a_length_that_is_kept_passes_wherever_the_stream_ends() {
+    let backend = Backend::start(|conn| {
+        while let Some(message) = conn.request() {
+            let text = format!("{:?} {}", message.get("content-length"), message.text());
+            conn.reply(reply(200, "", &text));
+        }
+    });
+    let weir = Weir::start(&config(&[backend.port], Extra::default()));
+    h2(weir.port, async |mut client| {
+        for (length, pieces, said) in [
+            ("0", &[""][..], r#"Some("0") "#),
+            ("0", &["", "", ""], r#"Some("0") "#),
+            ("4", &["body"], r#"Some("4") body"#),
+            ("4", &["", "bo", "", "dy", "", ""], r#"Some("4") body"#),
+        ] {
+            for trailers in [false, true] {
+                client = client.ready().await.expect("there is room");
+                let post = request(Method::POST, "/").header("content-length", length);
+                let post = post.body(()).expect("a request");
+                let (response, mut body) = client.send_request(post, false).expect("it is sent");
+                for (index, piece) in pieces.iter().enumerate() {
+                    let end = !trailers && index + 1 == pieces.len();
+                    body.send_data((*piece).into(), end).expect("data");
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+                if trailers {
+                    let mut sum = HeaderMap::new();
+                    sum.insert("x-sum", "4".parse().expect("a value"));
+                    body.send_trailers(sum).expect("trailers");
+                }
+                let response = response.await.expect("it is answered");
+                assert_eq!(response.status(), 200, "{length} {pieces:?}");
+                let (body, _) = whole(response.into_body()).await.expect("a body");
+                assert_eq!(
+                    String::from_utf8_lossy(&body),
+                    said,
+                    "{pieces:?} {trailers}"
+                );
+            }
+        }
+    });
+}
+
+/// A reset ends a request's stream, and never its body, whatever reason it names.
+#[test]
+fn a_reset_without_an_error_is_no_end_of_a_body() {
+    let backend = Backend::ok();
+    let weir = Weir::start(&config(&[backend.port], Extra::default()));
+    h2(weir.port, async |mut client| {
+        for (path, reason) in [
+            ("/half/0", h2::Reason::NO_ERROR),
+            ("/half/1", h2::Reason::CANCEL),
+        ] {
+            client = client.ready().await.expect("there is room");
+            let post = request(Method::POST, path).body(()).expect("a request");
+            let (_, mut body) = client.send_request(post, false).expect("it is sent");
+            body.send_data("half".into(), false).expect("data");
+            soon(|| backend.log().saw(path)).await;
+            body.send_reset(reason);
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        client = client.ready().await.expect("there is room");
+        let get = request(Method::GET, "/").body(()).expect("a request");
+        let (response, _) = client.send_request(get, true).expect("it is sent");
+        assert_eq!(response.await.expect("it is answered").status(), 200);
+    });
+    assert_eq!(backend.log().count("POST /half"), 0);
+}
+
 #[test]
 fn streams_run_beside_one_another() {
     let gate = std::sync::Arc::new(std::sync::Barrier::new(20));

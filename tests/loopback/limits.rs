@@ -1,6 +1,6 @@
 //! Bodies and times that a listener bounds: 413 and 408, and the places that they give back.
 
-use crate::support::backend::Backend;
+use crate::support::backend::{Backend, reply};
 use crate::support::client::{Client, get, post};
 use crate::support::eventually;
 use crate::support::weir::{Extra, Weir, config};
@@ -47,6 +47,68 @@ fn who_asks_first_is_told_before_sending() {
     client.send("POST /large HTTP/1.1\r\nHost: a.example\r\nContent-Length: 1025\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(client.any_response("POST").map(|r| r.status), Ok(413));
     assert!(!backend.log().saw("/large"));
+}
+
+/// Many cookies and long policies make large heads. They pass up to bounds that can be set, and beyond them the reason is told.
+#[test]
+fn large_heads_of_responses_pass_up_to_a_bound() {
+    // `GET /FIELDS/BYTES` is answered with so many fields of so many bytes.
+    let backend = Backend::answering(|request| {
+        let path = request.start.split(' ').nth(1).unwrap_or_default();
+        let numbers: Vec<usize> = path.split('/').flat_map(str::parse).collect();
+        let value = "a".repeat(numbers[1]);
+        let fields: String = (0..numbers[0])
+            .map(|i| format!("X-{i}: {value}\r\n"))
+            .collect();
+        reply(200, &fields, "ok")
+    });
+    let higher = Extra {
+        upstream: r#""limits": {"head": "256KiB", "fields": 2000}"#,
+        ..Extra::default()
+    };
+    let lower = Extra {
+        top: r#""limits": {"backend_head": "16KiB", "backend_fields": 20}"#,
+        ..Extra::default()
+    };
+    for (extra, heads) in [
+        (
+            Extra::default(),
+            [
+                (250, 10, 200),
+                (12, 10_000, 200),
+                (260, 10, 502),
+                (14, 10_000, 502),
+            ],
+        ),
+        (
+            higher,
+            [
+                (1000, 100, 200),
+                (25, 10_000, 200),
+                (2100, 10, 502),
+                (27, 10_000, 502),
+            ],
+        ),
+        (
+            lower,
+            [
+                (15, 10, 200),
+                (1, 10_000, 200),
+                (25, 10, 502),
+                (2, 10_000, 502),
+            ],
+        ),
+    ] {
+        let weir = Weir::start(&config(&[backend.port], extra));
+        for (fields, bytes, status) in heads {
+            let response = weir.once(get(&format!("/{fields}/{bytes}")));
+            let what = format!("{fields} fields of {bytes} bytes, {extra:?}");
+            assert_eq!(response.status, status, "{what}");
+            let why = response.get("proxy-status").unwrap_or_default();
+            let told = why.contains("http_response_header_section_size");
+            assert_eq!(told, status == 502, "{what}: {why}");
+        }
+    }
 }
 
 #[test]

@@ -232,6 +232,42 @@ fn both_sides_get_the_fields_that_a_proxy_owes() {
     assert_ne!(first, second);
 }
 
+/// Some servers do not compress for whoever says Via. An upstream can have this proxy be silent; what others have said passes.
+#[test]
+fn an_upstream_may_have_no_via_of_ours() {
+    let backend = Backend::answering(|_| reply(200, "Via: 1.1 inner\r\n", "ok"));
+    for (top, upstream, says) in [
+        ("", "", true),
+        ("", r#""via": "off""#, false),
+        (r#""via": false"#, "", false),
+        (r#""via": "off""#, r#""via": true"#, true),
+    ] {
+        backend.forget();
+        let extra = Extra {
+            top,
+            upstream,
+            ..Extra::default()
+        };
+        let weir = Weir::start(&config(&[backend.port], extra));
+        let response = ask(&weir, "GET", "/", "Via: 1.0 outer\r\n");
+        let with_ours = |before: &'static str| match says {
+            true => vec![before, "1.1 weir"],
+            false => vec![before],
+        };
+        let log = backend.log();
+        assert_eq!(
+            log.requests[0].all("via"),
+            with_ours("1.0 outer"),
+            "{top} {upstream}"
+        );
+        assert_eq!(
+            response.message.all("via"),
+            with_ours("1.1 inner"),
+            "{top} {upstream}"
+        );
+    }
+}
+
 /// Hop-by-hop fields, and those that Connection names, end at the proxy (RFC 9110 section 7.6.1).
 #[test]
 fn what_concerns_one_hop_stays_on_it() {

@@ -40,6 +40,8 @@ macro_rules! leaf {
 leaf! {
     /// A number of runtimes, or "auto".
     Workers = { "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }] };
+    /// On or off.
+    Switch = { "anyOf": [{ "type": "boolean" }, { "enum": ["off", null] }] };
     /// Switched off.
     Off = { "enum": ["off", false, null] };
     /// A duration above zero.

@@ -148,8 +148,8 @@ pub struct Common {
     pub redis: Option<RedisOrUrl>,
     /// Defaults for the timeouts of all listeners and upstreams.
     pub timeouts: Option<Timeouts>,
-    /// Defaults for the limits of all listeners.
-    pub limits: Option<Limits>,
+    /// Defaults for the limits of all listeners and upstreams.
+    pub limits: Option<AllLimits>,
     /// Default for all listeners: HTTP/2, over TLS and in the clear. By default true.
     pub http2: Option<Http2OrSwitch>,
     /// Default for all listeners: peers, as addresses or networks, whose X-Forwarded fields are believed. By default none.
@@ -160,6 +160,8 @@ pub struct Common {
     pub retry: Option<Retry>,
     /// Defaults for the back-offs of all upstreams.
     pub back_off: Option<BackOff>,
+    /// Default for the via of all upstreams. By default true.
+    pub via: Option<Switch>,
     /// Default for the phase of all upstreams. By default "random".
     pub phase: Option<Phase>,
 }
@@ -221,4 +223,18 @@ pub struct Timeouts {
     pub request: Option<DurationOrOff>,
     /// How long an idle connection to a backend is kept. By default "4s".
     pub backend_idle: Option<DurationOrZero>,
+}
+
+/// The limits of both sides, as defaults for the whole file.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct AllLimits {
+    /// Those of the client's side.
+    #[serde(flatten)]
+    pub client: Limits,
+    /// Bytes of a response's head, 8 KiB to 16 MiB; more is answered 502. By default "128KiB".
+    pub backend_head: Option<Size>,
+    /// Fields of a response's head; more are answered 502. By default 256.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub backend_fields: Option<u64>,
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::leaf::{
     BackendProtocol, BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText, HashWord,
-    LoadFactor, Phase, ProxyVersion, Strategy,
+    LoadFactor, Phase, ProxyVersion, Size, Strategy, Switch,
 };
 
 /// A group of backends behind one queue.
@@ -36,6 +36,11 @@ pub struct Upstream {
     /// What is spoken with the backends: "http1", "http2" (which gRPC needs), or over TLS "auto", which is HTTP/2 where the
     /// backend speaks it. By default "http1".
     pub protocol: Option<BackendProtocol>,
+    /// How large the head of a response may be.
+    pub limits: Option<ResponseLimits>,
+    /// Name this proxy in the Via of requests and responses, or "off", since some servers do not compress for a proxy. By
+    /// default true.
+    pub via: Option<Switch>,
     /// Upgraded connections (WebSocket) at once, to all backends together. They count apart from requests in flight. By default
     /// 10,000.
     pub max_tunnels: Option<CountOrOff>,
@@ -96,6 +101,17 @@ pub struct UpstreamTimeouts {
     pub request: Option<DurationOrOff>,
     /// How long an idle connection is kept; the backend's own `Keep-Alive: timeout` lowers it. By default "4s".
     pub idle: Option<DurationOrZero>,
+}
+
+/// How large the head of a response may be; beyond it the answer is 502.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ResponseLimits {
+    /// Bytes, 8 KiB to 16 MiB. By default "128KiB".
+    pub head: Option<Size>,
+    /// Fields. By default 256.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub fields: Option<u64>,
 }
 
 /// The bounds of a queue.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 
 use super::sending::Sending;
@@ -16,8 +16,8 @@ use super::shared::Ticket;
 use crate::engine::Outcome;
 use crate::engine::retry::Progress;
 use crate::env::Env;
+use crate::h1::HeadLimits;
 use crate::message::cause::Cause;
-use crate::upstream::attempt::RESPONSE_LIMITS;
 use crate::upstream::dial::tls_cause;
 use crate::upstream::h1::exchange::{Failure, RACE, client_failed};
 use crate::wire::errand::Errand;
@@ -75,6 +75,7 @@ pub async fn exchange<E: Env, B>(
     errand: &Errand<E>,
     exchange: &mut Exchange<E>,
     body: &mut B,
+    limits: HeadLimits,
 ) -> Result<Response<RecvStream>, Failure>
 where
     B: Body<Data = Bytes, Error = Cause> + Unpin,
@@ -96,7 +97,7 @@ where
             }
         }
         match Pin::new(&mut exchange.response).poll(cx) {
-            Poll::Ready(Ok(response)) if response.headers().len() > RESPONSE_LIMITS.fields => {
+            Poll::Ready(Ok(response)) if !fits(response.headers(), limits) => {
                 return Poll::Ready(Err(Failure::new(
                     Cause::ResponseHeadTooLarge,
                     Progress::Answered,
@@ -123,6 +124,12 @@ where
         )))
     })
     .await
+}
+
+/// Is a head within its bounds? Its bytes are counted as HTTP/1.1 would write them.
+fn fits(headers: &HeaderMap, limits: HeadLimits) -> bool {
+    let bytes = headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4);
+    headers.len() <= limits.fields && bytes.sum::<usize>() <= limits.bytes
 }
 
 /// What the end of a stream without a response says.

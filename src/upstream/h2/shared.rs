@@ -12,9 +12,9 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::{CONNECTION_WINDOW, RESETS, SEND_BUFFER, STREAM_WINDOW};
 use crate::env::Env;
+use crate::h1::HeadLimits;
 use crate::message::cause::Cause;
 use crate::time::Tick;
-use crate::upstream::attempt::RESPONSE_LIMITS;
 use crate::upstream::dial::{Undialled, tls_cause};
 use crate::upstream::pool::{Backend, Permit};
 use crate::wire::StreamOf;
@@ -159,7 +159,7 @@ pub async fn open<E: Env>(
     let (send, mut connection) = Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(RESPONSE_LIMITS.bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(decoded(backend.limits))
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(RESETS)
         .enable_push(false)
@@ -204,6 +204,12 @@ pub async fn open<E: Env>(
         send,
         reused: false,
     })
+}
+
+/// Bytes of a head that are decoded at all, with 32 more for each field (RFC 9113 section 6.5.2). It is above the bound, since
+/// nothing says of a head beyond this that it was too large and not malformed.
+fn decoded(limits: HeadLimits) -> u32 {
+    u32::try_from(2 * limits.bytes + 32 * limits.fields).unwrap_or(u32::MAX)
 }
 
 /// The task that moves a connection's frames.
