@@ -157,6 +157,7 @@ impl Talk {
     /// Reads answers until the connection is over.
     async fn read(&self, ear: &mut Ear) -> Over {
         let mut reader = Reader::default();
+        let mut told = 0;
         loop {
             let head = tokio::select! {
                 biased;
@@ -177,10 +178,17 @@ impl Talk {
                 }
             };
             if (100..200).contains(&head.status) {
-                self.course.state().told += usize::from(head.status == 100);
+                let goes_on = usize::from(head.status == 100);
+                self.course.state().told += goes_on;
+                told += goes_on;
+                if told > 1 {
+                    // Pipelined requests are answered in order, and each is told once at most.
+                    self.wrong("a client was told twice to go on with one request".to_string());
+                }
                 self.course.hears();
                 continue;
             }
+            told = 0;
             let Some((at, id)) = self.next(&head) else {
                 return Over::Ended;
             };
