@@ -156,14 +156,14 @@ impl<E: Env> Stream<E> {
         match &frame {
             Some(Ok(frame)) => {
                 self.record.sent += frame.data_ref().map_or(0, |d| d.len() as u64);
-                // hyper does not ask again once it has as many bytes as were announced.
+                // Nobody need ask again once there are as many bytes as were announced.
                 self.record.complete = self.source.is_over();
                 let conn = &self.record.conn;
                 conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
             }
             Some(Err(cause)) => {
-                // hyper drops what it has not flushed when a body fails. A turn later the head and the pieces before are out,
-                // and the client sees a response that broke off instead of silence.
+                // Over HTTP/2 what was not flushed is dropped when a body fails. A turn later the head and the pieces before are
+                // out, and the client sees a response that broke off instead of silence.
                 self.record.cause = Some(*cause);
                 self.failed = Some(*cause);
                 cx.waker().wake_by_ref();

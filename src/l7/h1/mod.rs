@@ -111,7 +111,7 @@ pub async fn serve<E: Env>(
         uri_bytes: limits.uri_bytes,
     };
     let line = Arc::new(Line::new(stream, read, limits));
-    conn.arm_in(Phase::Idle, PARK_AFTER.min(conn.model().timeouts.idle));
+    conn.arm_in(Phase::Idle, idle_patience(conn));
     let after = loop {
         let next = std::future::poll_fn(|cx| {
             conn.errand.watch.register(cx.waker());
