@@ -164,6 +164,7 @@ fn targets(c: &mut Criterion) {
         header::HOST,
         HeaderValue::from_static("www.example.com:8080"),
     );
+    let headers = headers.into();
     let mut group = c.benchmark_group("target");
     for (name, uri) in [
         ("normal", "/api/v1/items/12345.json?a=b&c=d"),

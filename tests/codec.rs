@@ -6,6 +6,7 @@ mod differential;
 mod encode;
 mod fields;
 mod framing;
+mod head;
 mod hello;
 mod properties;
 mod request;

@@ -168,7 +168,7 @@ impl<E: Env> InFlight<E> {
                     .fill
                     .land(Landing::Failed(Cause::BadResponse, came.facts));
             };
-            if policy::matches_304(&stored.head, &came.fetched.0.headers) {
+            if policy::matches_304(&stored.head, came.fetched.0.fields.map()) {
                 return self.validated(&stored, came);
             }
             // Another representation than ours was found unchanged: ask for it without conditions.
@@ -197,14 +197,14 @@ impl<E: Env> InFlight<E> {
         mut facts: Facts,
     ) -> Result<Came<E>, (Cause, Facts)> {
         let order = &self.order;
-        let mut headers = order.inbound.headers.clone();
+        let mut headers = order.inbound.headers.map().clone();
         let validators = stored.and_then(|s| policy::validators(&s.head));
         headers.extend(validators.into_iter().flatten().map(|(n, v)| (Some(n), v)));
         let inbound = Inbound {
             method: Method::GET,
             target: order.inbound.target.clone(),
             version: order.inbound.version,
-            headers,
+            headers: headers.into(),
             framing: crate::h1::BodyFraming::None,
             upgrade: None,
         };
@@ -235,18 +235,13 @@ impl<E: Env> InFlight<E> {
 
     /// A 304: what is stored lives on, with the fields that came (RFC 9111 section 4.3.4).
     fn validated(mut self, stored: &Arc<Stored>, came: Came<E>) {
-        let (mut parts, mut fetch) = came.fetched;
+        let (head, mut fetch) = came.fetched;
+        let mut headers = head.fields.into_map();
         // A 304 has no body; taking it gives the connection back.
         drop(fetch.take_whole());
-        parts.headers.remove(header::VIA);
+        headers.remove(header::VIA);
         let order = &self.order;
-        let refreshed = policy::refresh(
-            &order.rules,
-            &order.wants,
-            stored,
-            &parts.headers,
-            came.times,
-        );
+        let refreshed = policy::refresh(&order.rules, &order.wants, stored, &headers, came.times);
         let (stored, shared) = match refreshed {
             Ok((refreshed, keep)) => {
                 let refreshed = Arc::new(refreshed);
@@ -284,7 +279,8 @@ impl<E: Env> InFlight<E> {
 
     /// A response whose body is to come.
     async fn receive(mut self, came: Came<E>) {
-        let (parts, mut fetch) = came.fetched;
+        let (head, mut fetch) = came.fetched;
+        let parts = head.into_parts();
         let order = &self.order;
         let length = fetch.remaining();
         let arrived = Arrived {

@@ -32,6 +32,7 @@ use crate::cache::{key, policy};
 use crate::config::FILLING_SHARE;
 use crate::config::model::Config;
 use crate::env::{Clock, Env};
+use crate::message::head::Head;
 use crate::message::target::Target;
 use crate::rng::Rng;
 use crate::tier::{Look, Shared, Tier};
@@ -424,17 +425,12 @@ fn said_of_links(out: &mut Vec<u8>, headers: &HeaderMap) {
 }
 
 /// Forgets what a successful unsafe request has made outdated (RFC 9111 section 4.4).
-pub fn invalidate<E: Env>(
-    desk: &Desk<E>,
-    origin: &Origin,
-    inbound: &Inbound,
-    response: &http::response::Parts,
-) {
-    let (method, target, request) = (&inbound.method, &inbound.target, &inbound.headers);
+pub fn invalidate<E: Env>(desk: &Desk<E>, origin: &Origin, inbound: &Inbound, response: &Head) {
     let caching = &desk.caching;
-    if !caching.is_used() || !policy::invalidates(method, response.status.as_u16()) {
+    if !caching.is_used() || !policy::invalidates(&inbound.method, response.status.as_u16()) {
         return;
     }
+    let (target, request) = (&inbound.target, inbound.headers.map());
     let primary = primary(origin, &Rules::default(), target, request);
     let url = key::url(&primary);
     let Some((scheme, rest)) = std::str::from_utf8(url)
@@ -445,7 +441,7 @@ pub fn invalidate<E: Env>(
     };
     let slash = rest.find('/').unwrap_or(rest.len());
     let (authority, path) = rest.split_at(slash);
-    let others = policy::also_invalidates(scheme, authority, path, &response.headers);
+    let others = policy::also_invalidates(scheme, authority, path, response.fields.map());
     let mut urls = vec![(authority.to_owned(), path.to_owned())];
     urls.extend(others);
     for (authority, path_query) in urls {

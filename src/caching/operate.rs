@@ -7,6 +7,7 @@ use super::Caching;
 use crate::cache::purge::{Purge, Selection};
 use crate::cache::stored::{Body, Entry, Stored};
 use crate::cache::{key, store};
+use crate::message::head::Fields;
 use crate::message::target;
 use crate::telemetry::CachingStatus;
 use crate::tier::{Published, Shared};
@@ -100,7 +101,7 @@ pub fn normal_url(text: &str) -> Result<String, UrlFault> {
         .parse()
         .map_err(|_| UrlFault::Impossible)?;
     // The absolute form of a request has its host in the target, so that no field is needed.
-    let target = target::parse(&Method::GET, &uri, &HeaderMap::new(), Version::HTTP_10)
+    let target = target::parse(&Method::GET, &uri, &Fields::default(), Version::HTTP_10)
         .map_err(|_| UrlFault::Impossible)?;
     let authority = key::authority(target.host(), target.port(), &scheme);
     let [path, mark, query] = target.parts();

@@ -23,6 +23,7 @@ use crate::config::model::Route;
 use crate::env::{Clock, Env};
 use crate::h1::BodyFraming;
 use crate::message::cause::Cause;
+use crate::message::head::Head;
 use crate::time::Wall;
 use crate::upstream::Upstream;
 use crate::upstream::attempt::{Facts, Herald, Run};
@@ -66,7 +67,7 @@ pub struct Asked<'a, E: Env> {
 /// The answer to a request at a cached route. The route's own rules are yet to be applied to it.
 pub struct Answer<E: Env, B> {
     /// Status and fields.
-    pub head: http::response::Parts,
+    pub head: Head,
     /// The body.
     pub body: Content<E, B>,
     /// What the cache has to say of itself.
@@ -74,10 +75,6 @@ pub struct Answer<E: Env, B> {
 }
 
 /// Where a body comes from.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is moved once, and a box would cost each request an allocation"
-)]
 pub enum Content<E: Env, B> {
     /// A backend, for this client alone.
     Fetch(Fetch<E, Replay<B>>),
@@ -123,17 +120,22 @@ where
 {
     let inbound = asked.inbound;
     let path = inbound.target.path();
-    let wants = match policy::ask(asked.rules, &inbound.method, path, &inbound.headers) {
+    let wants = match policy::ask(asked.rules, &inbound.method, path, inbound.headers.map()) {
         // A request with content is not one that a stored response answers.
         Ask::Use(wants) if inbound.framing == BodyFraming::None => wants,
         Ask::Use(_) => return asked.alone(upload, notes, Forward::Bypass).await,
         Ask::Bypass(why) => return asked.alone(upload, notes, why).await,
     };
-    let primary = primary(asked.origin, asked.rules, &inbound.target, &inbound.headers);
+    let primary = primary(
+        asked.origin,
+        asked.rules,
+        &inbound.target,
+        inbound.headers.map(),
+    );
     let mut patience = tier::patience(asked.desk);
     let visit = Visit { asked, wants };
     for look in 0..LOOKS {
-        let found = find(visit.desk, primary.clone(), &inbound.headers, patience).await;
+        let found = find(visit.desk, primary.clone(), inbound.headers.map(), patience).await;
         patience = found.patience;
         match visit.decide(found, look + 1 == LOOKS, notes).await? {
             Step::Done(served) => {
@@ -170,7 +172,7 @@ enum Step {
 
 /// An answer that takes nothing of the request's own body.
 struct Served {
-    head: http::response::Parts,
+    head: Head,
     body: Here,
     status: CacheStatus,
 }
@@ -221,7 +223,7 @@ impl<E: Env> Visit<'_, E> {
     }
 
     async fn decide(&self, found: Found, last: bool, notes: &mut Notes<'_>) -> Result<Step, Cause> {
-        let request = &self.inbound.headers;
+        let request = self.inbound.headers.map();
         let answering = found
             .stored
             .clone()
@@ -261,7 +263,7 @@ impl<E: Env> Visit<'_, E> {
         match &found.stored {
             None if found.varied => Forward::VaryMiss,
             None => Forward::UriMiss,
-            Some(stored) if !serve::can_answer(stored, wants, &self.inbound.headers) => {
+            Some(stored) if !serve::can_answer(stored, wants, self.inbound.headers.map()) => {
                 Forward::Partial
             }
             Some(stored) if choosy && stored.life.ttl(self.now()) > 0 => Forward::Request,
@@ -281,7 +283,7 @@ impl<E: Env> Visit<'_, E> {
 
     fn serve_as(&self, stored: &Stored, status: &CacheStatus, notes: &mut Notes<'_>) -> Step {
         stored.hit();
-        let response = serve::answer(stored, &self.wants, &self.inbound.headers, self.now());
+        let response = serve::answer(stored, &self.wants, self.inbound.headers.map(), self.now());
         self.own(response, status, notes)
     }
 
@@ -290,7 +292,7 @@ impl<E: Env> Visit<'_, E> {
         *notes.result = Some(status.result());
         let (head, data) = response.into_parts();
         Step::Done(Box::new(Served {
-            head,
+            head: head.into(),
             body: Here::Whole(data),
             status: *status,
         }))
@@ -320,7 +322,7 @@ impl<E: Env> Visit<'_, E> {
 
     /// Has what is stored validated while nobody waits, unless that is under way.
     fn refresh(&self, found: Found) {
-        let fill = Fill::new(self.inbound.headers.clone());
+        let fill = Fill::new(self.inbound.headers.map().clone());
         let caching = &self.desk.caching;
         let join = caching.join(self.now(), &found.place.key, self.is_personal(), || {
             Arc::clone(&fill)
@@ -360,7 +362,7 @@ impl<E: Env> Visit<'_, E> {
 
     fn start(&self, found: Found, fill: Arc<Fill>, id: (u64, u64), manner: Manner) {
         let Manner { shared, ranged } = manner;
-        let mut headers = self.inbound.headers.clone();
+        let mut headers = self.inbound.headers.map().clone();
         for name in &CLIENTS_OWN {
             if !(ranged && (*name == header::RANGE || *name == header::IF_RANGE)) {
                 headers.remove(name);
@@ -379,7 +381,7 @@ impl<E: Env> Visit<'_, E> {
                 method: Method::GET,
                 target: self.inbound.target.clone(),
                 version: self.inbound.version,
-                headers,
+                headers: headers.into(),
                 framing: BodyFraming::None,
                 upgrade: None,
             },
@@ -399,7 +401,7 @@ impl<E: Env> Visit<'_, E> {
         notes: &mut Notes<'_>,
     ) -> Result<Step, Cause> {
         let stale = found.stored.clone().filter(|s| super::is_whole(s));
-        let own = || Fill::new(self.inbound.headers.clone());
+        let own = || Fill::new(self.inbound.headers.map().clone());
         let caching = &self.desk.caching;
         // Neither a part nor what must be newer than any fetch under way is shared.
         let ranged = self.wants.range && stale.is_none();

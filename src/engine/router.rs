@@ -1,8 +1,9 @@
 //! Which route a request takes: host, path, method and headers against an ordered list. The first match wins.
 
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method};
 
 use crate::message::client_hello::ClientHello;
+use crate::message::head::Fields;
 
 /// What a route matches; every part that is given must hold.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +47,7 @@ pub struct HeaderMatch {
 
 impl RouteMatch {
     /// Does a request match? `host` is lower case and without port; `path` is normalised and without query.
-    pub fn matches(&self, host: &str, path: &str, method: &Method, headers: &HeaderMap) -> bool {
+    pub fn matches(&self, host: &str, path: &str, method: &Method, headers: &Fields) -> bool {
         self.path.matches(path)
             && (self.hosts.is_empty() || self.hosts.iter().any(|h| host_matches(h, host)))
             && (self.methods.is_empty() || self.methods.contains(method))
@@ -87,13 +88,11 @@ impl PathMatch {
 }
 
 impl HeaderMatch {
-    fn matches(&self, headers: &HeaderMap) -> bool {
+    fn matches(&self, headers: &Fields) -> bool {
+        let mut said = headers.named(&self.name);
         match &self.value {
-            None => headers.contains_key(&self.name),
-            Some(value) => headers
-                .get_all(&self.name)
-                .iter()
-                .any(|v| v.as_bytes() == value.as_bytes()),
+            None => said.next().is_some(),
+            Some(value) => said.any(|v| v == value.as_bytes()),
         }
     }
 }
@@ -117,7 +116,7 @@ mod tests {
             path: m,
             ..RouteMatch::default()
         }
-        .matches("h", p, &Method::GET, &HeaderMap::new())
+        .matches("h", p, &Method::GET, &Fields::default())
     }
 
     #[test]
@@ -174,10 +173,12 @@ mod tests {
             path: PathMatch::Exact("/x".into()),
             ..RouteMatch::default()
         };
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::default();
         assert!(!m.matches("h", "/x", &Method::GET, &headers));
-        headers.append("x-a", "2".parse().unwrap());
-        headers.append("x-a", "1".parse().unwrap());
+        headers.change(|map| {
+            map.append("x-a", "2".parse().unwrap());
+            map.append("x-a", "1".parse().unwrap());
+        });
         assert!(m.matches("h", "/x", &Method::GET, &headers));
         assert!(!m.matches("h", "/x", &Method::POST, &headers));
         assert!(!m.matches("i", "/x", &Method::GET, &headers));

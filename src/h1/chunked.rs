@@ -5,8 +5,8 @@
 use bytes::{Buf, BytesMut};
 use http::HeaderMap;
 
-use super::decode::Piece;
 use super::line::Broken;
+use super::piece::Piece;
 use super::section::{self, HeadLimits, Scan};
 use crate::message::class::is_token;
 use crate::message::fields::forbidden_in_trailers;

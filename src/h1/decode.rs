@@ -1,40 +1,19 @@
 //! Responses out of bytes: a state machine over the caller's buffer, of fixed size itself. Drive it with `head` until
 //! a final head comes, then with `body` until `End`; tell it of the connection's end with `eof`.
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode};
+use bytes::BytesMut;
+use http::{Method, StatusCode};
 
 use super::DecodeError;
 use super::chunked::Chunked;
-use super::head::{self, ResponseFraming, ResponseHead};
+use super::framing::ResponseFraming;
+use super::head::{self, ResponseHead};
+use super::piece::Piece;
 use super::section::{HeadLimits, Scan};
 
 /// Bytes of interim heads before one response. RFC 9110 sets no bound, and progress may be told often; an endless row of them
 /// would hold a request for ever.
 const MAX_INTERIM: usize = 64 * 1024;
-
-/// A piece of a body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// Bytes of the body, never empty, split off the buffer without a copy.
-    Data(Bytes),
-    /// The buffer holds no whole piece: read more, or report the end with `eof`.
-    NeedMore,
-    /// The body is over; trailers if the sender sent any that may be relayed.
-    End(Option<HeaderMap>),
-}
-
-impl Piece {
-    /// As much of the `left` bytes that are to come as the buffer holds.
-    pub(super) fn of(buf: &mut BytesMut, left: &mut u64) -> Piece {
-        if buf.is_empty() {
-            return Piece::NeedMore;
-        }
-        let take = usize::try_from(*left).map_or(buf.len(), |left| left.min(buf.len()));
-        *left -= take as u64;
-        Piece::Data(buf.split_to(take).freeze())
-    }
-}
 
 /// Decodes the response to one request.
 #[derive(Debug)]

@@ -4,25 +4,14 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue, StatusCode, Version};
+use http::{HeaderValue, StatusCode, Version};
 
+use super::framing::{Asked, ResponseFraming};
 use super::line::Form;
 use super::section::{HeadLimits, Lines, Scan};
 use super::{DecodeError, framing};
+use crate::message::head::Fields;
 use crate::message::search::first;
-
-/// How a response's body is delimited (RFC 9112, section 6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResponseFraming {
-    /// There is no body, whatever the fields say.
-    None,
-    /// Exactly this many bytes.
-    Length(u64),
-    /// The chunked coding.
-    Chunked,
-    /// Everything until the connection ends.
-    Close,
-}
 
 /// A response's head.
 #[derive(Clone, Debug)]
@@ -33,7 +22,7 @@ pub struct ResponseHead {
     pub version: Version,
     /// All fields in their order, hop-by-hop ones included. Content-Length is there once, or not at all where the
     /// status forbids it.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// A 1xx head other than 101: another one follows.
     pub interim: bool,
     /// What follows the head.
@@ -68,19 +57,22 @@ pub(super) fn parse(
             false => Ok(None),
         };
     };
-    let mut head = ResponseHead {
+    let (_, mut headers) = lines.take(buf);
+    let asked = Asked {
+        is_head,
+        is_connect,
+    };
+    let (framing, certain) = framing::of_response(&mut headers, line.status, line.version, asked)?;
+    let keep_alive = certain && framing::keeps_alive(&headers, line.version);
+    Ok(Some(ResponseHead {
         status: line.status,
         version: line.version,
-        headers: lines.collect(&lines.split(buf))?,
         interim: line.status.is_informational() && line.status != StatusCode::SWITCHING_PROTOCOLS,
-        framing: ResponseFraming::None,
-        keep_alive: false,
-        keep_alive_timeout: None,
-    };
-    let certain = framing::decide(&mut head, is_head, is_connect)?;
-    head.keep_alive = certain && framing::keeps_alive(&head);
-    head.keep_alive_timeout = framing::keep_alive_timeout(&head);
-    Ok(Some(head))
+        framing,
+        keep_alive,
+        keep_alive_timeout: framing::keep_alive_timeout(&headers).filter(|_| keep_alive),
+        headers,
+    }))
 }
 
 /// Refuses at once what cannot become an HTTP/1 status line: there is no use in waiting for the rest of it.

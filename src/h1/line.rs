@@ -1,9 +1,12 @@
-//! One field line (RFC 9112, section 5): where its name and its value lie, and whether every reader would see the same line.
-//! Absent: what a value may hold, which is asked once, when it becomes one.
+//! One field line (RFC 9112, section 5): where its name and its value lie, whether they may be what they are, and whether every
+//! reader would see the same line. Absent: what the field means.
 
 use std::ops::Range;
 
-use crate::message::search::first;
+use crate::message::class::TOKEN;
+use crate::message::head::{Line, MAX_NAME};
+use crate::message::known::Known;
+use crate::message::search::first_control;
 
 /// Why a section is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,59 +29,31 @@ pub(super) enum Form {
     Trailers,
 }
 
-/// Where a field's name and value lie in the buffer.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Span {
-    name: u32,
-    name_end: u32,
-    value: u32,
-    value_end: u32,
-}
-
-impl Span {
-    pub(super) fn name(self, bytes: &[u8]) -> &[u8] {
-        &bytes[self.name as usize..self.name_end as usize]
-    }
-
-    pub(super) fn value(self) -> Range<usize> {
-        self.value as usize..self.value_end as usize
-    }
-}
-
-/// A field line.
-pub(super) struct Line {
-    pub(super) span: Span,
-    /// Where the next one begins.
-    pub(super) next: usize,
+/// A field line, and how it is written.
+pub(super) struct Written {
+    pub(super) line: Line,
     /// It ends in a bare LF.
     is_bare: bool,
     /// It has blanks before its colon, or is folded.
     is_odd: bool,
 }
 
-/// The field line at `at`, `None` if its end has not come. Neither its name nor its value is looked at: that happens once, when
-/// they become what they are. Places fit into 32 bits, as the caller has seen.
+/// The field line at `at`, `None` if its end has not come. Places fit into 32 bits, as the caller has seen.
 #[inline]
 pub(super) fn line(
     buf: &[u8],
     at: usize,
     form: Form,
     folds: &mut Vec<Range<usize>>,
-) -> Result<Option<Line>, Broken> {
-    let Some((mut value_end, mut next)) = line_end(buf, at, form)? else {
+) -> Result<Option<Written>, Broken> {
+    let Some((name_end, colon, known)) = name(buf, at, form)? else {
         return Ok(None);
     };
-    let colon = at + first(&buf[at..value_end], b':').ok_or(Broken::Malformed)?;
-    let padding = match form {
-        Form::Response => trailing_blanks(&buf[at..colon]),
-        Form::Request | Form::Trailers => 0,
+    let mut value = colon + 1 + blanks(&buf[colon + 1..]);
+    let Some((mut value_end, mut next)) = line_end(buf, value, form)? else {
+        return Ok(None);
     };
-    let name_end = colon - padding;
-    if name_end == at {
-        return Err(Broken::Malformed);
-    }
-    let mut value = colon + 1 + blanks(&buf[colon + 1..value_end]);
-    let mut is_odd = padding > 0;
+    let mut is_odd = name_end != colon;
     loop {
         match buf.get(next) {
             _ if form != Form::Response => break,
@@ -100,32 +75,67 @@ pub(super) fn line(
         }
         (value_end, next) = (end, behind);
     }
-    let behind = trailing_blanks(&buf[value..value_end]);
-    Ok(Some(Line {
-        span: Span {
-            name: at as u32,
-            name_end: name_end as u32,
-            value: value as u32,
-            value_end: (value_end - behind) as u32,
-        },
-        next,
-        is_bare: buf[next - 2] != b'\r',
+    let trailing = trailing_blanks(&buf[value..value_end]);
+    let is_bare = buf[next - 2] != b'\r';
+    let line = Line {
+        at: at as u32,
+        name_end: name_end as u32,
+        value: value as u32,
+        value_end: (value_end - trailing) as u32,
+        next: next as u32,
+        known,
+        is_plain: !(is_odd || is_bare)
+            && trailing == 0
+            && value == colon + 2
+            && buf[colon + 1] == b' ',
+    };
+    Ok(Some(Written {
+        line,
+        is_bare,
         is_odd,
     }))
 }
 
-/// Where the line that `from` lies in ends, without and with its line break; `None` if that has not come.
+/// The name that begins at `at`: where it ends, where its colon is, and what it is; `None` if its end has not come.
+#[inline]
+fn name(buf: &[u8], at: usize, form: Form) -> Result<Option<(usize, usize, Known)>, Broken> {
+    let mut rest = buf[at..].iter();
+    let length = rest.position(|byte| !TOKEN[usize::from(*byte)]);
+    match length {
+        Some(0) => return Err(Broken::Malformed),
+        Some(length) if length > MAX_NAME => return Err(Broken::TooLarge),
+        None if buf.len() - at > MAX_NAME => return Err(Broken::TooLarge),
+        None => return Ok(None),
+        Some(_) => {}
+    }
+    let end = at + length.unwrap_or_default();
+    let padding = match form {
+        Form::Response => blanks(&buf[end..]),
+        Form::Request | Form::Trailers => 0,
+    };
+    match buf.get(end + padding) {
+        Some(b':') => Ok(Some((end, end + padding, Known::of(&buf[at..end])))),
+        Some(_) => Err(Broken::Malformed),
+        None => Ok(None),
+    }
+}
+
+/// Where the line that `from` lies in ends, without and with its line break; `None` if that has not come. What stands before it
+/// may stand in a value (RFC 9110, section 5.5).
 #[inline]
 fn line_end(buf: &[u8], from: usize, form: Form) -> Result<Option<(usize, usize)>, Broken> {
-    let Some(length) = first(&buf[from..], b'\n') else {
-        return Ok(None);
-    };
-    let lf = from + length;
-    match buf[from..lf] {
-        [.., b'\r'] => Ok(Some((lf - 1, lf + 1))),
-        _ if form == Form::Trailers => Err(Broken::Malformed),
-        _ => Ok(Some((lf, lf + 1))),
+    let mut at = from;
+    while let Some(length) = first_control(&buf[at..]) {
+        at += length;
+        match buf[at..] {
+            [b'\t', ..] => at += 1,
+            [b'\r', b'\n', ..] => return Ok(Some((at, at + 2))),
+            [b'\r'] => return Ok(None),
+            [b'\n', ..] if form != Form::Trailers => return Ok(Some((at, at + 1))),
+            _ => return Err(Broken::Malformed),
+        }
     }
+    Ok(None)
 }
 
 fn is_blank(byte: u8) -> bool {
@@ -180,8 +190,11 @@ impl Doubts {
     }
 
     /// Takes a line in. Says whether it may stand here.
-    pub(super) fn pass(&mut self, line: &Line, name: &[u8]) -> bool {
-        let framing = matches!(name.len(), 14 | 17) && speaks_of_framing(name);
+    pub(super) fn pass(&mut self, line: &Written) -> bool {
+        let framing = matches!(
+            line.line.known,
+            Known::ContentLength | Known::TransferEncoding
+        );
         let near = framing || self.framing;
         let certain = !(near && (line.is_odd || self.odd));
         self.bare_near |= near && (line.is_bare || self.bare);

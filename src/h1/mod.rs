@@ -11,21 +11,23 @@ pub mod encode;
 mod framing;
 mod head;
 mod line;
+mod piece;
 pub mod request;
 mod request_head;
 pub mod respond;
 mod section;
 
-pub use decode::{Piece, ResponseDecoder};
+pub use decode::ResponseDecoder;
 pub use encode::{
     BodyFraming, CHUNK_TAIL, chunk_head, end_of_head, field, framing, last_chunk, request_line,
 };
-pub use head::{ResponseFraming, ResponseHead};
+pub use framing::{RequestFraming, ResponseFraming};
+pub use head::ResponseHead;
+pub use piece::Piece;
 pub use request::{Dropped, RequestDecoder};
-pub use request_head::{RequestFraming, RequestHead, RequestLimits};
+pub use request_head::{RequestHead, RequestLimits};
 pub use respond::{
-    ReplyFraming, continue_100, fields, interim_head, reply_framing, reply_framing_field,
-    status_line,
+    ReplyFraming, continue_100, interim_head, reply_framing, reply_framing_field, status_line,
 };
 pub use section::HeadLimits;
 

@@ -6,8 +6,9 @@ use bytes::{Buf, BytesMut};
 
 use super::RequestError;
 use super::chunked::Chunked;
-use super::decode::Piece;
-use super::request_head::{self, RequestFraming, RequestHead, RequestLimits};
+use super::framing::RequestFraming;
+use super::piece::Piece;
+use super::request_head::{self, RequestHead, RequestLimits};
 use super::section::Scan;
 
 /// Empty lines before one request. Old clients send one behind a body (RFC 9112, section 2.2); an endless row of them would

@@ -5,13 +5,15 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Version, header};
+use http::{Method, Version};
 
+use super::framing::RequestFraming;
 use super::line::Form;
 use super::section::{Lines, Scan};
 use super::{HeadLimits, RequestError, framing};
 use crate::message::class::{TOKEN, is_token};
-use crate::message::fields::ConnectionTokens;
+use crate::message::head::Fields;
+use crate::message::known::Known;
 use crate::message::search::first_blank_or_control;
 
 /// How large a request's head may be.
@@ -36,24 +38,6 @@ impl RequestLimits {
     }
 }
 
-/// How a request's body is delimited (RFC 9112, section 6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestFraming {
-    /// There is no body, and no field speaks of one.
-    None,
-    /// Exactly this many bytes, which may be none.
-    Length(u64),
-    /// The chunked coding.
-    Chunked,
-}
-
-impl RequestFraming {
-    /// Do bytes of a body follow the head? Chunks do, even where they hold no data.
-    pub fn has_body(self) -> bool {
-        !matches!(self, RequestFraming::None | RequestFraming::Length(0))
-    }
-}
-
 /// A request's head.
 #[derive(Clone, Debug)]
 pub struct RequestHead {
@@ -64,7 +48,7 @@ pub struct RequestHead {
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
     /// All fields in their order, hop-by-hop ones included.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// What follows the head.
     pub framing: RequestFraming,
     /// The client lets the connection live on (RFC 9112, section 9.3).
@@ -96,12 +80,11 @@ pub(super) fn parse(
         };
     };
     let method = Method::from_bytes(&buf[..line.method]).map_err(|_| RequestError::BadLine)?;
-    let section = lines.split(buf);
-    let headers = lines.collect(&section)?;
+    let (section, headers) = lines.take(buf);
     let framing = framing::of_request(&headers, line.version)?;
     let waits = framing.has_body() && line.version == Version::HTTP_11;
     Ok(Some(RequestHead {
-        keep_alive: keeps_alive(&headers, line.version),
+        keep_alive: framing::keeps_alive(&headers, line.version),
         expects_continue: waits && expects_continue(&headers),
         target: section.slice(line.target),
         method,
@@ -199,13 +182,7 @@ fn version(buf: &[u8]) -> Result<Option<Option<Version>>, RequestError> {
     }
 }
 
-/// Does the client keep the connection (RFC 9112, section 9.3)?
-fn keeps_alive(headers: &HeaderMap, version: Version) -> bool {
-    let tokens = ConnectionTokens::of(headers);
-    !tokens.close() && (version == Version::HTTP_11 || tokens.keep_alive())
-}
-
-fn expects_continue(headers: &HeaderMap) -> bool {
-    let mut expectations = headers.get_all(header::EXPECT).iter();
-    expectations.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+fn expects_continue(headers: &Fields) -> bool {
+    let mut expectations = headers.get_all(Known::Expect);
+    expectations.any(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }

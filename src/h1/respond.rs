@@ -3,10 +3,11 @@
 //! else the proxy says for itself.
 
 use bytes::{BufMut, BytesMut};
-use http::{HeaderMap, StatusCode, Version, header};
+use http::{StatusCode, Version};
 
 use super::encode::{self, BodyFraming};
-use crate::message::fields::is_hop_by_hop;
+use crate::message::head::Fields;
+use crate::message::known::Known;
 
 /// How a response's body is delimited towards a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +54,6 @@ pub fn status_line(out: &mut BytesMut, status: StatusCode) {
     out.put_slice(b"\r\n");
 }
 
-/// Appends all these fields, one line each.
-pub fn fields(out: &mut BytesMut, headers: &HeaderMap) {
-    for (name, value) in headers {
-        encode::field(out, name.as_str().as_bytes(), value.as_bytes());
-    }
-}
-
 /// Appends the one field that delimits the body, or nothing.
 pub fn reply_framing_field(out: &mut BytesMut, framing: ReplyFraming) {
     match framing {
@@ -76,13 +70,11 @@ pub fn continue_100(out: &mut BytesMut) {
 
 /// Appends a whole interim (1xx) head. It is followed by another head on the same connection, so it says nothing of a body
 /// or of the connection.
-pub fn interim_head(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap) {
+pub fn interim_head(out: &mut BytesMut, status: StatusCode, headers: &Fields) {
     debug_assert!(status.is_informational(), "another head follows this one");
     status_line(out, status);
-    for (name, value) in headers {
-        if !is_hop_by_hop(name) && name != header::CONTENT_LENGTH {
-            encode::field(out, name.as_str().as_bytes(), value.as_bytes());
-        }
-    }
+    headers.copy(out, |known, _| {
+        !known.is_hop_by_hop() && known != Known::ContentLength
+    });
     encode::end_of_head(out);
 }

@@ -5,9 +5,10 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::HeaderMap;
 
-use super::line::{Broken, Doubts, Form, Span, line};
+use super::line::{Broken, Doubts, Form, line};
+use crate::message::head::{Fields, Line, MAX_FIELDS};
 
 /// How large a head, and how large a trailer section, may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,28 +53,23 @@ fn has_blank_line(buf: &[u8], seen: usize) -> bool {
     })
 }
 
-/// So many fields, which is more than most heads have, are held without an allocation.
-const INLINE: usize = 32;
+/// So many fields, which is more than most heads have, are found without a second allocation.
+const MOST: usize = 16;
 
 /// Where the fields of a section lie.
 pub(super) struct Lines {
-    first: [Span; INLINE],
-    /// Those that have no room in `first`.
-    more: Vec<Span>,
-    count: usize,
+    lines: Vec<Line>,
     /// Line breaks within values, with the blanks behind them.
     folds: Vec<Range<usize>>,
     /// Where the section ends, behind its blank line.
-    pub(super) end: usize,
+    end: usize,
 }
 
 impl Lines {
     /// None yet.
     pub(super) fn new() -> Self {
         Lines {
-            first: [Span::default(); INLINE],
-            more: Vec::new(),
-            count: 0,
+            lines: Vec::with_capacity(MOST),
             folds: Vec::new(),
             end: 0,
         }
@@ -93,12 +89,11 @@ impl Lines {
         }
         self.end = from;
         let mut doubts = Doubts::behind(&buf[..from]);
-        let mut too_many = false;
         loop {
             let blank = match buf[self.end..] {
                 [b'\r', b'\n', ..] => 2,
                 [b'\n', ..] if form != Form::Trailers => 1,
-                [] | [b'\r'] => break,
+                [] | [b'\r'] => return Ok(false),
                 [b'\r', ..] => return Err(Broken::Malformed),
                 _ => 0,
             };
@@ -107,72 +102,29 @@ impl Lines {
                 let certain = form != Form::Response || doubts.settle(blank == 1);
                 return certain.then_some(true).ok_or(Broken::Malformed);
             }
-            let Some(line) = line(buf, self.end, form, &mut self.folds)? else {
-                break;
+            let Some(written) = line(buf, self.end, form, &mut self.folds)? else {
+                return Ok(false);
             };
-            if form == Form::Response && !doubts.pass(&line, line.span.name(buf)) {
+            if form == Form::Response && !doubts.pass(&written) {
                 return Err(Broken::Malformed);
             }
-            too_many = self.count == max_fields;
-            if too_many {
-                break;
+            if self.lines.len() == max_fields.min(MAX_FIELDS) {
+                return Err(Broken::TooLarge);
             }
-            self.push(line.span);
-            self.end = line.next;
-        }
-        // The rest may be long in coming. What is malformed already is said at once.
-        if !self.are_valid(buf) {
-            return Err(Broken::Malformed);
-        }
-        match too_many {
-            true => Err(Broken::TooLarge),
-            false => Ok(false),
+            self.end = written.line.next as usize;
+            self.lines.push(written.line);
         }
     }
 
-    /// Can all of them become fields? A value that is folded is judged once it is put together.
-    fn are_valid(&self, buf: &[u8]) -> bool {
-        self.spans().all(|span| {
-            let value = HeaderValue::from_bytes(&buf[span.value()]);
-            name_of(span.name(buf)).is_some() && (value.is_ok() || !self.folds.is_empty())
-        })
-    }
-
-    fn push(&mut self, span: Span) {
-        match self.first.get_mut(self.count) {
-            Some(place) => *place = span,
-            None => self.more.push(span),
-        }
-        self.count += 1;
-    }
-
-    fn spans(&self) -> impl Iterator<Item = Span> {
-        let first = &self.first[..self.count.min(INLINE)];
-        first.iter().chain(&self.more).copied()
-    }
-
-    /// Takes the section, and what stands before it, off the buffer that it was found in.
-    pub(super) fn split(&self, buf: &mut BytesMut) -> Bytes {
+    /// Takes the section, and what stands before it, off the buffer that it was found in: as bytes, and as fields.
+    pub(super) fn take(self, buf: &mut BytesMut) -> (Bytes, Fields) {
         let mut section = buf.split_to(self.end);
-        for fold in &self.folds {
-            section[fold.clone()].fill(b' ');
+        for fold in self.folds {
+            section[fold].fill(b' ');
         }
-        section.freeze()
-    }
-
-    /// Turns the lines into fields. Standard names cost nothing and values share the section's bytes.
-    pub(super) fn collect(&self, section: &Bytes) -> Result<HeaderMap, Broken> {
-        // The proxy adds a few fields of its own.
-        let mut headers = HeaderMap::with_capacity(self.count + 4);
-        for span in self.spans() {
-            let name = name_of(span.name(section)).ok_or(Broken::Malformed)?;
-            let value = HeaderValue::from_maybe_shared(section.slice(span.value()))
-                .map_err(|_| Broken::Malformed)?;
-            headers
-                .try_append(name, value)
-                .map_err(|_| Broken::TooLarge)?;
-        }
-        Ok(headers)
+        let section = section.freeze();
+        let fields = Fields::of_section(section.clone(), self.lines);
+        (section, fields)
     }
 }
 
@@ -189,41 +141,8 @@ pub(super) fn take(
     let known = &buf[..buf.len().min(limits.bytes)];
     let mut lines = Lines::new();
     match lines.find(known, 0, limits.fields, Form::Trailers)? {
-        true => lines.collect(&lines.split(buf)).map(Some),
+        true => Ok(Some(lines.take(buf).1.into_map())),
         false if buf.len() >= limits.bytes => Err(Broken::TooLarge),
         false => Ok(None),
     }
-}
-
-/// A field's name. The usual ones in their usual spelling are found without lowering each letter.
-fn name_of(name: &[u8]) -> Option<HeaderName> {
-    Some(match name {
-        b"Age" | b"age" => header::AGE,
-        b"Date" | b"date" => header::DATE,
-        b"ETag" | b"etag" => header::ETAG,
-        b"Host" | b"host" => header::HOST,
-        b"Vary" | b"vary" => header::VARY,
-        b"Accept" | b"accept" => header::ACCEPT,
-        b"Cookie" | b"cookie" => header::COOKIE,
-        b"Origin" | b"origin" => header::ORIGIN,
-        b"Server" | b"server" => header::SERVER,
-        b"Expires" | b"expires" => header::EXPIRES,
-        b"Referer" | b"referer" => header::REFERER,
-        b"Location" | b"location" => header::LOCATION,
-        b"Connection" | b"connection" => header::CONNECTION,
-        b"Set-Cookie" | b"set-cookie" => header::SET_COOKIE,
-        b"User-Agent" | b"user-agent" => header::USER_AGENT,
-        b"Content-Type" | b"content-type" => header::CONTENT_TYPE,
-        b"Accept-Ranges" | b"accept-ranges" => header::ACCEPT_RANGES,
-        b"Authorization" | b"authorization" => header::AUTHORIZATION,
-        b"Cache-Control" | b"cache-control" => header::CACHE_CONTROL,
-        b"If-None-Match" | b"if-none-match" => header::IF_NONE_MATCH,
-        b"Last-Modified" | b"last-modified" => header::LAST_MODIFIED,
-        b"Content-Length" | b"content-length" => header::CONTENT_LENGTH,
-        b"Accept-Encoding" | b"accept-encoding" => header::ACCEPT_ENCODING,
-        b"Accept-Language" | b"accept-language" => header::ACCEPT_LANGUAGE,
-        b"Content-Encoding" | b"content-encoding" => header::CONTENT_ENCODING,
-        b"Transfer-Encoding" | b"transfer-encoding" => header::TRANSFER_ENCODING,
-        _ => return HeaderName::from_bytes(name).ok(),
-    })
 }

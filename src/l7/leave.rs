@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
-use http::response::Parts;
+use http::header::HeaderValue;
 use http::{Method, Response, Version};
 
 use crate::cache::status::CacheStatus;
@@ -17,7 +16,10 @@ use crate::l7::conn::Conn;
 use crate::l7::reply::{Record, Reply, Source};
 use crate::l7::tunnel::{Opening, Tunnel};
 use crate::l7::upload::Upload;
+use crate::l7::walk::Answer;
 use crate::message::cause::Cause;
+use crate::message::head::Head;
+use crate::message::known::Known;
 use crate::site::respond;
 use crate::upstream::fetch::Fetch;
 use crate::upstream::inbound::Inbound;
@@ -27,7 +29,7 @@ use crate::wire::watch::Phase;
 /// A head and where its body comes from.
 pub struct Came<E: Env> {
     /// Status and fields.
-    pub head: Parts,
+    pub head: Head,
     /// The body.
     pub content: Content<E>,
     /// What the cache has to say of itself, where the route has one.
@@ -39,7 +41,7 @@ impl<E: Env> Came<E> {
     pub fn own(response: Response<Bytes>) -> Self {
         let (head, data) = response.into_parts();
         Came {
-            head,
+            head: head.into(),
             content: Content::Whole(data),
             cached: None,
         }
@@ -51,7 +53,7 @@ pub enum Content<E: Env> {
     /// It is all here.
     Whole(Bytes),
     /// A backend, for this client alone.
-    Fetch(Box<Fetch<E, Replay<Upload<E>>>>),
+    Fetch(Fetch<E, Replay<Upload<E>>>),
     /// A fetch that others may read as well.
     Filling(Reader),
     /// There is none: another protocol follows.
@@ -63,7 +65,7 @@ impl<E: Env> Content<E> {
     pub fn of(mut fetch: Fetch<E, Replay<Upload<E>>>) -> Self {
         match fetch.take_whole() {
             Some(data) => Content::Whole(data),
-            None => Content::Fetch(Box::new(fetch)),
+            None => Content::Fetch(fetch),
         }
     }
 }
@@ -76,7 +78,7 @@ pub fn leave<E: Env>(
     request: Option<&Inbound>,
     came: Result<Came<E>, Cause>,
     mut record: Record<E>,
-) -> Response<Reply<E>> {
+) -> Answer<E> {
     // No route's rules apply to what the proxy says of a failure.
     let route = route.filter(|_| came.is_ok());
     let request = request.filter(|_| came.is_ok());
@@ -96,29 +98,31 @@ pub fn leave<E: Env>(
     }
     if let Some(route) = route {
         if let (Some(status), Some(rules)) = (&cached, &route.cache) {
-            caching::tell(&mut head.headers, rules, status);
+            head.fields.change(|map| caching::tell(map, rules, status));
         }
-        route.response_headers.apply(&mut head.headers);
+        if !route.response_headers.is_empty() {
+            head.fields.change(|map| route.response_headers.apply(map));
+        }
     }
     if let Content::Tunnel(opening) = &content {
         opening.announce(&mut head);
     }
-    if !head.headers.contains_key(header::DATE) {
-        head.headers.insert(header::DATE, conn.core().date());
+    if !head.fields.has(Known::Date) {
+        head.fields.append(Known::Date, conn.core().date());
     }
     if record.version == Version::HTTP_2 {
         // It has no such field (RFC 9113 section 8.2.2), and one request does not end the connection of others.
-        head.headers.remove(header::CONNECTION);
+        head.fields.remove(Known::Connection);
     }
     record.status = head.status.as_u16();
     conn.answered.store(true, Ordering::Relaxed);
     conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
     let reply = reply(&mut head, content, record);
-    Response::from_parts(head, reply)
+    (head, reply)
 }
 
 /// The body of a response, as the request's method lets it be.
-fn reply<E: Env>(head: &mut Parts, content: Content<E>, mut record: Record<E>) -> Reply<E> {
+fn reply<E: Env>(head: &mut Head, content: Content<E>, mut record: Record<E>) -> Reply<E> {
     let is_head = record.method == Method::HEAD;
     let (whole, source) = match content {
         Content::Whole(data) => (Some(data), None),
@@ -133,9 +137,9 @@ fn reply<E: Env>(head: &mut Parts, content: Content<E>, mut record: Record<E>) -
     };
     match (whole, source) {
         (Some(data), None) if is_head => {
-            if !data.is_empty() {
+            if !data.is_empty() && !head.fields.has(Known::ContentLength) {
                 let length = HeaderValue::from(data.len());
-                head.headers.entry(header::CONTENT_LENGTH).or_insert(length);
+                head.fields.append(Known::ContentLength, length);
             }
             Reply::whole(Bytes::new(), record)
         }

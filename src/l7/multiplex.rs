@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Request;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -64,7 +64,10 @@ pub async fn serve<E: Env>(
             let (parts, body) = request.into_parts();
             let upload = Upload::of_stream(&own, body);
             let walk = Box::pin(walk::walk(own, Head::of_stream(parts), upload));
-            async move { Ok::<_, Infallible>(walk.await) }
+            async move {
+                let (head, reply) = walk.await;
+                Ok::<_, Infallible>(Response::from_parts(head.into_parts(), reply))
+            }
         })
     };
     let limits = &conn.model().limits;

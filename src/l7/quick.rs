@@ -1,11 +1,12 @@
-//! The quick way out of the cache: a plain GET whose answer lies fresh in memory is answered from the bytes that were read
-//! into the bytes that are written, before a head is decoded.
+//! The quick way out of the cache: the answer to a plain GET that lies fresh in memory goes out at once, in the turn in which the
+//! head was read. It is the first branch of the walk.
 //!
 //! Only what cannot be answered otherwise is taken here. Whatever is unusual in a request, in the route or in what is stored
-//! goes the whole walk, with every byte that was read.
+//! goes the rest of the way.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
@@ -19,18 +20,17 @@ use crate::config::model::{HeaderRules, Listener, Route};
 use crate::env::{Clock, Env};
 use crate::l7::conn::Conn;
 use crate::l7::h1::Out;
-use crate::message::target::{self, Plain};
+use crate::l7::walk::{self, Head};
+use crate::message::head::Fields;
+use crate::message::known::{Known, Set};
+use crate::message::target::Target;
 use crate::telemetry::Exchange;
 use crate::time::{Tick, Wall};
-
-/// Fields of a request that is looked at here; more are the decoder's to count.
-const FIELDS: usize = 48;
+use crate::upstream::inbound::hex_id;
 
 /// Can any request to this listener be answered here?
 pub fn is_possible(listener: &Listener) -> bool {
-    // A match by fields would need them all.
-    listener.routes.iter().all(|r| r.matches.headers.is_empty())
-        && listener.routes.iter().any(|r| is_simple(r).is_some())
+    listener.routes.iter().any(|r| is_simple(r).is_some())
 }
 
 /// The rules of a route whose answers can be given as they are stored. Every field is named here, so that a rule that is added
@@ -78,57 +78,41 @@ fn is_simple(route: &Route) -> Option<&Arc<Rules>> {
     plain.then_some(rules)
 }
 
-/// Answers as many requests at the beginning of `bytes` as it can; returns how many bytes they were.
-pub fn answer<E: Env>(conn: &Conn<E>, bytes: &[u8], out: &mut Out) -> usize {
-    let mut done = 0;
-    while out.has_room() && done < bytes.len() {
-        match one(conn, &bytes[done..], out) {
-            Some(length) => done += length,
-            None => break,
-        }
-    }
-    done
+/// What a plain GET does not have. With any of these the walk decides.
+const UNUSUAL: Set = Set::of(&[
+    Known::Authorization,
+    Known::CacheControl,
+    Known::ContentLength,
+    Known::Expect,
+    Known::IfMatch,
+    Known::IfModifiedSince,
+    Known::IfNoneMatch,
+    Known::IfRange,
+    Known::IfUnmodifiedSince,
+    Known::Pragma,
+    Known::Range,
+    Known::TransferEncoding,
+    Known::Upgrade,
+]);
+
+/// Answers a request, if it can. A head with nothing unusual has no body.
+pub fn answer<E: Env>(conn: &Conn<E>, head: &Head, out: &mut Out) -> bool {
+    let is_plain = head.method == Method::GET
+        && head.version == Version::HTTP_11
+        && !head.headers.has_any(UNUSUAL);
+    is_plain && hit(conn, head, out).is_some()
 }
 
-/// Answers one request; returns how many bytes it had.
-fn one<E: Env>(conn: &Conn<E>, bytes: &[u8], out: &mut Out) -> Option<usize> {
+fn hit<E: Env>(conn: &Conn<E>, head: &Head, out: &mut Out) -> Option<()> {
     let started = conn.core().now();
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
-    let mut head = httparse::Request::new(&mut fields);
-    let httparse::Status::Complete(length) = head.parse(bytes).ok()? else {
-        return None;
-    };
-    // With empty lines before it, or of HTTP/1.0, or with another method: the walk knows.
-    if head.method != Some("GET") || head.version != Some(1) || bytes.first() != Some(&b'G') {
-        return None;
-    }
-    let limits = &conn.model().limits;
-    let target = head.path?;
-    if target.len() > limits.uri_bytes
-        || length > limits.head_bytes
-        || head.headers.len() > limits.head_fields
-    {
-        return None;
-    }
-    let host = plain_host(head.headers)?;
-    let plain = target::plain(host, target)?;
-    if !conn.client.is_for(plain.host) {
-        return None;
-    }
-    let (index, route) = conn.model().routes.iter().enumerate().find(|(_, r)| {
-        let none = HeaderMap::new();
-        r.matches
-            .matches(plain.host, plain.path, &Method::GET, &none)
-    })?;
+    let target = head.target.as_ref().ok()?;
+    let (index, route) = walk::route(conn, head, target).ok()?;
     let rules = is_simple(route)?;
-    if rules
-        .bypass_paths
-        .iter()
-        .any(|p| plain.path.starts_with(p.as_str()))
-    {
+    let mut bypassed = rules.bypass_paths.iter();
+    if bypassed.any(|path| target.path().starts_with(path.as_str())) {
         return None;
     }
-    let stored = look(conn, rules, &plain, head.headers)?;
+    let stored = look(conn, rules, target, &head.headers)?;
     let Body::Whole(body) = &stored.body else {
         return None;
     };
@@ -146,54 +130,27 @@ fn one<E: Env>(conn: &Conn<E>, bytes: &[u8], out: &mut Out) -> Option<usize> {
     }
     stored.hit();
     write(out, &stored, body, age, rules.cache_status.then_some(ttl));
-    record(conn, &head, host, started, index, &stored);
-    Some(length)
-}
-
-/// The Host of a request that has nothing unusual in it.
-fn plain_host<'a>(fields: &[httparse::Header<'a>]) -> Option<&'a [u8]> {
-    let mut host = None;
-    for field in fields {
-        let name = field.name.as_bytes();
-        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-        // By length and first letter, since nearly every field passes.
-        match (name.len(), name.first()?.to_ascii_lowercase()) {
-            (4, b'h') if is("host") && host.replace(field.value).is_some() => return None,
-            (10, b'c') if is("connection") && !field.value.eq_ignore_ascii_case(b"keep-alive") => {
-                return None;
-            }
-            (_, b'i') if name.len() > 3 && name[..3].eq_ignore_ascii_case(b"if-") => return None,
-            (5, b'r') if is("range") => return None,
-            (13, b'c') if is("cache-control") => return None,
-            (6, b'p') if is("pragma") => return None,
-            (13, b'a') if is("authorization") => return None,
-            (14, b'c') if is("content-length") => return None,
-            (17, b't') if is("transfer-encoding") => return None,
-            (6, b'e') if is("expect") => return None,
-            (7, b'u') if is("upgrade") => return None,
-            _ => {}
-        }
-    }
-    host
+    record(conn, head, started, index, &stored);
+    Some(())
 }
 
 /// What lies in memory for this request.
 fn look<E: Env>(
     conn: &Conn<E>,
     rules: &Rules,
-    plain: &Plain<'_>,
-    fields: &[httparse::Header<'_>],
+    target: &Target,
+    fields: &Fields,
 ) -> Option<Arc<Stored>> {
     let none = HeaderMap::new();
     let scheme = conn.client.origin.scheme();
-    let authority = key::authority(plain.host, plain.port, scheme);
+    let authority = key::authority(target.host(), target.port(), scheme);
     let mut key = Vec::with_capacity(128);
     key::primary(
         &mut key,
         rules,
         scheme,
         &authority,
-        (plain.path, plain.query),
+        (target.path(), target.query()),
         &none,
     );
     let store = &conn.desk.caching.store;
@@ -210,13 +167,11 @@ fn look<E: Env>(
 }
 
 /// The fields that choose among variants.
-fn selecting(varies: &Varies, fields: &[httparse::Header<'_>]) -> Option<HeaderMap> {
+fn selecting(varies: &Varies, fields: &Fields) -> Option<HeaderMap> {
     let mut map = HeaderMap::with_capacity(varies.names.len());
     for name in &varies.names {
-        for field in fields {
-            if field.name.eq_ignore_ascii_case(name.as_str()) {
-                map.append(name, HeaderValue::from_bytes(field.value).ok()?);
-            }
+        for value in fields.named(name) {
+            map.append(name, HeaderValue::from_bytes(value).ok()?);
         }
     }
     Some(map)
@@ -251,59 +206,47 @@ fn write(out: &mut Out, stored: &Stored, body: &Bytes, age: u32, ttl: Option<i64
 }
 
 /// Counts it, and writes its line.
-fn record<E: Env>(
-    conn: &Conn<E>,
-    head: &httparse::Request<'_, '_>,
-    host: &[u8],
-    started: Tick,
-    route: usize,
-    stored: &Stored,
-) {
+fn record<E: Env>(conn: &Conn<E>, head: &Head, started: Tick, route: usize, stored: &Stored) {
     let sent = match &stored.body {
         Body::Whole(body) => body.len(),
         Body::Parts { .. } => 0,
     };
-    let field = |name: &str| {
-        let mut fields = head.headers.iter();
-        fields
-            .find(|f| f.name.eq_ignore_ascii_case(name))
-            .map(|f| f.value)
-    };
     let logged = conn.client.site.config.access_log.is_some();
-    let clock = conn.core().env.clock();
-    let id = logged.then(|| crate::upstream::inbound::hex_id(conn.core().request_id()));
-    let route = &conn.model().routes[route];
-    conn.core().telemetry().record(
-        conn.core().index(),
+    let (core, clock) = (conn.core(), conn.core().env.clock());
+    let id = logged.then(|| hex_id(core.request_id()));
+    let target = head.target.as_ref().ok().filter(|_| logged);
+    let text = target.map(|target| target.parts().concat());
+    let field = |known| head.headers.get(known).filter(|_| logged);
+    core.telemetry().record(
+        core.index(),
         &Exchange {
             listener: conn.client.listener,
-            route: Some(route.name.as_str()),
+            route: Some(conn.model().routes[route].name.as_str()),
             // No upstream had a part in it.
             upstream: None,
             backend: None,
             client: conn.client.origin.peer,
             method: &Method::GET,
-            target: head.path.unwrap_or(""),
+            target: text.as_deref().unwrap_or_default(),
             version: Version::HTTP_11,
-            host: std::str::from_utf8(host).unwrap_or(""),
-            user_agent: logged.then(|| field("user-agent")).flatten(),
-            referer: logged.then(|| field("referer")).flatten(),
+            host: target.and_then(Target::authority).unwrap_or_default(),
+            user_agent: field(Known::UserAgent),
+            referer: field(Known::Referer),
             status: stored.status,
             bytes_sent: sent as u64,
             bytes_received: 0,
             started,
             ended: clock.now(),
-            queue_wait: std::time::Duration::ZERO,
+            queue_wait: Duration::ZERO,
             attempts: 0,
             cause: None,
             request_id: id
                 .as_ref()
                 .and_then(|id| std::str::from_utf8(id).ok())
                 .unwrap_or(""),
-            wall: if logged {
-                clock.wall()
-            } else {
-                std::time::UNIX_EPOCH
+            wall: match logged {
+                true => clock.wall(),
+                false => UNIX_EPOCH,
             },
             cache: Some(CacheResult::Hit),
             tunnel: false,

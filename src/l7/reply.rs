@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Version, header};
+use http::{HeaderValue, Method, Version};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::cache::status::CacheResult;
@@ -18,6 +18,8 @@ use crate::l7::conn::Conn;
 use crate::l7::upload::Upload;
 use crate::l7::walk::Head;
 use crate::message::cause::Cause;
+use crate::message::head::Fields;
+use crate::message::known::Known;
 use crate::message::target::Target;
 use crate::telemetry::Exchange;
 use crate::upstream::attempt::Facts;
@@ -43,7 +45,7 @@ pub enum Reply<E: Env> {
 /// Where a body that streams comes from.
 pub enum Source<E: Env> {
     /// A backend, for this client alone.
-    Fetch(Box<Fetch<E, Replay<Upload<E>>>>),
+    Fetch(Fetch<E, Replay<Upload<E>>>),
     /// A fetch that others may read as well.
     Filling(Reader),
 }
@@ -201,12 +203,10 @@ struct LogFacts {
     /// As the target's normal form has it, or as it came where it has none.
     target: String,
     host: String,
-    headers: HeaderMap,
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
     client: IpAddr,
 }
-
-/// Fields that the access log keeps a copy of.
-static LOGGED: [HeaderName; 2] = [header::USER_AGENT, header::REFERER];
 
 impl<E: Env> Record<E> {
     /// A record of a request whose head has just been read.
@@ -238,8 +238,7 @@ impl<E: Env> Record<E> {
     pub fn know(&mut self, target: &Target) {
         if let Some(log) = &mut self.log {
             log.target = target.parts().concat();
-            let host = target.authority().map_or(&b""[..], |host| host.as_bytes());
-            log.host = String::from_utf8_lossy(host).into_owned();
+            log.host = target.authority().unwrap_or_default().to_owned();
         }
     }
 
@@ -267,32 +266,26 @@ impl<E: Env> Record<E> {
 
 impl LogFacts {
     fn of<E: Env>(conn: &Conn<E>, head: &Head) -> Self {
-        let mut headers = HeaderMap::with_capacity(LOGGED.len());
-        for name in &LOGGED {
-            if let Some(value) = head.headers.get(name) {
-                headers.insert(name, value.clone());
-            }
-        }
         LogFacts {
             target: head.target_text(),
             host: String::new(),
-            headers,
+            user_agent: head.headers.shared(Known::UserAgent),
+            referer: head.headers.shared(Known::Referer),
             client: client_address(conn, &head.headers),
         }
     }
 }
 
 /// The nearest address that is not one of our trusted proxies: the peer, or what trusted peers said in X-Forwarded-For.
-fn client_address<E: Env>(conn: &Conn<E>, headers: &HeaderMap) -> IpAddr {
+fn client_address<E: Env>(conn: &Conn<E>, headers: &Fields) -> IpAddr {
     let mut client = conn.client.origin.peer;
     if !conn.client.origin.trusted {
         return client;
     }
     let trusted = &conn.model().trusted_proxies;
     let said: Vec<&str> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .filter_map(|v| v.to_str().ok())
+        .get_all(Known::XForwardedFor)
+        .filter_map(|value| std::str::from_utf8(value).ok())
         .collect();
     for item in said.iter().rev().flat_map(|line| line.rsplit(',')) {
         let Ok(address) = item.trim().parse::<IpAddr>() else {
@@ -314,12 +307,9 @@ impl<E: Env> Drop for Record<E> {
         if !self.complete && self.cause.is_none() {
             self.cause = Some(Cause::ClientGone);
         }
-        let field = |name: &HeaderName| {
-            self.log
-                .as_ref()
-                .and_then(|l| l.headers.get(name))
-                .map(|v| v.as_bytes())
-        };
+        let log = self.log.as_ref();
+        let user_agent = log.and_then(|log| log.user_agent.as_ref());
+        let referer = log.and_then(|log| log.referer.as_ref());
         let id = self.log.is_some().then(|| hex_id(self.facts.id));
         let (target, host) = self.log.as_ref().map_or(("", ""), |l| (&l.target, &l.host));
         conn.core().telemetry().record(
@@ -337,8 +327,8 @@ impl<E: Env> Drop for Record<E> {
                 target,
                 version: self.version,
                 host,
-                user_agent: field(&header::USER_AGENT),
-                referer: field(&header::REFERER),
+                user_agent: user_agent.map(HeaderValue::as_bytes),
+                referer: referer.map(HeaderValue::as_bytes),
                 status: self.status,
                 bytes_sent: self.sent,
                 bytes_received: conn.received.load(Ordering::Relaxed),

@@ -10,8 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderValue};
-use http::response::Parts;
+use http::header::HeaderValue;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,6 +19,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::env::{Env, Stream};
 use crate::l7::reply::Record;
 use crate::message::cause::Cause;
+use crate::message::head::Head;
+use crate::message::known::Known;
 use crate::upstream::pool::Link;
 use crate::wire::relay::{End, Relay, Side, linger};
 use crate::wire::stream::Wire;
@@ -39,11 +40,11 @@ pub struct Opening<E: Env> {
 
 impl<E: Env> Opening<E> {
     /// Says in the head of the answer that the protocol changes. HTTP/2 says so by its status alone.
-    pub fn announce(&self, head: &mut Parts) {
+    pub fn announce(&self, head: &mut Head) {
         if self.connect.is_none() {
-            head.headers.insert(header::UPGRADE, self.token.clone());
+            head.fields.set(Known::Upgrade, self.token.clone());
             let upgrade = HeaderValue::from_static("upgrade");
-            head.headers.insert(header::CONNECTION, upgrade);
+            head.fields.set(Known::Connection, upgrade);
         }
     }
 }

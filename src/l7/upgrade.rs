@@ -108,7 +108,9 @@ pub async fn answer<E: Env>(
     let link = fetch.switch().ok_or(Cause::BadResponse)?;
     if connect.is_some() {
         head.status = StatusCode::OK;
-        head.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+        head.fields.change(|map| {
+            map.remove(header::SEC_WEBSOCKET_ACCEPT);
+        });
     }
     let opening = Opening {
         link,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{Method, Response, StatusCode, Uri, Version};
 use hyper::upgrade::OnUpgrade;
 
@@ -22,6 +22,7 @@ use crate::env::Env;
 use crate::h1::{BodyFraming, RequestHead};
 use crate::message::cause::Cause;
 use crate::message::fields;
+use crate::message::head::{self, Fields};
 use crate::message::target::{self, Target};
 use crate::upstream::Upstream;
 use crate::upstream::attempt::{Herald, Run};
@@ -30,25 +31,33 @@ use crate::upstream::inbound::Inbound;
 /// A request's head, whichever way it came.
 pub struct Head {
     pub method: Method,
-    target: Raw,
+    raw: Raw,
+    /// Where it goes, or why it goes nowhere.
+    pub target: Result<Target, Cause>,
     pub version: Version,
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// The stream that becomes a tunnel's bytes, if the request is an extended CONNECT (RFC 8441).
     connect: Option<OnUpgrade>,
 }
 
+/// A response's head, and its body to come.
+pub type Answer<E> = (head::Head, Reply<E>);
+
 /// A target as it came.
 enum Raw {
     Line(Bytes),
-    Uri(Uri),
+    Uri(Box<Uri>),
 }
 
 impl Head {
     /// Of a connection of HTTP/1.
     pub fn of_line(head: RequestHead) -> Self {
+        let target =
+            guarded(|| target::read(&head.method, &head.target, &head.headers, head.version));
         Head {
             method: head.method,
-            target: Raw::Line(head.target),
+            raw: Raw::Line(head.target),
+            target: target.flatten(),
             version: head.version,
             headers: head.headers,
             connect: None,
@@ -60,35 +69,30 @@ impl Head {
         let connect = upgrade::take_connect(&mut parts);
         // HTTP/1.1 has one field for them, and a bound of fields counts one (RFC 9113 section 8.2.3).
         fields::join_cookies(&mut parts.headers);
+        let headers = Fields::from(parts.headers);
+        let target = guarded(|| target::parse(&parts.method, &parts.uri, &headers, parts.version));
         Head {
             method: parts.method,
-            target: Raw::Uri(parts.uri),
+            raw: Raw::Uri(Box::new(parts.uri)),
+            target: target.flatten(),
             version: parts.version,
-            headers: parts.headers,
+            headers,
             connect,
         }
     }
 
     /// The target as it came, for the access log.
     pub fn target_text(&self) -> String {
-        match &self.target {
+        match &self.raw {
             Raw::Line(target) => String::from_utf8_lossy(target).into_owned(),
             Raw::Uri(uri) => uri.to_string(),
-        }
-    }
-
-    fn target(&self) -> Result<Target, Cause> {
-        let (method, headers, version) = (&self.method, &self.headers, self.version);
-        match &self.target {
-            Raw::Line(target) => target::read(method, target, headers, version),
-            Raw::Uri(uri) => target::parse(method, uri, headers, version),
         }
     }
 
     /// Is it within the bounds of its listener? What came over HTTP/1 has been held against them when it was read, and the
     /// library that reads HTTP/2 looks at the size of a head only while it is incomplete.
     fn fits(&self, limits: &model::Limits) -> Result<(), Cause> {
-        let Raw::Uri(uri) = &self.target else {
+        let Raw::Uri(uri) = &self.raw else {
             return Ok(());
         };
         let target = uri.path_and_query().map_or(0, |p| p.as_str().len());
@@ -96,9 +100,9 @@ impl Head {
             return Err(Cause::UriTooLong);
         }
         // A colon and a line's end for each field.
-        let fields = self.headers.iter();
-        let fields = fields.map(|(n, v)| n.as_str().len() + v.len() + 3);
-        let bytes = target + fields.sum::<usize>();
+        let mut bytes = target;
+        self.headers
+            .each(|_, name, value| bytes += name.len() + value.len() + 3);
         match bytes > limits.head_bytes || self.headers.len() > limits.head_fields {
             true => Err(Cause::HeadTooLarge),
             false => Ok(()),
@@ -107,7 +111,7 @@ impl Head {
 }
 
 /// Serves one request, from its head to the head of its response. It cannot fail: what goes wrong becomes an answer.
-pub async fn walk<E: Env>(conn: Arc<Conn<E>>, head: Head, upload: Upload<E>) -> Response<Reply<E>> {
+pub async fn walk<E: Env>(conn: Arc<Conn<E>>, head: Head, upload: Upload<E>) -> Answer<E> {
     conn.disarm();
     let mut record = Record::begin(&conn, &head);
     let received = guarded(|| receive(&conn, head, &upload, &mut record)).flatten();
@@ -174,9 +178,10 @@ fn receive<'a, E: Env>(
     head.fits(limits)?;
     let connect = head.connect.take();
     let bodiless = http_body::Body::is_end_stream(upload);
-    let target = head.target()?;
+    let target = std::mem::replace(&mut head.target, Err(Cause::BadRequest))?;
     record.know(&target);
-    if !conn.client.is_for(target.host()) {
+    let found = route(conn, &head, &target);
+    if let Err(Cause::Misdirected) = found {
         return Err(Cause::Misdirected);
     }
     if limits
@@ -190,15 +195,7 @@ fn receive<'a, E: Env>(
     {
         return own(200, answer).map(|response| Received::Own(response, None));
     }
-    let routes = &conn.model().routes;
-    let (index, route) = routes
-        .iter()
-        .enumerate()
-        .find(|(_, r)| {
-            r.matches
-                .matches(target.host(), target.path(), &head.method, &head.headers)
-        })
-        .ok_or(Cause::NoRoute)?;
+    let (index, route) = found?;
     record.route = Some(index);
     let (is_connect, id) = (connect.is_some(), record.facts.id);
     let ask = upgrade::ask(conn, &head, route, bodiless, is_connect, id)?;
@@ -227,6 +224,24 @@ fn receive<'a, E: Env>(
         }
         Action::Respond { status, body } => own(*status, body.clone()).map(by_order),
     }
+}
+
+/// The route that a request takes, and its place among the listener's.
+pub fn route<'a, E: Env>(
+    conn: &'a Conn<E>,
+    head: &Head,
+    target: &Target,
+) -> Result<(usize, &'a Arc<Route>), Cause> {
+    if !conn.client.is_for(target.host()) {
+        return Err(Cause::Misdirected);
+    }
+    let (host, path) = (target.host(), target.path());
+    let mut routes = conn.model().routes.iter().enumerate();
+    let found = routes.find(|(_, route)| {
+        let matches = &route.matches;
+        matches.matches(host, path, &head.method, &head.headers)
+    });
+    found.ok_or(Cause::NoRoute)
 }
 
 /// Steps 4 to 9, as the route has it: out of the cache, by a backend, or by a tunnel.

@@ -3,9 +3,11 @@
 
 use std::net::IpAddr;
 
-use http::header::COOKIE;
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use rapidhash::v3::rapidhash_v3;
+
+use super::head::Fields;
+use super::known::Known;
 
 /// By what requests belong together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,11 +31,11 @@ pub fn stable_hash(bytes: &[u8]) -> u64 {
 
 impl HashBy {
     /// The key of a request with this path and these fields, from a client at this address. An empty value is none.
-    pub fn key(&self, path: &str, headers: &HeaderMap, address: IpAddr) -> u64 {
+    pub fn key(&self, path: &str, headers: &Fields, address: IpAddr) -> u64 {
         let said = match self {
             HashBy::Address => None,
             HashBy::Path => Some(path.as_bytes()),
-            HashBy::Header(name) => headers.get(name).map(|value| value.as_bytes()),
+            HashBy::Header(name) => headers.named(name).next(),
             HashBy::Cookie(name) => cookie(headers, name.as_bytes()),
         };
         match said {
@@ -53,10 +55,10 @@ pub fn address_key(address: IpAddr) -> u64 {
 
 /// The first value of the cookie called `name` (RFC 6265 section 5.4): names are compared as they are, blanks around do not
 /// count, and several Cookie fields are one list.
-fn cookie<'a>(headers: &'a HeaderMap, name: &[u8]) -> Option<&'a [u8]> {
-    let lines = headers.get_all(COOKIE).iter();
-    lines
-        .flat_map(|line| line.as_bytes().split(|b| *b == b';'))
+fn cookie<'a>(headers: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
+    headers
+        .get_all(Known::Cookie)
+        .flat_map(|line| line.split(|b| *b == b';'))
         .find_map(|pair| {
             let at = pair.iter().position(|b| *b == b'=')?;
             (pair[..at].trim_ascii() == name).then(|| pair[at + 1..].trim_ascii())
@@ -69,15 +71,15 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
-    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+    fn headers(fields: &[(&'static str, &str)]) -> Fields {
         let field = |(name, value): &(&'static str, &str)| {
             (HeaderName::from_static(name), value.parse().unwrap())
         };
-        let mut map = HeaderMap::new();
+        let mut map = http::HeaderMap::new();
         for (name, value) in fields.iter().map(field) {
             map.append(name, value);
         }
-        map
+        map.into()
     }
 
     fn key(by: &HashBy, fields: &[(&'static str, &str)]) -> u64 {

@@ -18,11 +18,14 @@ pub struct ConnectionTokens {
 }
 
 impl ConnectionTokens {
-    /// Reads the Connection fields. A token that is no field name nominates nothing.
-    pub fn of(headers: &HeaderMap) -> Self {
+    /// Reads the values of the Connection fields. A token that is no field name nominates nothing.
+    pub fn of<'a>(values: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut tokens = ConnectionTokens::default();
-        for value in headers.get_all(header::CONNECTION) {
-            let value = value.as_bytes();
+        for value in values {
+            if value.eq_ignore_ascii_case(b"keep-alive") {
+                tokens.keep_alive = true;
+                continue;
+            }
             // Nearly always there is one option alone.
             if value.contains(&b',') {
                 list_items(value).for_each(|item| tokens.add(item));
@@ -56,12 +59,18 @@ impl ConnectionTokens {
 
     /// Must this field go because the sender nominated it? False for `is_hop_by_hop` fields, which go anyway, and for
     /// fields whose loss would mislead the receiver, whoever nominates them.
-    pub fn nominates(&self, name: &HeaderName) -> bool {
+    pub fn nominates(&self, name: &[u8]) -> bool {
+        let lower = || name.iter().map(u8::to_ascii_lowercase);
         !self.nominated.is_empty()
             && self
                 .nominated
-                .binary_search_by(|nominated| nominated.as_str().cmp(name.as_str()))
+                .binary_search_by(|nominated| nominated.as_str().bytes().cmp(lower()))
                 .is_ok()
+    }
+
+    /// Does the sender nominate no field at all?
+    pub fn nominates_none(&self) -> bool {
+        self.nominated.is_empty()
     }
 
     /// `close`: the sender ends the connection after this message.
@@ -137,12 +146,10 @@ fn cannot_be_nominated(name: &HeaderName) -> bool {
         || matches!(name.as_str(), "x-real-ip" | "x-request-id" | "traceparent")
 }
 
-/// Removes what belongs to the sender's connection: the hop-by-hop fields and those that Connection nominates.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        for name in ConnectionTokens::of(headers).nominated {
-            headers.remove(name);
-        }
+/// Removes what belongs to the sender's connection: the hop-by-hop fields and those that its Connection fields nominate.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, tokens: ConnectionTokens) {
+    for name in tokens.nominated {
+        headers.remove(name);
     }
     // One look at each name finds them all; a message seldom has more than one or two.
     while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
@@ -228,45 +235,22 @@ fn item_end(list: &[u8]) -> usize {
     list.len()
 }
 
-/// Is there no Transfer-Encoding, or `chunked` alone? Any other coding is one that this proxy does not decode, and a body whose
-/// coding is not understood has no certain end (RFC 9112, section 6.1).
-pub fn is_plainly_chunked(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(only), None) => only
-            .as_bytes()
-            .trim_ascii()
-            .eq_ignore_ascii_case(b"chunked"),
-        _ => false,
-    }
-}
-
-/// Does the sender take trailers (`TE: trailers`, RFC 9110, section 10.1.4)?
-pub fn te_trailers(headers: &HeaderMap) -> bool {
-    headers.get_all(header::TE).iter().any(|value| {
-        list_items(value.as_bytes()).any(|item| item.eq_ignore_ascii_case(b"trailers"))
-    })
-}
-
-/// Is `close` all that Connection says (RFC 9112, section 9.6)? A request that says so is its connection's last.
-pub fn says_only_close(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(header::CONNECTION).iter();
-    let close = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"close");
-    lines.next().is_some_and(close) && lines.next().is_none()
+/// Does the sender take trailers (`trailers` in the values of its TE fields, RFC 9110, section 10.1.4)?
+pub fn te_trailers<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> bool {
+    values.any(|value| list_items(value).any(|item| item.eq_ignore_ascii_case(b"trailers")))
 }
 
 /// Appends the value of X-Forwarded-For to `out`: what a trusted peer had sent, one line out of many, and the peer
 /// itself. An untrusted peer's word is left out. An IPv4 peer on a dual-stack socket is written as IPv4.
 pub fn forwarded_for<'a>(
     out: &mut BytesMut,
-    existing: impl IntoIterator<Item = &'a HeaderValue>,
+    existing: impl IntoIterator<Item = &'a [u8]>,
     peer: IpAddr,
     trusted: bool,
 ) {
     if trusted {
         for value in existing {
-            let value = value.as_bytes().trim_ascii();
+            let value = value.trim_ascii();
             if !value.is_empty() {
                 out.put_slice(value);
                 out.put_slice(b", ");

@@ -3,35 +3,52 @@
 //! form of its own: it passes, as long as it is one for every reader.
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use http::uri::PathAndQuery;
 
 use super::class::letters_digits_and;
 use super::search::{first, first_blank_or_control};
 
-/// A path with its query, as it came or in normal form.
+/// A path with its query as it came.
+pub(super) enum Raw {
+    /// Bytes of a request line.
+    Line(Bytes),
+    /// What a library has parsed.
+    Parsed(PathAndQuery),
+}
+
+impl Raw {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Raw::Line(bytes) => bytes,
+            Raw::Parsed(text) => text.as_str().as_bytes(),
+        }
+    }
+
+    /// The same as text; `None` if it is none.
+    pub(super) fn into_text(self) -> Option<Text> {
+        match self {
+            Raw::Line(bytes) => ByteString::try_from(bytes).ok().map(Text::Line),
+            Raw::Parsed(text) => Some(Text::Parsed(text)),
+        }
+    }
+}
+
+/// A path with its query in normal form, which is ASCII.
 #[derive(Clone, Debug)]
 pub(super) enum Text {
-    /// Bytes of a request line. In normal form they are ASCII.
-    Raw(Bytes),
-    /// What a library has parsed.
+    /// As it came in a request line.
+    Line(ByteString),
+    /// As a library has parsed it.
     Parsed(PathAndQuery),
     /// Spelled anew.
     Spelled(String),
 }
 
 impl Text {
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        match self {
-            Text::Raw(bytes) => bytes,
-            Text::Parsed(text) => text.as_str().as_bytes(),
-            Text::Spelled(text) => text.as_bytes(),
-        }
-    }
-
-    /// The same as a string; only for what is in normal form.
     pub(super) fn as_str(&self) -> &str {
         match self {
-            Text::Raw(bytes) => std::str::from_utf8(bytes).expect("a normal form is ASCII"),
+            Text::Line(text) => text,
             Text::Parsed(text) => text.as_str(),
             Text::Spelled(text) => text,
         }
@@ -39,8 +56,8 @@ impl Text {
 }
 
 /// A path and query in normal form, and the path's length; `None` if it must be refused. An empty path is the root.
-pub(super) fn normal(text: Text) -> Option<(Text, usize)> {
-    let bytes = text.as_bytes();
+pub(super) fn normal(raw: Raw) -> Option<(Text, usize)> {
+    let bytes = raw.as_bytes();
     let mark = first(bytes, b'?');
     let (path, query) = bytes.split_at(mark.unwrap_or(bytes.len()));
     let path = if path.is_empty() { b"/" } else { path };
@@ -48,7 +65,7 @@ pub(super) fn normal(text: Text) -> Option<(Text, usize)> {
     let is_ascii = query_is_ascii(query)?;
     if normal_path.is_none() && is_ascii && bytes.starts_with(b"/") {
         let length = path.len();
-        return Some((text, length));
+        return Some((raw.into_text()?, length));
     }
     let mut spelled = match normal_path {
         Some(path) => path,
@@ -93,13 +110,6 @@ fn is_plain(path: &[u8]) -> bool {
         before = byte;
         (is_pchar(byte) || byte == b'/') && !dotted
     })
-}
-
-/// Does a query hold only characters that every reader takes (RFC 3986, section 3.4), whatever they mean?
-pub(super) fn is_plain_query(query: &str) -> bool {
-    query
-        .bytes()
-        .all(|b| is_pchar(b) || matches!(b, b'/' | b'?' | b'%'))
 }
 
 /// Spells each character in its one way: the unreserved plain, all else that is no path character encoded, in

@@ -19,6 +19,14 @@ pub fn first_blank_or_control(bytes: &[u8]) -> Option<usize> {
     })
 }
 
+/// Where the first byte is that no field's value has, and a tab, which one may have: a control or DEL.
+#[inline]
+pub fn first_control(bytes: &[u8]) -> Option<usize> {
+    search(bytes, |word| {
+        is_below(word, b' ') | is_zero(word ^ (ONES * 0x7f))
+    })
+}
+
 /// Marks the bytes that are zero by their highest bit. Behind the first one others may be marked in error, by its borrow.
 fn is_zero(word: u64) -> u64 {
     is_below(word, 1)
@@ -84,15 +92,14 @@ mod tests {
     fn blanks_and_controls_are_told_from_all_other_bytes() {
         for byte in 0..=u8::MAX {
             let wanted = byte <= b' ' || byte == 0x7f;
+            let control = wanted && byte != b' ';
             for length in [1, 7, 8, 9, 17] {
                 for at in 0..length {
                     let mut bytes = vec![b'!'; length];
                     bytes[at] = byte;
-                    assert_eq!(
-                        first_blank_or_control(&bytes),
-                        wanted.then_some(at),
-                        "{byte}"
-                    );
+                    let found = first_blank_or_control(&bytes);
+                    assert_eq!(found, wanted.then_some(at), "{byte}");
+                    assert_eq!(first_control(&bytes), control.then_some(at), "{byte}");
                 }
             }
         }

@@ -3,17 +3,19 @@
 //! query, `host` that of the authority. Absent: limits of length, which stand in the config.
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use bytestring::ByteString;
+use http::{Method, Uri, Version};
 
 use super::cause::Cause;
+use super::head::Fields;
 use super::host::{self, Host};
-use super::path::{self, Text};
+use super::known::Known;
+use super::path::{self, Raw, Text};
 
 /// Where a request goes. A target that came in normal form costs no allocation.
 #[derive(Clone, Debug)]
 pub struct Target {
-    authority: Option<HeaderValue>,
+    authority: Option<ByteString>,
     /// Only where it differs from the authority's own bytes.
     lower_host: Option<String>,
     /// Length of the host within the authority.
@@ -30,21 +32,19 @@ impl Target {
     pub fn host(&self) -> &str {
         match (&self.lower_host, &self.authority) {
             (Some(host), _) => host,
-            (None, Some(authority)) => std::str::from_utf8(&authority.as_bytes()[..self.host_len])
-                .expect("only ASCII passes as a host"),
+            (None, Some(authority)) => &authority[..self.host_len],
             (None, None) => "",
         }
     }
 
     /// What to pass on as Host: the client's own spelling, with its port.
-    pub fn authority(&self) -> Option<&HeaderValue> {
-        self.authority.as_ref()
+    pub fn authority(&self) -> Option<&str> {
+        self.authority.as_deref()
     }
 
     /// The port that the client named, if it named one.
     pub fn port(&self) -> Option<u16> {
-        let authority = self.authority.as_ref()?.to_str().ok()?;
-        let (_, port) = authority.rsplit_once(':')?;
+        let (_, port) = self.authority()?.rsplit_once(':')?;
         port.parse().ok()
     }
 
@@ -75,7 +75,7 @@ impl Target {
 pub fn parse(
     method: &Method,
     uri: &Uri,
-    headers: &HeaderMap,
+    headers: &Fields,
     version: Version,
 ) -> Result<Target, Cause> {
     if method == Method::CONNECT {
@@ -84,22 +84,17 @@ pub fn parse(
     if !matches!(uri.scheme_str(), None | Some("http" | "https")) {
         return Err(Cause::BadRequest);
     }
-    let named = match uri.authority() {
-        Some(authority) => {
-            Some(HeaderValue::from_str(authority.as_str()).map_err(|_| Cause::BadRequest)?)
-        }
-        None => None,
-    };
+    let named = uri.authority().map(|named| named.as_str().into());
     // No path at all is the authority form, which belongs to CONNECT.
     let original = uri.path_and_query().cloned().ok_or(Cause::BadRequest)?;
-    target(method, named, Text::Parsed(original), headers, version)
+    target(method, named, Raw::Parsed(original), headers, version)
 }
 
 /// Reads the target out of a request line as it came (RFC 9112, section 3.2) and the fields. It fails as `parse` does.
 pub fn read(
     method: &Method,
     raw: &Bytes,
-    headers: &HeaderMap,
+    headers: &Fields,
     version: Version,
 ) -> Result<Target, Cause> {
     if method == Method::CONNECT {
@@ -109,11 +104,11 @@ pub fn read(
         Some(b'/' | b'*') => (None, raw.clone()),
         _ => {
             let (authority, text) = absolute(raw).ok_or(Cause::BadRequest)?;
-            let named = HeaderValue::from_maybe_shared(authority).map_err(|_| Cause::BadRequest)?;
+            let named = ByteString::try_from(authority).map_err(|_| Cause::BadRequest)?;
             (Some(named), text)
         }
     };
-    target(method, named, Text::Raw(text), headers, version)
+    target(method, named, Raw::Line(text), headers, version)
 }
 
 /// Authority and path with query of an absolute form, if its scheme is one of ours.
@@ -133,17 +128,18 @@ fn absolute(raw: &Bytes) -> Option<(Bytes, Bytes)> {
 
 fn target(
     method: &Method,
-    named: Option<HeaderValue>,
-    text: Text,
-    headers: &HeaderMap,
+    named: Option<ByteString>,
+    raw: Raw,
+    headers: &Fields,
     version: Version,
 ) -> Result<Target, Cause> {
     let (authority, host) = authority(named, headers, version)?;
-    let asterisk = method == Method::OPTIONS && text.as_bytes() == b"*";
-    let (text, path_len) = match asterisk {
-        true => (text, 1),
-        false => path::normal(text).ok_or(Cause::BadRequest)?,
+    let asterisk = method == Method::OPTIONS && raw.as_bytes() == b"*";
+    let normal = match asterisk {
+        true => raw.into_text().map(|text| (text, 1)),
+        false => path::normal(raw),
     };
+    let (text, path_len) = normal.ok_or(Cause::BadRequest)?;
     Ok(Target {
         authority,
         lower_host: host.lower,
@@ -153,76 +149,35 @@ fn target(
     })
 }
 
-/// A target that came in normal form, as its parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plain<'a> {
-    /// Lower case, without port.
-    pub host: &'a str,
-    /// The port in the Host field.
-    pub port: Option<u16>,
-    /// Begins with a slash.
-    pub path: &'a str,
-    /// Without its question mark.
-    pub query: Option<&'a str>,
-}
-
-/// The parts of a target in origin form and of a Host field, if both are in normal form as they came. `None` says nothing of
-/// their validity: [`parse`] does.
-pub fn plain<'a>(host: &'a [u8], target: &'a str) -> Option<Plain<'a>> {
-    let Host { len, lower: None } = host::normalise(host)? else {
-        return None;
-    };
-    let (name, rest) = host.split_at(len);
-    let port = match rest {
-        [] => None,
-        [b':', digits @ ..] => Some(std::str::from_utf8(digits).ok()?.parse().ok()?),
-        _ => return None,
-    };
-    let (path, query) = match target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (target, None),
-    };
-    if query.is_some_and(|q| !path::is_plain_query(q)) {
-        return None;
-    }
-    let None = path::normalise(path.as_bytes())? else {
-        return None;
-    };
-    Some(Plain {
-        host: std::str::from_utf8(name).ok()?,
-        port,
-        path,
-        query,
-    })
-}
-
 /// A path with its query, in normal form; `None` if it is not one. An empty path is the root.
 pub fn normal_path(path_query: &str) -> Option<String> {
     let text = Bytes::copy_from_slice(path_query.as_bytes());
-    let (normal, _) = path::normal(Text::Raw(text))?;
+    let (normal, _) = path::normal(Raw::Line(text))?;
     Some(normal.as_str().to_owned())
 }
 
 /// The authority: the absolute form's before the Host field's (RFC 9112, section 3.2.2), which must be valid even so.
 fn authority(
-    absolute: Option<HeaderValue>,
-    headers: &HeaderMap,
+    absolute: Option<ByteString>,
+    headers: &Fields,
     version: Version,
-) -> Result<(Option<HeaderValue>, Host), Cause> {
-    let valid = |value: &HeaderValue| host::normalise(value.as_bytes()).ok_or(Cause::BadRequest);
-    let mut hosts = headers.get_all(HOST).iter();
+) -> Result<(Option<ByteString>, Host), Cause> {
+    let valid = |value: &[u8]| host::normalise(value).ok_or(Cause::BadRequest);
+    let mut hosts = headers.get_all(Known::Host);
     let named = match (hosts.next(), hosts.next()) {
         (Some(_), Some(_)) => return Err(Cause::BadRequest),
-        (Some(named), None) => (Some(named.clone()), valid(named)?),
+        (Some(named), None) => {
+            let host = valid(named)?;
+            (headers.shared_text(Known::Host), host)
+        }
         (None, _) if version == Version::HTTP_11 => return Err(Cause::BadRequest),
         (None, _) => (None, Host::default()),
     };
     match absolute {
         Some(value) => {
-            let host = valid(&value)?;
+            let host = valid(value.as_bytes())?;
             // RFC 9113 section 8.3.1: a Host that names another is malformed. An authority in HTTP/1.1's absolute form wins.
-            let differs =
-                |named: &HeaderValue| !named.as_bytes().eq_ignore_ascii_case(value.as_bytes());
+            let differs = |named: &ByteString| !named.eq_ignore_ascii_case(&value);
             if version == Version::HTTP_2 && named.0.as_ref().is_some_and(differs) {
                 return Err(Cause::BadRequest);
             }

@@ -4,15 +4,22 @@
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderName, Method, Version, header};
+use http::{HeaderName, Method, Version, header};
 
 use super::fields::{ConnectionTokens, list_items};
+use super::head::Fields;
+use super::known::Known;
 
 /// WebSocket's name in an Upgrade field and in HTTP/2's `:protocol`.
 pub const WEBSOCKET: &str = "websocket";
 
 /// The client's half of WebSocket's handshake.
 pub static KEY: HeaderName = header::SEC_WEBSOCKET_KEY;
+
+/// Is this its name, in whatever case?
+pub fn is_key(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(KEY.as_str().as_bytes())
+}
 
 /// What is asked of a backend.
 #[derive(Clone, Debug)]
@@ -25,7 +32,7 @@ pub struct Ask {
 
 impl Ask {
     /// Do the fields of a 101 say what was asked for?
-    pub fn is_answered_by(&self, headers: &HeaderMap) -> bool {
+    pub fn is_answered_by(&self, headers: &Fields) -> bool {
         is_switch_to(headers, &self.token)
             && self.key.as_ref().is_none_or(|key| accepts(headers, key))
     }
@@ -36,13 +43,13 @@ impl Ask {
 pub fn asked<'a>(
     method: &Method,
     version: Version,
-    headers: &HeaderMap,
+    headers: &Fields,
     allowed: &'a [String],
 ) -> Option<&'a str> {
-    if version != Version::HTTP_11 || !headers.contains_key(header::UPGRADE) {
+    if version != Version::HTTP_11 || !headers.has(Known::Upgrade) {
         return None;
     }
-    if !ConnectionTokens::of(headers).upgrade() {
+    if !ConnectionTokens::of(headers.get_all(Known::Connection)).upgrade() {
         return None;
     }
     let wanted = items(headers).find_map(|item| {
@@ -53,15 +60,14 @@ pub fn asked<'a>(
 }
 
 /// Do the fields of a 101 say that `token`, and nothing besides, is spoken from here on?
-pub fn is_switch_to(headers: &HeaderMap, token: &str) -> bool {
+pub fn is_switch_to(headers: &Fields, token: &str) -> bool {
     let mut said = items(headers);
     let first = said.next();
     first.is_some_and(|f| f.eq_ignore_ascii_case(token.as_bytes())) && said.next().is_none()
 }
 
-fn items(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let fields = headers.get_all(header::UPGRADE).iter();
-    fields.flat_map(|value| list_items(value.as_bytes()))
+fn items(headers: &Fields) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(Known::Upgrade).flat_map(list_items)
 }
 
 /// A Sec-WebSocket-Key out of 128 random bits.
@@ -78,25 +84,23 @@ pub fn accept(key: &str) -> String {
 }
 
 /// Do the fields of a 101 answer this key?
-pub fn accepts(headers: &HeaderMap, key: &str) -> bool {
-    let mut said = headers.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
-    said.next()
-        .is_some_and(|v| v.as_bytes() == accept(key).as_bytes())
-        && said.next().is_none()
+pub fn accepts(headers: &Fields, key: &str) -> bool {
+    let mut said = headers.named(&header::SEC_WEBSOCKET_ACCEPT);
+    said.next().is_some_and(|v| v == accept(key).as_bytes()) && said.next().is_none()
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
 
-    fn fields(of: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn fields(of: &[(&'static str, &'static str)]) -> Fields {
         let mut map = HeaderMap::new();
         for (name, value) in of {
             map.append(*name, HeaderValue::from_static(value));
         }
-        map
+        map.into()
     }
 
     fn ask(method: &Method, version: Version, of: &[(&'static str, &'static str)]) -> String {

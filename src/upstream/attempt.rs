@@ -7,8 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Response, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use http_body::Body;
 
 use crate::config::model::Route;
@@ -17,7 +16,8 @@ use crate::engine::{Meta, Outcome, ShedReason, Strategy};
 use crate::env::{Clock, Env};
 use crate::h1::{ResponseDecoder, ResponseHead};
 use crate::message::cause::Cause;
-use crate::message::fields;
+use crate::message::head::{Fields, Head};
+use crate::message::known::Known;
 use crate::time::Tick;
 use crate::upstream::Upstream;
 use crate::upstream::dial::Undialled;
@@ -66,10 +66,10 @@ impl Facts {
 }
 
 /// An answer before it is a [`Fetch`].
-type Came<E> = (http::response::Parts, Attempt<E>);
+type Came<E> = (Head, Attempt<E>);
 
 /// A backend's answer: its head as the client is to see it but for the route's changes, and its body to come.
-pub type Fetched<E, B> = (http::response::Parts, Fetch<E, Replay<B>>);
+pub type Fetched<E, B> = (Head, Fetch<E, Replay<B>>);
 
 /// Those who wait for a request that is made for more than one of them.
 pub trait Audience: Sync {
@@ -83,7 +83,7 @@ pub trait Audience: Sync {
 /// Whoever passes interim responses on to a client that can take them (RFC 9110 section 15.2).
 pub trait Herald: Sync {
     /// A head of 1xx, other than 100 and 101.
-    fn interim(&self, status: StatusCode, headers: &HeaderMap);
+    fn interim(&self, status: StatusCode, headers: &Fields);
 }
 
 /// One request and where it goes.
@@ -306,14 +306,22 @@ impl<E: Env> Run<'_, E> {
             return Err(unleased());
         };
         let parts = self.response(head.status, head.headers, VIA_HTTP1);
-        let attempt = Attempt::Link(h1::fetch::Attempt {
+        let attempt = h1::fetch::Attempt {
             link,
             lease,
             backend: Arc::clone(backend),
             decoder,
             sending,
             keep_alive: head.keep_alive_timeout,
-        });
+        };
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok((parts, Attempt::Link(Box::new(attempt))));
+        }
+        // Most bodies come with their head.
+        let attempt = match attempt.whole(self.errand) {
+            Ok(data) => Attempt::Whole(data),
+            Err(attempt) => Attempt::Link(attempt),
+        };
         Ok((parts, attempt))
     }
 
@@ -345,8 +353,8 @@ impl<E: Env> Run<'_, E> {
         };
         let (head, body) = response.into_parts();
         let attempt = h2::Attempt::new(exchange, lease, &inbound.method, &head, body);
-        let parts = self.response(head.status, head.headers, VIA_HTTP2);
-        Ok((parts, Attempt::Stream(attempt)))
+        let parts = self.response(head.status, head.headers.into(), VIA_HTTP2);
+        Ok((parts, Attempt::Stream(Box::new(attempt))))
     }
 
     /// A change of protocol must be the one that was asked for, after all of the request has gone out.
@@ -366,25 +374,17 @@ impl<E: Env> Run<'_, E> {
     }
 
     /// A backend's head without what belongs to its connection.
-    fn response(
-        &self,
-        status: StatusCode,
-        mut headers: HeaderMap,
-        via: HeaderValue,
-    ) -> http::response::Parts {
-        fields::strip_hop_by_hop(&mut headers);
+    fn response(&self, status: StatusCode, mut fields: Fields, via: HeaderValue) -> Head {
+        fields.strip_hop_by_hop();
         let bodiless = self.inbound.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
         if !bodiless {
             // The length is the body's to tell: a field would override it.
-            headers.remove(header::CONTENT_LENGTH);
+            fields.remove(Known::ContentLength);
         }
         if self.upstream.model.via {
-            headers.append(header::VIA, via);
+            fields.append(Known::Via, via);
         }
-        let (mut parts, ()) = Response::new(()).into_parts();
-        parts.status = status;
-        parts.headers = headers;
-        parts
+        Head { status, fields }
     }
 }
 

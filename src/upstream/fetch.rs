@@ -17,19 +17,24 @@ use crate::wire::errand::Errand;
 
 /// What a fetch needs to know of its attempt.
 pub enum Attempt<E: Env> {
+    /// The whole body has come with the head, and nothing is held any more.
+    Whole(Bytes),
     /// On a connection of its own.
-    Link(h1::fetch::Attempt<E>),
+    Link(Box<h1::fetch::Attempt<E>>),
     /// On a stream of one that others use as well.
-    Stream(h2::Attempt<E>),
+    Stream(Box<h2::Attempt<E>>),
 }
 
 /// A response body on its way, with all that it holds: its connection or its stream, its place in flight, the rest of the
-/// request. Dropping it ends the exchange and gives the place back as cancelled.
+/// request. Dropping it ends the exchange and gives the place back as cancelled. What is large lies on the heap, since it is
+/// handed on often.
 pub enum Fetch<E: Env, B> {
+    /// All of it has come; `None` once it is handed out.
+    Whole(Option<Bytes>),
     /// On a connection of its own.
-    Link(h1::fetch::Fetch<E, B>),
+    Link(Box<h1::fetch::Fetch<E, B>>),
     /// On a stream of one that others use as well.
-    Stream(h2::Fetch<E, B>),
+    Stream(Box<h2::Fetch<E, B>>),
 }
 
 impl<E: Env, B> Fetch<E, B>
@@ -46,11 +51,14 @@ where
     ) -> Self {
         let deadline = deadline.unwrap_or(Tick::MAX);
         match attempt {
-            Attempt::Link(attempt) => Fetch::Link(h1::fetch::Fetch::new(
-                errand, attempt, timeouts, deadline, body,
-            )),
+            Attempt::Whole(data) => Fetch::Whole(Some(data)),
+            Attempt::Link(attempt) => {
+                let fetch = h1::fetch::Fetch::new(errand, *attempt, timeouts, deadline, body);
+                Fetch::Link(Box::new(fetch))
+            }
             Attempt::Stream(attempt) => {
-                Fetch::Stream(h2::Fetch::new(errand, attempt, timeouts, deadline, body))
+                let fetch = h2::Fetch::new(errand, *attempt, timeouts, deadline, body);
+                Fetch::Stream(Box::new(fetch))
             }
         }
     }
@@ -58,6 +66,7 @@ where
     /// The whole body, if it has arrived already; then nothing is held any more.
     pub fn take_whole(&mut self) -> Option<Bytes> {
         match self {
+            Fetch::Whole(data) => data.take(),
             Fetch::Link(fetch) => fetch.take_whole(),
             Fetch::Stream(fetch) => fetch.take_whole(),
         }
@@ -68,13 +77,14 @@ where
     pub fn switch(self) -> Option<Link<E>> {
         match self {
             Fetch::Link(fetch) => fetch.switch(),
-            Fetch::Stream(_) => None,
+            Fetch::Whole(_) | Fetch::Stream(_) => None,
         }
     }
 
     /// Body bytes to come, when the backend said how many.
     pub fn remaining(&self) -> Option<u64> {
         match self {
+            Fetch::Whole(data) => Some(data.as_ref().map_or(0, |data| data.len() as u64)),
             Fetch::Link(fetch) => fetch.remaining(),
             Fetch::Stream(fetch) => fetch.remaining(),
         }
@@ -84,13 +94,14 @@ where
     pub fn ends_by_close(&self) -> bool {
         match self {
             Fetch::Link(fetch) => fetch.ends_by_close(),
-            Fetch::Stream(_) => false,
+            Fetch::Whole(_) | Fetch::Stream(_) => false,
         }
     }
 
     /// Has the backend's message ended, and its last piece been handed out?
     pub fn is_over(&self) -> bool {
         match self {
+            Fetch::Whole(data) => data.is_none(),
             Fetch::Link(fetch) => fetch.is_over(),
             Fetch::Stream(fetch) => fetch.is_over(),
         }
@@ -102,6 +113,10 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
         match self {
+            Fetch::Whole(data) => {
+                let data = data.take().filter(|data| !data.is_empty());
+                Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+            }
             Fetch::Link(fetch) => fetch.poll_piece(cx),
             Fetch::Stream(fetch) => fetch.poll_piece(cx),
         }

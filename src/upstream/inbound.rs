@@ -2,25 +2,17 @@
 //! changes.
 
 use bytes::BytesMut;
-use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
 
 use crate::config::model::{HeaderRules, Rewrite};
 use crate::h1::{self, BodyFraming};
 use crate::message::fields::{self, ConnectionTokens};
+use crate::message::head::Fields;
+use crate::message::known::Known;
 use crate::message::prefix;
 use crate::message::target::Target;
 use crate::message::upgrade::{self, Ask};
 use crate::upstream::origin::Origin;
-
-static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// A client's verified certificate (RFC 9440), and its subject. Nobody's word but ours.
-static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
-static CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("client-cert-subject");
 
 /// This proxy's name in Via and Proxy-Status.
 pub const PSEUDONYM: &str = "weir";
@@ -30,7 +22,7 @@ pub struct Inbound {
     pub method: Method,
     pub target: Target,
     pub version: Version,
-    pub headers: HeaderMap,
+    pub headers: Fields,
     pub framing: BodyFraming,
     /// The change of protocol that it asks for and may have.
     pub upgrade: Option<Ask>,
@@ -53,10 +45,12 @@ pub struct Hop<'a> {
 
 /// Where the fields of a request go, in the form of a codec.
 pub trait FieldSink {
-    /// A field that was received, or that the config says.
-    fn pass(&mut self, name: &HeaderName, value: &HeaderValue);
+    /// Those received fields that `keep` says yes to.
+    fn pass(&mut self, fields: &Fields, keep: impl FnMut(Known, &[u8]) -> bool);
+    /// A field that the config or the client's certificate says.
+    fn say(&mut self, name: &HeaderName, value: &HeaderValue);
     /// A field of ours.
-    fn put(&mut self, name: &HeaderName, value: &[u8]);
+    fn put(&mut self, known: Known, value: &[u8]);
     /// What is for the connection: whether the client takes trailers, whether no other request follows, and whether another
     /// protocol is asked for.
     fn connection(&mut self, trailers: bool, close: bool, upgrade: bool);
@@ -66,12 +60,16 @@ pub trait FieldSink {
 struct Lines<'a>(&'a mut BytesMut);
 
 impl FieldSink for Lines<'_> {
-    fn pass(&mut self, name: &HeaderName, value: &HeaderValue) {
+    fn pass(&mut self, fields: &Fields, keep: impl FnMut(Known, &[u8]) -> bool) {
+        fields.copy(self.0, keep);
+    }
+
+    fn say(&mut self, name: &HeaderName, value: &HeaderValue) {
         h1::field(self.0, name.as_str().as_bytes(), value.as_bytes());
     }
 
-    fn put(&mut self, name: &HeaderName, value: &[u8]) {
-        h1::field(self.0, name.as_str().as_bytes(), value);
+    fn put(&mut self, known: Known, value: &[u8]) {
+        h1::field(self.0, known.text().as_bytes(), value);
     }
 
     fn connection(&mut self, trailers: bool, close: bool, upgrade: bool) {
@@ -96,7 +94,7 @@ impl Inbound {
     pub fn encode(&self, out: &mut BytesMut, origin: &Origin, hop: &Hop<'_>, id: (u64, u64)) {
         h1::request_line(out, &self.method, &self.target_parts(hop));
         // HTTP/1.1 asks for a Host even where an HTTP/1.0 client had none to give (RFC 9112 section 3.2).
-        if !hop.rules.rule(&header::HOST) {
+        if !hop.rules.rule(b"host") {
             h1::field(
                 out,
                 b"host",
@@ -129,28 +127,28 @@ impl Inbound {
         id: (u64, u64),
     ) {
         let rules = hop.rules;
-        let tokens = ConnectionTokens::of(&self.headers);
+        let tokens = ConnectionTokens::of(self.headers.get_all(Known::Connection));
         let own_key = self.upgrade.as_ref().and_then(|ask| ask.key.as_deref());
-        let ruled = |name: &HeaderName| rules.rule(name);
-        for (name, value) in &self.headers {
-            let said_anew = own_key.is_some() && *name == upgrade::KEY;
-            if passes(name, origin.trusted) && !tokens.nominates(name) && !ruled(name) && !said_anew
-            {
-                sink.pass(name, value);
-            }
-        }
+        let changes = own_key.is_some() || !tokens.nominates_none() || !rules.is_empty();
+        sink.pass(&self.headers, |known, name| {
+            let is_changed = || {
+                let said_anew = own_key.is_some() && upgrade::is_key(name);
+                said_anew || tokens.nominates(name) || rules.rule(name)
+            };
+            passes(known, origin.trusted) && !(changes && is_changed())
+        });
         if let Some(ask) = &self.upgrade {
-            sink.put(&header::UPGRADE, ask.token.as_bytes());
-            if let Some(key) = own_key {
-                sink.put(&upgrade::KEY, key.as_bytes());
+            sink.put(Known::Upgrade, ask.token.as_bytes());
+            if let Some(key) = own_key.and_then(|key| HeaderValue::from_str(key).ok()) {
+                sink.say(&upgrade::KEY, &key);
             }
         }
-        let trailers = fields::te_trailers(&self.headers);
+        let trailers = fields::te_trailers(self.headers.get_all(Known::Te));
         sink.connection(trailers, hop.close, self.upgrade.is_some());
         self.forwarding(sink, origin, rules);
-        let known = origin.trusted && self.headers.contains_key(&X_REQUEST_ID);
-        if !known && !ruled(&X_REQUEST_ID) {
-            sink.put(&X_REQUEST_ID, &hex_id(id));
+        let known = origin.trusted && self.headers.has(Known::XRequestId);
+        if !known && !rules.rule(Known::XRequestId.text().as_bytes()) {
+            sink.put(Known::XRequestId, &hex_id(id));
         }
         if hop.via {
             let via: &[u8] = match self.version {
@@ -158,87 +156,60 @@ impl Inbound {
                 Version::HTTP_2 => b"2 weir",
                 _ => b"1.1 weir",
             };
-            sink.put(&header::VIA, via);
+            sink.put(Known::Via, via);
         }
         for (name, value) in rules.set.iter().chain(&rules.add) {
-            sink.pass(name, value);
+            sink.say(name, value);
         }
     }
 
     /// X-Forwarded-For, -Proto and -Host: the peer's own word only where the peer is trusted.
     fn forwarding(&self, sink: &mut impl FieldSink, origin: &Origin, rules: &HeaderRules) {
-        let said = |name: &HeaderName| rules.rule(name);
-        let told = origin.trusted && self.headers.contains_key(&CLIENT_CERT);
+        let said = |known: Known| rules.rule(known.text().as_bytes());
+        let told = origin.trusted && self.headers.has(Known::ClientCert);
         if let Some(cert) = origin.certificate().filter(|_| !told) {
-            let subject = cert.subject.as_ref().map(|s| (&CLIENT_CERT_SUBJECT, s));
-            let fields = [(&CLIENT_CERT, &cert.field)].into_iter().chain(subject);
-            for (name, value) in fields.filter(|(name, _)| !said(name)) {
-                sink.pass(name, value);
+            let subject = cert.subject.as_ref();
+            let subject = subject.map(|subject| (Known::ClientCertSubject, subject));
+            let fields = [(Known::ClientCert, &cert.field)]
+                .into_iter()
+                .chain(subject);
+            for (known, value) in fields.filter(|(known, _)| !said(*known)) {
+                sink.put(known, value.as_bytes());
             }
         }
-        if !said(&X_FORWARDED_FOR) {
+        if !said(Known::XForwardedFor) {
             if origin.trusted {
                 let mut chain = BytesMut::new();
-                let said = self.headers.get_all(&X_FORWARDED_FOR);
+                let said = self.headers.get_all(Known::XForwardedFor);
                 fields::forwarded_for(&mut chain, said, origin.peer, true);
-                sink.put(&X_FORWARDED_FOR, &chain);
+                sink.put(Known::XForwardedFor, &chain);
             } else {
-                sink.put(&X_FORWARDED_FOR, origin.peer_text.as_bytes());
+                sink.put(Known::XForwardedFor, origin.peer_text.as_bytes());
             }
         }
-        let kept =
-            |name: &HeaderName| said(name) || (origin.trusted && self.headers.contains_key(name));
-        if !kept(&X_FORWARDED_PROTO) {
-            sink.put(&X_FORWARDED_PROTO, origin.scheme().as_bytes());
+        let kept = |known: Known| said(known) || (origin.trusted && self.headers.has(known));
+        if !kept(Known::XForwardedProto) {
+            sink.put(Known::XForwardedProto, origin.scheme().as_bytes());
         }
-        if !kept(&X_FORWARDED_HOST)
+        if !kept(Known::XForwardedHost)
             && let Some(host) = self.target.authority()
         {
-            sink.pass(&X_FORWARDED_HOST, host);
+            sink.put(Known::XForwardedHost, host.as_bytes());
         }
     }
 }
 
 /// Does a client's field go on as it is? What is framed, forwarded or said anew does not.
-fn passes(name: &HeaderName, trusted: bool) -> bool {
-    if *name == header::HOST || *name == header::CONTENT_LENGTH || *name == header::EXPECT {
-        return false;
+fn passes(known: Known, trusted: bool) -> bool {
+    match known {
+        Known::Other => true,
+        Known::Host | Known::ContentLength | Known::Expect => false,
+        Known::XForwardedFor | Known::ImitatedForwardedFor => false,
+        Known::Forwarded | Known::Imitated => trusted,
+        // Only a proxy in front of this one may say who its client is and has shown.
+        known if known.speaks_of_client() => trusted,
+        known => !known.is_hop_by_hop(),
     }
-    if fields::is_hop_by_hop(name) {
-        return false;
-    }
-    if *name == header::FORWARDED {
-        return trusted;
-    }
-    // Many backends read `_` as `-`, and would take a forged field for ours.
-    let said = |ours: &str| {
-        let name = name.as_str().bytes();
-        name.len() == ours.len()
-            && name
-                .zip(ours.bytes())
-                .all(|(n, o)| n == o || (n == b'_' && o == b'-'))
-    };
-    // Only a proxy in front of this one may say who has shown a certificate.
-    if name.as_str().starts_with('c')
-        && ["client-cert", "client-cert-chain", "client-cert-subject"]
-            .into_iter()
-            .any(said)
-    {
-        return trusted;
-    }
-    if !name.as_str().starts_with('x') {
-        return true;
-    }
-    if said("x-forwarded-for") {
-        return false;
-    }
-    let forwarding = [
-        "x-forwarded-proto",
-        "x-forwarded-host",
-        "x-real-ip",
-        "x-request-id",
-    ];
-    trusted || !forwarding.into_iter().any(said)
 }
 
 /// The path as parts put together, where the route changes it.

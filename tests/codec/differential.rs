@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weirkeeper::h1::RequestError;
 use weirkeeper::message::class::is_token;
 use weirkeeper::message::fields::forbidden_in_trailers;
+use weirkeeper::message::target;
 
 use super::properties::{cut, mutated};
 use super::request::{Got, REQUEST, Served, serve};
@@ -241,7 +242,12 @@ fn difference(got: &Got, theirs: &Theirs) -> Option<String> {
             trailers.append(name, value.clone());
         }
     }
-    let head = (&got.head.method, &uri, got.head.version, &got.head.headers);
+    let head = (
+        &got.head.method,
+        &uri,
+        got.head.version,
+        got.head.headers.map(),
+    );
     let of_them = &theirs.head;
     let their_head = (
         &of_them.method,
@@ -274,7 +280,16 @@ fn compare(bytes: &[u8], places: &[usize]) -> Result<Option<RequestError>, Strin
             };
         }
         let Some(theirs) = theirs.next() else {
-            return Err(format!("refused by hyper alone: {got:?}"));
+            // What lies behind a fragment's mark is not looked at by that library. No target with one passes here either.
+            return match target::read(
+                &got.head.method,
+                &got.head.target,
+                &got.head.headers,
+                got.head.version,
+            ) {
+                Err(_) if got.head.target.contains(&b'#') => Ok(None),
+                _ => Err(format!("refused by hyper alone: {got:?}")),
+            };
         };
         if let Some(difference) = difference(got, theirs) {
             let stricter = theirs.whole && !got.whole;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{self, HeaderMap};
-use http::{Response, StatusCode};
 
 use super::{Here, Notes, Served, Step, Visit};
 use crate::cache::policy::{self, Reuse};
@@ -16,6 +16,7 @@ use crate::caching::fill::{self, Fill, Landing, Reader};
 use crate::caching::serve;
 use crate::env::Env;
 use crate::message::cause::Cause;
+use crate::message::head::Head;
 use crate::upstream::attempt::Facts;
 
 /// A fetch's result, as one of its readers sees it.
@@ -116,7 +117,7 @@ impl<E: Env> Arrival<'_, '_, E> {
     /// Is it this one's variant? It is the leader's.
     fn is_variant(&self, stored: &Stored, fill: &Fill) -> bool {
         let names = policy::vary(&stored.head.to_map());
-        let own = &self.visit.inbound.headers;
+        let own = self.visit.inbound.headers.map();
         names.is_some_and(|names| same_variant(&names, &fill.request, own))
     }
 
@@ -124,7 +125,7 @@ impl<E: Env> Arrival<'_, '_, E> {
         let visit = self.visit;
         let reuse = policy::reuse(&stored.life, stored.is_soft(), &visit.wants, visit.now());
         !matches!(reuse, Reuse::Validate)
-            && serve::can_answer(stored, &visit.wants, &visit.inbound.headers)
+            && serve::can_answer(stored, &visit.wants, visit.inbound.headers.map())
     }
 
     /// A response whose body is coming in.
@@ -161,16 +162,17 @@ impl<E: Env> Arrival<'_, '_, E> {
             let body = Body::Whole(Bytes::new());
             let stored = Stored::new(200, kept.head.clone(), body, kept.life);
             if let conditional::Answer::NotModified =
-                conditional::evaluate(&visit.inbound.headers, &stored)
+                conditional::evaluate(visit.inbound.headers.map(), &stored)
             {
                 let response = serve::not_modified(&headers);
                 return Ok(visit.own(response, &status, notes));
             }
         }
         *notes.result = Some(status.result());
-        let (mut head, ()) = Response::new(()).into_parts();
-        head.status = answer.status;
-        head.headers = headers;
+        let head = Head {
+            status: answer.status,
+            fields: headers.into(),
+        };
         Ok(Step::Done(Box::new(Served {
             head,
             body: Here::Filling(reader),
@@ -184,7 +186,7 @@ impl<E: Env> Arrival<'_, '_, E> {
             return false;
         };
         let visit = self.visit;
-        if !same_variant(&kept.vary, &fill.request, &visit.inbound.headers) {
+        if !same_variant(&kept.vary, &fill.request, visit.inbound.headers.map()) {
             return false;
         }
         let reuse = policy::reuse(&kept.life, false, &visit.wants, visit.now());

@@ -273,7 +273,8 @@ async fn fill(reader: &mut ReadHalf<'_>, buf: &mut BytesMut) -> io::Result<usize
 impl Answer {
     fn of(head: &ResponseHead) -> Self {
         fn number<T: std::str::FromStr>(head: &ResponseHead, name: &http::HeaderName) -> Option<T> {
-            head.headers.get(name)?.to_str().ok()?.parse().ok()
+            let value = head.headers.named(name).next()?;
+            std::str::from_utf8(value).ok()?.parse().ok()
         }
         Answer {
             status: head.status.as_u16(),

@@ -27,8 +27,15 @@ impl HeaderRules {
         }
     }
 
-    /// Do the rules take this field into their own hands?
-    pub fn rule(&self, name: &HeaderName) -> bool {
-        self.remove.contains(name) || self.set.iter().any(|(set, _)| set == name)
+    /// Is there nothing to change?
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+
+    /// Do the rules take the field of this name, in whatever case, into their own hands?
+    pub fn rule(&self, name: &[u8]) -> bool {
+        let set = self.set.iter().map(|(set, _)| set);
+        let mut ruled = self.remove.iter().chain(set);
+        ruled.any(|ruled| name.eq_ignore_ascii_case(ruled.as_str().as_bytes()))
     }
 }

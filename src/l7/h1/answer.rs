@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use http::header::{self, HeaderValue};
-use http::response::Parts;
-use http::{Method, Response, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use http_body::Body;
 
 use super::line::{Ends, Line, Reading};
@@ -16,6 +14,9 @@ use crate::env::Env;
 use crate::h1::{self, ReplyFraming, RequestHead};
 use crate::l7::conn::Conn;
 use crate::l7::reply::Reply;
+use crate::l7::walk::Answer;
+use crate::message::head::Head;
+use crate::message::known::Known;
 
 /// What of a request decides how its answer is written.
 #[derive(Clone, Copy)]
@@ -51,9 +52,8 @@ pub(super) async fn send<E: Env>(
     conn: &Arc<Conn<E>>,
     line: &Line<E>,
     asked: Asked,
-    response: Response<Reply<E>>,
+    (head, reply): Answer<E>,
 ) -> Sent {
-    let (head, reply) = response.into_parts();
     let is_tunnel = matches!(reply, Reply::Tunnel);
     let length = reply.size_hint().exact();
     let framing = match is_tunnel {
@@ -94,12 +94,12 @@ fn keep_alive<E: Env>(
     conn: &Conn<E>,
     ends: &Ends<E>,
     asked: Asked,
-    head: &Parts,
+    head: &Head,
     framing: ReplyFraming,
     reply: &Reply<E>,
 ) -> KeepAlive {
-    let closes = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
-    let said = head.headers.get(header::CONNECTION).is_some_and(closes);
+    let said = head.fields.get(Known::Connection);
+    let said = said.is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
     // Nobody reads the rest of the request any more, and there may be too much of it to be dropped.
     let unread = matches!(reply, Reply::Whole { .. })
         && !ends.is_body_done()
@@ -119,24 +119,19 @@ fn keep_alive<E: Env>(
 /// Writes the head. What frames the body and what is for the connection is said here alone.
 fn encode(
     out: &mut BytesMut,
-    head: &Parts,
+    head: &Head,
     framing: ReplyFraming,
     asked: Asked,
     keep_alive: KeepAlive,
 ) {
     h1::status_line(out, head.status);
     let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
-    for (name, value) in &head.headers {
-        let is_ours = match *name {
-            header::CONNECTION => !is_switch,
-            header::TRANSFER_ENCODING => true,
-            header::CONTENT_LENGTH => framing != ReplyFraming::None,
-            _ => false,
-        };
-        if !is_ours {
-            h1::field(out, name.as_str().as_bytes(), value.as_bytes());
-        }
-    }
+    head.fields.copy(out, |known, _| match known {
+        Known::Connection => is_switch,
+        Known::TransferEncoding => false,
+        Known::ContentLength => framing == ReplyFraming::None,
+        _ => true,
+    });
     h1::reply_framing_field(out, framing);
     match keep_alive {
         _ if is_switch => {}

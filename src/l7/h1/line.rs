@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
@@ -15,6 +15,7 @@ use super::out::Out;
 use crate::env::Env;
 use crate::h1::{self, Dropped, Piece, RequestDecoder, RequestHead, RequestLimits};
 use crate::message::cause::Cause;
+use crate::message::head::Fields;
 use crate::upstream::attempt::Herald;
 use crate::wire::StreamOf;
 
@@ -92,7 +93,7 @@ impl<E: Env> Line<E> {
 
 impl<E: Env> Herald for Line<E> {
     /// Behind it the answer comes in any case, so that whoever drives the connection need not be told.
-    fn interim(&self, status: StatusCode, headers: &HeaderMap) {
+    fn interim(&self, status: StatusCode, headers: &Fields) {
         let mut ends = self.ends();
         if ends.out.has_room() {
             h1::interim_head(&mut ends.out.front, status, headers);
@@ -273,12 +274,6 @@ impl<E: Env> Ends<E> {
                 Ok(_) | Err(_) => return Poll::Ready(()),
             }
         }
-    }
-
-    /// Lets `answer` answer what it can of what was read, from its beginning on, and takes off as much as it says.
-    pub fn answer_quickly(&mut self, answer: impl FnOnce(&[u8], &mut Out) -> usize) {
-        let done = answer(&self.read, &mut self.out);
-        self.read.advance(done);
     }
 
     /// Sends records of TLS that the socket has not taken yet.

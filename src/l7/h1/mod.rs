@@ -27,7 +27,7 @@ use super::tunnel::Tunnel;
 use super::upload::Upload;
 use super::walk::{self, Head};
 use crate::env::{Clock, Env, Stream as _};
-use crate::h1::{HeadLimits, RequestHead, RequestLimits};
+use crate::h1::{HeadLimits, RequestLimits};
 use crate::message::cause::Cause;
 use crate::site::respond;
 use crate::telemetry::Exchange;
@@ -69,9 +69,13 @@ pub enum End<E: Env> {
 }
 
 /// What comes next on a connection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly always it is a request, and it lives for a moment"
+)]
 enum Next {
     /// A request.
-    Request(RequestHead),
+    Request(answer::Asked, Head),
     /// It has idled for long enough.
     Idle,
     /// What came is no request, for this reason.
@@ -118,7 +122,7 @@ pub async fn serve<E: Env>(
             poll_next(conn, &mut line.ends(), quick, cx)
         });
         match next.await {
-            Next::Request(head) => match exchange(conn, &line, head).await {
+            Next::Request(asked, head) => match exchange(conn, &line, asked, head).await {
                 After::Next => conn.arm_in(Phase::Idle, idle_patience(conn)),
                 after => break Some(after),
             },
@@ -158,26 +162,24 @@ fn poll_next<E: Env>(
     cx: &mut Context<'_>,
 ) -> Poll<Next> {
     loop {
+        // Answers that lie ready are gathered, and go out together.
+        while !ends.unread().is_empty() && ends.out.has_room() {
+            let (asked, head) = match ends.head() {
+                Ok(Some(head)) => (answer::Asked::of(&head), Head::of_line(head)),
+                Ok(None) => break,
+                Err(cause) => return Poll::Ready(Next::Refused(cause)),
+            };
+            if !(quick && asked.keep_alive && quick::answer(conn, &head, &mut ends.out)) {
+                return Poll::Ready(Next::Request(asked, head));
+            }
+        }
         if !ends.out.is_empty() {
             match poll_write(conn, ends, false, cx) {
                 Poll::Ready(Ok(())) => conn.arm_in(Phase::Idle, idle_patience(conn)),
                 Poll::Ready(Err(_)) => return Poll::Ready(Next::Broken),
                 Poll::Pending => return Poll::Pending,
             }
-        }
-        if quick && !ends.unread().is_empty() {
-            let before = ends.unread().len();
-            ends.answer_quickly(|read, out| quick::answer(conn, read, out));
-            if ends.unread().len() < before {
-                continue;
-            }
-        }
-        if !ends.unread().is_empty() {
-            match ends.head() {
-                Ok(Some(head)) => return Poll::Ready(Next::Request(head)),
-                Ok(None) => {}
-                Err(cause) => return Poll::Ready(Next::Refused(cause)),
-            }
+            continue;
         }
         if ends.has_begun() && conn.phase() != Phase::Head {
             conn.arm_in(Phase::Head, conn.model().timeouts.header);
@@ -237,11 +239,15 @@ fn poll_write<E: Env>(
 }
 
 /// One request, from its head to the end of its answer.
-async fn exchange<E: Env>(conn: &Arc<Conn<E>>, line: &Arc<Line<E>>, head: RequestHead) -> After {
+async fn exchange<E: Env>(
+    conn: &Arc<Conn<E>>,
+    line: &Arc<Line<E>>,
+    asked: answer::Asked,
+    head: Head,
+) -> After {
     conn.disarm();
-    let asked = answer::Asked::of(&head);
     let upload = Upload::of_line(conn, line);
-    let mut walking = pin!(walk::walk(Arc::clone(conn), Head::of_line(head), upload));
+    let mut walking = pin!(walk::walk(Arc::clone(conn), head, upload));
     let walked = std::future::poll_fn(|cx| {
         conn.errand.watch.register(cx.waker());
         if let Poll::Ready(response) = walking.as_mut().poll(cx) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 
 use crate::config::model::BackendTimeouts;
@@ -93,21 +93,9 @@ where
     /// The whole body, if it has arrived already; then nothing is held any more.
     pub fn take_whole(&mut self) -> Option<Bytes> {
         let link = self.link.as_mut()?;
-        let piece = match self.decoder.remaining() {
-            Some(0) => Bytes::new(),
-            Some(n) if link.read.len() as u64 >= n => match self.decoder.body(&mut link.read) {
-                Ok(Piece::Data(data)) => data,
-                _ => return None,
-            },
-            _ => return None,
-        };
-        if !self.decoder.is_done()
-            && !matches!(self.decoder.body(&mut link.read), Ok(Piece::End(None)))
-        {
-            return None;
-        }
+        let whole = whole(&mut self.decoder, &mut link.read)?;
         self.settle();
-        Some(piece)
+        Some(whole)
     }
 
     /// The connection, after its protocol has changed. It no longer counts among those of requests, and the place in flight is
@@ -223,22 +211,12 @@ where
         Ok(self.sending.written() > before)
     }
 
-    /// The backend's message has ended: its connection is kept or closed, then its place is free, however slow the client is.
+    /// The backend's message has ended.
     fn settle(&mut self) {
-        if let Some(link) = self.link.take() {
-            if self.sending.is_complete(&link) && self.decoder.reusable(&link.read) {
-                self.backend.keep(
-                    self.errand.core.index(),
-                    self.errand.coarse_now(),
-                    link,
-                    self.keep_alive,
-                );
-            } else {
-                drop(link);
-            }
-        }
-        if let Some(lease) = self.lease.take() {
-            lease.finish(Outcome::Success);
+        if let (Some(link), Some(lease)) = (self.link.take(), self.lease.take()) {
+            let is_reusable = self.sending.is_complete(&link) && self.decoder.reusable(&link.read);
+            let keep = is_reusable.then_some(self.keep_alive);
+            settle(&self.errand, &self.backend, link, lease, keep);
         }
     }
 
@@ -253,4 +231,54 @@ where
         }
         cause
     }
+}
+
+impl<E: Env> Attempt<E> {
+    /// The whole body, if it has come with the head; then nothing is held any more.
+    ///
+    /// # Errors
+    /// The attempt as it was, whose body is yet to come.
+    pub fn whole(mut self, errand: &Errand<E>) -> Result<Bytes, Box<Self>> {
+        let Some(whole) = whole(&mut self.decoder, &mut self.link.read) else {
+            return Err(Box::new(self));
+        };
+        let is_sent = self.sending.is_complete(&self.link);
+        let is_reusable = is_sent && self.decoder.reusable(&self.link.read);
+        let keep = is_reusable.then_some(self.keep_alive);
+        settle(errand, &self.backend, self.link, self.lease, keep);
+        Ok(whole)
+    }
+}
+
+/// A body of known length that `read` holds to its end.
+fn whole(decoder: &mut ResponseDecoder, read: &mut BytesMut) -> Option<Bytes> {
+    let piece = match decoder.remaining()? {
+        0 => Bytes::new(),
+        n if read.len() as u64 >= n => match decoder.body(read) {
+            Ok(Piece::Data(data)) => data,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let is_over = decoder.is_done() || matches!(decoder.body(read), Ok(Piece::End(None)));
+    is_over.then_some(piece)
+}
+
+/// A message has ended: its connection is kept, with what the backend has said of its patience, or closed; then its place is
+/// free, however slow the client is.
+fn settle<E: Env>(
+    errand: &Errand<E>,
+    backend: &Arc<Backend<E>>,
+    link: Link<E>,
+    lease: Lease<E>,
+    keep: Option<Option<Duration>>,
+) {
+    match keep {
+        Some(patience) => {
+            let (core, now) = (errand.core.index(), errand.coarse_now());
+            backend.keep(core, now, link, patience);
+        }
+        None => drop(link),
+    }
+    lease.finish(Outcome::Success);
 }

@@ -7,6 +7,8 @@ use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 use crate::config::model::{self, HeaderRules};
 use crate::h1::BodyFraming;
 use crate::message::fields::is_hop_by_hop;
+use crate::message::head as message;
+use crate::message::known::Known;
 use crate::upstream::inbound::{FieldSink, Hop, Inbound};
 use crate::upstream::origin::Origin;
 
@@ -74,12 +76,12 @@ fn authority(
 ) -> Result<Authority, Unspeakable> {
     let set = rules.set.iter().find(|(name, _)| name == header::HOST);
     let said = match set {
-        Some((_, value)) => Some(value),
+        Some((_, value)) => Some(value.as_bytes()),
         None if rules.remove.contains(&header::HOST) => None,
-        None => inbound.target.authority(),
+        None => inbound.target.authority().map(str::as_bytes),
     };
     match said.filter(|value| !value.is_empty()) {
-        Some(value) => Authority::try_from(value.as_bytes()),
+        Some(value) => Authority::try_from(value),
         None => Authority::try_from(backend.authority()),
     }
     .map_err(|_| Unspeakable)
@@ -88,15 +90,25 @@ fn authority(
 struct Fields(HeaderMap);
 
 impl FieldSink for Fields {
-    fn pass(&mut self, name: &HeaderName, value: &HeaderValue) {
-        // Host is in :authority, and what belongs to a connection has no place here (section 8.2.2).
+    fn pass(&mut self, fields: &message::Fields, mut keep: impl FnMut(Known, &[u8]) -> bool) {
+        fields.each_shared(|known, name, value| {
+            // Host is in :authority, and what belongs to a connection has no place here (section 8.2.2).
+            if keep(known, name.as_str().as_bytes()) && !known.is_hop_by_hop() {
+                self.0.append(name, value);
+            }
+        });
+    }
+
+    fn say(&mut self, name: &HeaderName, value: &HeaderValue) {
         if *name != header::HOST && !is_hop_by_hop(name) {
             self.0.append(name, value.clone());
         }
     }
 
-    fn put(&mut self, name: &HeaderName, value: &[u8]) {
-        if let Ok(value) = HeaderValue::from_bytes(value) {
+    fn put(&mut self, known: Known, value: &[u8]) {
+        if let (Some(name), Ok(value)) = (known.name(), HeaderValue::from_bytes(value))
+            && !known.is_hop_by_hop()
+        {
             self.0.append(name, value);
         }
     }

@@ -82,7 +82,7 @@ fn pump(
             outcome.requests.push(Request {
                 head: format!("{} {:?} {:?}", head.method, head.version, head.framing),
                 target: head.target,
-                headers: head.headers,
+                headers: head.headers.into_map(),
                 ..Request::default()
             });
         }

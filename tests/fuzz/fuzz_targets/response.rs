@@ -63,7 +63,7 @@ fn pump(
             return Ok(());
         };
         let status = head.status.as_u16();
-        outcome.heads.push((status, head.headers, head.interim));
+        outcome.heads.push((status, head.headers.into_map(), head.interim));
     }
     loop {
         match decoder.body(buf)? {

@@ -18,6 +18,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, host);
+    let headers = headers.into();
     let read = |raw: &[u8]| {
         let raw = Bytes::copy_from_slice(raw);
         target::read(&Method::GET, &raw, &headers, Version::HTTP_11)

@@ -1,0 +1,311 @@
+//! The names of fields that the proxy itself looks at, as numbers: a head's fields are sorted by them once, when it is read, and
+//! asked for by them ever after. Absent: all other names, which are passed on as they came.
+
+use http::{HeaderName, header};
+
+macro_rules! known {
+    ($($variant:ident = $name:literal,)+) => {
+        /// A name that the proxy knows, in whatever case it is written.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Known {
+            $(#[doc = concat!("`", $name, "`.")] $variant,)+
+            /// `x_forwarded_for` and the like, which many backends take for `x-forwarded-for`.
+            ImitatedForwardedFor,
+            /// `x_real_ip` and the like, which many backends take for a field by which a proxy speaks of its client.
+            Imitated,
+            /// Any other name.
+            Other,
+        }
+
+        impl Known {
+            /// The name in lower case; empty where it is not one alone.
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(Known::$variant => $name,)+
+                    Known::ImitatedForwardedFor | Known::Imitated | Known::Other => "",
+                }
+            }
+
+            /// The name as a header map has it; `None` where it is not one alone.
+            pub fn name(self) -> Option<HeaderName> {
+                match self {
+                    $(Known::$variant => {
+                        const NAME: HeaderName = HeaderName::from_static($name);
+                        Some(NAME)
+                    })+
+                    Known::ImitatedForwardedFor | Known::Imitated | Known::Other => None,
+                }
+            }
+
+            #[cfg(test)]
+            const ALL: &'static [Known] = &[$(Known::$variant,)+];
+        }
+    };
+}
+
+known! {
+    Accept = "accept",
+    AcceptEncoding = "accept-encoding",
+    AcceptLanguage = "accept-language",
+    AcceptRanges = "accept-ranges",
+    Authorization = "authorization",
+    CacheControl = "cache-control",
+    ClientCert = "client-cert",
+    ClientCertChain = "client-cert-chain",
+    ClientCertSubject = "client-cert-subject",
+    Connection = "connection",
+    ContentLength = "content-length",
+    ContentType = "content-type",
+    Cookie = "cookie",
+    Date = "date",
+    Etag = "etag",
+    Expect = "expect",
+    Forwarded = "forwarded",
+    Host = "host",
+    Http2Settings = "http2-settings",
+    IfMatch = "if-match",
+    IfModifiedSince = "if-modified-since",
+    IfNoneMatch = "if-none-match",
+    IfRange = "if-range",
+    IfUnmodifiedSince = "if-unmodified-since",
+    KeepAlive = "keep-alive",
+    LastModified = "last-modified",
+    Pragma = "pragma",
+    ProxyAuthenticate = "proxy-authenticate",
+    ProxyAuthenticationInfo = "proxy-authentication-info",
+    ProxyAuthorization = "proxy-authorization",
+    ProxyConnection = "proxy-connection",
+    Range = "range",
+    Referer = "referer",
+    Server = "server",
+    Te = "te",
+    TransferEncoding = "transfer-encoding",
+    Upgrade = "upgrade",
+    UserAgent = "user-agent",
+    Via = "via",
+    XForwardedFor = "x-forwarded-for",
+    XForwardedHost = "x-forwarded-host",
+    XForwardedProto = "x-forwarded-proto",
+    XRealIp = "x-real-ip",
+    XRequestId = "x-request-id",
+}
+
+impl Known {
+    /// Which one a name, which is a token, is.
+    pub fn of(name: &[u8]) -> Known {
+        use Known::*;
+        let Some(first) = name.first() else {
+            return Other;
+        };
+        // Most names differ in their length and first letter from all of these, which is quicker to see than to compare each.
+        let candidate = match (name.len(), first | 0x20) {
+            (2, b't') => Te,
+            (3, b'v') => Via,
+            (4, b'h') => Host,
+            (4, b'd') => Date,
+            (4, b'e') => Etag,
+            (5, b'r') => Range,
+            (6, b'e') => Expect,
+            (6, b'a') => Accept,
+            (6, b'p') => Pragma,
+            (6, b's') => Server,
+            (6, b'c') => Cookie,
+            (7, b'u') => Upgrade,
+            (7, b'r') => Referer,
+            (8, b'i') if name[3] | 0x20 == b'm' => IfMatch,
+            (8, b'i') => IfRange,
+            (9, b'f') => Forwarded,
+            (9, b'x') => XRealIp,
+            (10, b'c') => Connection,
+            (10, b'k') => KeepAlive,
+            (10, b'u') => UserAgent,
+            (11, b'c') => ClientCert,
+            (12, b'c') => ContentType,
+            (12, b'x') => XRequestId,
+            (13, b'a') if name[1] | 0x20 == b'c' => AcceptRanges,
+            (13, b'a') => Authorization,
+            (13, b'l') => LastModified,
+            (13, b'c') => CacheControl,
+            (13, b'i') => IfNoneMatch,
+            (14, b'c') => ContentLength,
+            (14, b'h') => Http2Settings,
+            (15, b'a') if name[7] | 0x20 == b'e' => AcceptEncoding,
+            (15, b'a') => AcceptLanguage,
+            (15, b'x') => XForwardedFor,
+            (16, b'p') => ProxyConnection,
+            (16, b'x') => XForwardedHost,
+            (17, b't') => TransferEncoding,
+            (17, b'i') => IfModifiedSince,
+            (17, b'x') => XForwardedProto,
+            (17, b'c') => ClientCertChain,
+            (18, b'p') => ProxyAuthenticate,
+            (19, b'p') => ProxyAuthorization,
+            (19, b'c') => ClientCertSubject,
+            (19, b'i') => IfUnmodifiedSince,
+            (25, b'p') => ProxyAuthenticationInfo,
+            _ => return Other,
+        };
+        let own = candidate.text().as_bytes();
+        if is_same(name, own) {
+            return candidate;
+        }
+        let same = |(n, o): (&u8, &u8)| n.eq_ignore_ascii_case(o) || (*n == b'_' && *o == b'-');
+        match candidate.speaks_of_client() && name.iter().zip(own).all(same) {
+            true if candidate == XForwardedFor => ImitatedForwardedFor,
+            true => Imitated,
+            false => Other,
+        }
+    }
+
+    /// Is it among [`HOP_BY_HOP`]?
+    pub fn is_hop_by_hop(self) -> bool {
+        HOP_BY_HOP.has(self)
+    }
+
+    /// Is it a field by which a proxy tells a backend of its client?
+    pub fn speaks_of_client(self) -> bool {
+        matches!(
+            self,
+            Known::ClientCert
+                | Known::ClientCertChain
+                | Known::ClientCertSubject
+                | Known::XForwardedFor
+                | Known::XForwardedHost
+                | Known::XForwardedProto
+                | Known::XRealIp
+                | Known::XRequestId
+        )
+    }
+}
+
+/// Is a token this name, which has as many bytes: letters in lower case, digits and hyphens? The bit that tells a letter's cases
+/// apart is set in all of those, and every other byte of a token that would become one of them by it is one of them.
+fn is_same(token: &[u8], name: &[u8]) -> bool {
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    let (words, rest) = token.as_chunks::<8>();
+    let (own_words, own_rest) = name.as_chunks::<8>();
+    let pairs = words.iter().zip(own_words);
+    let mut differs = 0;
+    for (word, own) in pairs {
+        differs |= (u64::from_le_bytes(*word) | CASE) ^ u64::from_le_bytes(*own);
+    }
+    differs == 0 && rest.iter().zip(own_rest).all(|(a, b)| a | 0x20 == *b)
+}
+
+/// A set of names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Set(u64);
+
+impl Set {
+    /// Of these.
+    pub const fn of(all: &[Known]) -> Set {
+        let (mut set, mut at) = (0, 0);
+        while at < all.len() {
+            set |= 1 << all[at] as u8;
+            at += 1;
+        }
+        Set(set)
+    }
+
+    /// With this one.
+    pub fn with(self, known: Known) -> Set {
+        Set(self.0 | 1 << known as u8)
+    }
+
+    /// Without these.
+    pub fn without(self, others: Set) -> Set {
+        Set(self.0 & !others.0)
+    }
+
+    /// Is this one among them?
+    pub fn has(self, known: Known) -> bool {
+        self.0 >> known as u8 & 1 == 1
+    }
+
+    /// Is any of these among them?
+    pub fn has_any(self, others: Set) -> bool {
+        self.0 & others.0 != 0
+    }
+}
+
+/// Fields that always end at the next hop (RFC 9110, section 7.6.1). Trailer is not among them: it goes with the trailers that it
+/// announces.
+pub const HOP_BY_HOP: Set = Set::of(&[
+    Known::Connection,
+    Known::Http2Settings,
+    Known::KeepAlive,
+    Known::ProxyAuthenticate,
+    Known::ProxyAuthenticationInfo,
+    Known::ProxyAuthorization,
+    Known::ProxyConnection,
+    Known::Te,
+    Known::TransferEncoding,
+    Known::Upgrade,
+]);
+
+/// A field's name as a header map has it, `None` if it is none. The usual ones in their usual spelling are found without
+/// lowering each letter.
+pub fn header_name(name: &[u8]) -> Option<HeaderName> {
+    Some(match name {
+        b"Age" | b"age" => header::AGE,
+        b"Date" | b"date" => header::DATE,
+        b"ETag" | b"etag" => header::ETAG,
+        b"Host" | b"host" => header::HOST,
+        b"Vary" | b"vary" => header::VARY,
+        b"Accept" | b"accept" => header::ACCEPT,
+        b"Cookie" | b"cookie" => header::COOKIE,
+        b"Origin" | b"origin" => header::ORIGIN,
+        b"Server" | b"server" => header::SERVER,
+        b"Expires" | b"expires" => header::EXPIRES,
+        b"Referer" | b"referer" => header::REFERER,
+        b"Location" | b"location" => header::LOCATION,
+        b"Connection" | b"connection" => header::CONNECTION,
+        b"Set-Cookie" | b"set-cookie" => header::SET_COOKIE,
+        b"User-Agent" | b"user-agent" => header::USER_AGENT,
+        b"Content-Type" | b"content-type" => header::CONTENT_TYPE,
+        b"Accept-Ranges" | b"accept-ranges" => header::ACCEPT_RANGES,
+        b"Authorization" | b"authorization" => header::AUTHORIZATION,
+        b"Cache-Control" | b"cache-control" => header::CACHE_CONTROL,
+        b"If-None-Match" | b"if-none-match" => header::IF_NONE_MATCH,
+        b"Last-Modified" | b"last-modified" => header::LAST_MODIFIED,
+        b"Content-Length" | b"content-length" => header::CONTENT_LENGTH,
+        b"Accept-Encoding" | b"accept-encoding" => header::ACCEPT_ENCODING,
+        b"Accept-Language" | b"accept-language" => header::ACCEPT_LANGUAGE,
+        b"Content-Encoding" | b"content-encoding" => header::CONTENT_ENCODING,
+        b"Transfer-Encoding" | b"transfer-encoding" => header::TRANSFER_ENCODING,
+        _ => return HeaderName::from_bytes(name).ok(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::fields::is_hop_by_hop;
+
+    #[test]
+    fn every_name_is_found_in_every_case() {
+        for known in Known::ALL {
+            let name = known.text().as_bytes();
+            assert_eq!(Known::of(name), *known);
+            assert_eq!(Known::of(&name.to_ascii_uppercase()), *known);
+            assert_eq!(Known::of(&name[1..]), Known::Other, "{known:?}");
+            assert_eq!(Known::of(&[name, b"s"].concat()), Known::Other, "{known:?}");
+            let hop = known.name().is_some_and(|name| is_hop_by_hop(&name));
+            assert_eq!(known.is_hop_by_hop(), hop, "{known:?}");
+            assert!((*known as u8) < 64, "it fits into a set");
+        }
+    }
+
+    #[test]
+    fn imitations_are_told_from_the_names_and_from_others() {
+        assert_eq!(Known::of(b"X_Real_IP"), Known::Imitated);
+        assert_eq!(Known::of(b"x-real_ip"), Known::Imitated);
+        assert_eq!(Known::of(b"client_cert_chain"), Known::Imitated);
+        assert_eq!(Known::of(b"X_Forwarded-For"), Known::ImitatedForwardedFor);
+        assert_eq!(Known::of(b"content_length"), Known::Other);
+        assert_eq!(Known::of(b"x-real~ip"), Known::Other);
+        assert_eq!(Known::of(b"accept-charset"), Known::Other);
+        assert_eq!(Known::of(b""), Known::Other);
+    }
+}
