@@ -198,6 +198,7 @@ pub(crate) fn default_route(
                 upstream: 0,
                 rewrite: Rewrite::Keep,
             },
+            restore_prefix: false,
             cache,
             upgrades: route::default_upgrades(spoken),
             request_headers: Default::default(),

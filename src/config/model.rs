@@ -135,6 +135,8 @@ pub struct Route {
     pub matches: RouteMatch,
     /// Where it leads.
     pub action: Action,
+    /// Paths in Location and Set-Cookie get back the prefix that was taken off the request's path.
+    pub restore_prefix: bool,
     /// How its responses are cached; `None` is not at all.
     pub cache: Option<Arc<Rules>>,
     /// The protocols that a request may ask to change to, in lower case; empty is none.
@@ -215,6 +217,8 @@ pub struct Upstream {
     pub limits: HeadLimits,
     /// Does this proxy name itself in the Via of requests and responses (RFC 9110 section 7.6.3)?
     pub via: bool,
+    /// The names of fields are written with capitals in requests of HTTP/1.1.
+    pub title_case: bool,
     /// Upgraded connections at once, which no max_in_flight counts; `None` is unlimited.
     pub max_tunnels: Option<u32>,
     /// How backends that are reached over TLS are met; `Some` if there is one.

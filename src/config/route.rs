@@ -71,6 +71,7 @@ fn read(
             fits(o, listeners[*i], action, upstreams);
         }
     }
+    let restore_prefix = restore_prefix(o, action.as_ref());
     let cache_node = o.get("cache");
     let rules = cache_node
         .as_ref()
@@ -95,6 +96,7 @@ fn read(
             name,
             matches: matches?,
             action: action?,
+            restore_prefix,
             cache: rules,
             upgrades,
             request_headers: request,
@@ -186,7 +188,8 @@ fn fits(
         return;
     }
     let refuse = |key: &str, node: Node<'_>| refuse_as("HTTP", key, node);
-    for key in ["redirect", "respond", "strip_prefix", "replace_prefix"] {
+    let paths = ["strip_prefix", "replace_prefix", "restore_prefix"];
+    for key in ["redirect", "respond"].into_iter().chain(paths) {
         o.get(key).into_iter().for_each(|n| refuse(key, n));
     }
     for key in ["cache", "upgrades", "request_headers", "response_headers"] {
@@ -275,6 +278,25 @@ fn action(o: &Object<'_>, upstreams: &[(&str, Protocol)]) -> Option<Action> {
         }
         None => redirect.or(respond),
     }
+}
+
+/// Do responses get the prefix back? Only where one is taken off, and unless it is said otherwise.
+fn restore_prefix(o: &Object<'_>, action: Option<&Action>) -> bool {
+    let changes = !matches!(
+        action,
+        Some(
+            Action::Forward {
+                rewrite: Rewrite::Keep,
+                ..
+            } | Action::Redirect { .. }
+                | Action::Respond { .. }
+        )
+    );
+    let node = o.get("restore_prefix");
+    if let Some(node) = node.as_ref().filter(|_| !changes) {
+        node.error("there is no prefix to restore: the route has no \"strip_prefix\" and no \"replace_prefix\"");
+    }
+    changes && node.and_then(|n| n.boolean()).unwrap_or(true)
 }
 
 /// A prefix to take off or put on: `/api/` and `/api` are the same, `/` alone is none.

@@ -119,6 +119,9 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
     let mut upstream = group.into_upstream(name, strategy, max_in_flight, &d, next_id);
     upstream.hash_by = hash_by;
     upstream.proxy_protocol = version;
+    let cases = [("received", false), ("title", true)];
+    let title_case = o.get("field_case").and_then(|n| n.word(&cases));
+    upstream.title_case = title_case.unwrap_or(false);
     let protocol = upstream.protocol();
     if let (Protocol::Tcp | Protocol::Udp, Some(node)) = (protocol, o.get("hash_by"))
         && upstream.hash_by != HashBy::Address
@@ -335,6 +338,7 @@ impl Group {
             protocol: self.protocol.unwrap_or(BackendProtocol::Http1),
             limits: d.response,
             via: d.via,
+            title_case: false,
             max_tunnels: Some(Defaults::TUNNELS),
             tls: self.tls,
         }

@@ -69,6 +69,22 @@ pub fn end_of_head(out: &mut BytesMut) {
     out.put_slice(b"\r\n");
 }
 
+/// Writes the names of a whole head's fields with capitals, as in Content-Type. Names mean the same in any case (RFC 9110,
+/// section 5.1), but some servers know no other.
+pub fn set_title_case(head: &mut [u8]) {
+    // The first line is none of them.
+    for line in head.split_mut(|byte| *byte == b'\n').skip(1) {
+        let mut begins = true;
+        for byte in line.iter_mut().take_while(|byte| **byte != b':') {
+            match begins {
+                true => byte.make_ascii_uppercase(),
+                false => byte.make_ascii_lowercase(),
+            }
+            begins = *byte == b'-';
+        }
+    }
+}
+
 /// Appends the line before a chunk of `len` bytes. `len` must not be zero: that would end the body.
 pub fn chunk_head(out: &mut BytesMut, len: usize) {
     debug_assert!(len > 0, "an empty chunk would end the body");

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use http::header::HeaderValue;
+use http::header::{self, Entry, HeaderName, HeaderValue};
 use http::{Method, Response, Version};
 
 use crate::cache::status::CacheStatus;
 use crate::caching::{self, fill::Reader};
-use crate::config::model::Route;
+use crate::config::model::{Rewrite, Route};
 use crate::env::Env;
 use crate::l7::conn::Conn;
 use crate::l7::reply::{Record, Reply, Source};
@@ -18,8 +18,9 @@ use crate::l7::tunnel::{Opening, Tunnel};
 use crate::l7::upload::Upload;
 use crate::l7::walk::Answer;
 use crate::message::cause::Cause;
-use crate::message::head::Head;
+use crate::message::head::{Fields, Head};
 use crate::message::known::Known;
+use crate::message::prefix;
 use crate::site::respond;
 use crate::upstream::fetch::Fetch;
 use crate::upstream::inbound::Inbound;
@@ -93,6 +94,11 @@ pub fn leave<E: Env>(
         record.cause = Some(cause);
         Came::own(respond::refusal(cause))
     });
+    if let (Some(route), Some(request)) = (route, request)
+        && route.restore_prefix
+    {
+        restore_prefix(&mut head.fields, route.rewrite(), request);
+    }
     if let Some(request) = request {
         caching::invalidate(&conn.desk, &conn.client.origin, request, &head);
     }
@@ -119,6 +125,42 @@ pub fn leave<E: Env>(
     conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
     let reply = reply(&mut head, content, record);
     (head, reply)
+}
+
+/// Puts the prefix that the route has taken off the request's path back into the paths that the backend names.
+fn restore_prefix(fields: &mut Fields, rewrite: &Rewrite, request: &Inbound) {
+    let (from, to) = match rewrite {
+        Rewrite::Keep => return,
+        Rewrite::StripPrefix(from) => (from.as_str(), ""),
+        Rewrite::ReplacePrefix(from, to) => (from.as_str(), to.as_str()),
+    };
+    let authority = request.target.authority();
+    let location =
+        |value: &str| prefix::restored_location(value, authority.unwrap_or_default(), from, to);
+    let cookie = |value: &str| prefix::restored_cookie(value, from, to);
+    restore(fields, &header::LOCATION, location);
+    restore(fields, &header::CONTENT_LOCATION, location);
+    restore(fields, &header::SET_COOKIE, cookie);
+}
+
+/// Changes those fields of this name for which `restored` has another value.
+fn restore(fields: &mut Fields, name: &HeaderName, restored: impl Fn(&str) -> Option<String>) {
+    let changed = |value: &[u8]| {
+        let value = restored(std::str::from_utf8(value).ok()?)?;
+        HeaderValue::try_from(value).ok()
+    };
+    if !fields.named(name).any(|value| changed(value).is_some()) {
+        return;
+    }
+    fields.change(|map| {
+        if let Entry::Occupied(mut entry) = map.entry(name) {
+            for value in entry.iter_mut() {
+                if let Some(changed) = changed(value.as_bytes()) {
+                    *value = changed;
+                }
+            }
+        }
+    });
 }
 
 /// The body of a response, as the request's method lets it be.

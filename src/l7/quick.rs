@@ -44,6 +44,7 @@ fn is_simple(route: &Route) -> Option<&Arc<Rules>> {
         action: _,
         upgrades: _,
         request_headers: _,
+        restore_prefix,
         cache,
         response_headers,
     } = route;
@@ -69,7 +70,8 @@ fn is_simple(route: &Route) -> Option<&Arc<Rules>> {
         bypass_headers,
         bypass_cookies,
     } = &**rules;
-    let plain = key_headers.is_empty()
+    let plain = !restore_prefix
+        && key_headers.is_empty()
         && *query == QueryKey::All
         && bypass_headers.is_empty()
         && bypass_cookies.is_empty()

@@ -266,6 +266,7 @@ impl<E: Env> Run<'_, E> {
             rules: &self.route.request_headers,
             close: self.upstream.model.proxy_protocol.is_some(),
             via: self.upstream.model.via,
+            title_case: self.upstream.model.title_case,
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Hop<'a> {
     pub close: bool,
     /// This proxy names itself in Via.
     pub via: bool,
+    /// Names of fields are written with capitals in HTTP/1.1.
+    pub title_case: bool,
 }
 
 /// Where the fields of a request go, in the form of a codec.
@@ -92,6 +94,7 @@ impl FieldSink for Lines<'_> {
 impl Inbound {
     /// Appends the head as the backend behind `hop` is to see it in HTTP/1.1.
     pub fn encode(&self, out: &mut BytesMut, origin: &Origin, hop: &Hop<'_>, id: (u64, u64)) {
+        let from = out.len();
         h1::request_line(out, &self.method, &self.target_parts(hop));
         // HTTP/1.1 asks for a Host even where an HTTP/1.0 client had none to give (RFC 9112 section 3.2).
         if !hop.rules.rule(b"host") {
@@ -104,6 +107,9 @@ impl Inbound {
         self.fields(&mut Lines(out), origin, hop, id);
         h1::framing(out, self.framing);
         h1::end_of_head(out);
+        if hop.title_case {
+            h1::set_title_case(&mut out[from..]);
+        }
     }
 
     /// The target as the backend behind `hop` is to see it, in parts to put together.

@@ -104,3 +104,11 @@ fn a_whole_head_reads_back() {
     let fields: Vec<_> = request.headers.iter().map(|f| (f.name, f.value)).collect();
     assert_eq!(fields, [("host", &b"h"[..]), ("content-length", b"3")]);
 }
+
+#[test]
+fn names_can_be_written_with_capitals() {
+    let mut head = *b"GET /x-y: HTTP/1.1\r\nhost: a-b\r\nx-a-BC: x-y: z\r\n1-2a_b: c\r\n\r\n";
+    h1::set_title_case(&mut head);
+    let wanted = b"GET /x-y: HTTP/1.1\r\nHost: a-b\r\nX-A-Bc: x-y: z\r\n1-2a_b: c\r\n\r\n";
+    assert_eq!(head, *wanted);
+}

@@ -127,6 +127,8 @@ leaf! {
     HttpsUrl = { "type": "string", "pattern": r"^https://[^?#]+$|\$\{" };
     /// The form of an access log line.
     LogFormat = { "enum": ["combined", "json"] };
+    /// How the names of fields are written.
+    FieldCase = { "enum": ["received", "title"] };
     /// Where a round robin begins.
     Phase = { "enum": ["random", "zero"] };
     /// What is spoken with backends.

@@ -32,6 +32,9 @@ pub struct Route {
     pub strip_prefix: Option<PathText>,
     /// Put one prefix of the path in another's place before it is forwarded.
     pub replace_prefix: Option<ReplacePrefix>,
+    /// Where one of them stands: put the prefix back into the paths of Location, Content-Location and Set-Cookie that come from
+    /// the backend, unless it is there already. By default true.
+    pub restore_prefix: Option<bool>,
     /// Store its responses: true, false, or what differs from "cache" at the top of the file. By default false.
     pub cache: Option<RouteCacheOrOff>,
     /// The protocols that a request may ask to change to (RFC 9110 section 7.8), or "off". By default "websocket".

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::leaf::{
-    BackendProtocol, BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText, HashWord,
-    LoadFactor, Phase, ProxyVersion, Size, Strategy, Switch,
+    BackendProtocol, BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText,
+    FieldCase, HashWord, LoadFactor, Phase, ProxyVersion, Size, Strategy, Switch,
 };
 
 /// A group of backends behind one queue.
@@ -41,6 +41,10 @@ pub struct Upstream {
     /// Name this proxy in the Via of requests and responses, or "off", since some servers do not compress for a proxy. By
     /// default true.
     pub via: Option<Switch>,
+    /// How the names of fields are written in requests of HTTP/1.1: "received" leaves what came over HTTP/1.1 as it is and writes
+    /// others in small letters, "title" writes all of them as in Content-Type, for servers that know no other. By default
+    /// "received".
+    pub field_case: Option<FieldCase>,
     /// Upgraded connections (WebSocket) at once, to all backends together. They count apart from requests in flight. By default
     /// 10,000.
     pub max_tunnels: Option<CountOrOff>,
