@@ -6,11 +6,11 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use super::address;
-use super::compile::PlannedRoute;
 use super::error::nearest;
 use super::headers::header_name;
 use super::lint;
 use super::model::{Action, Cache};
+use super::plan::PlannedRoute;
 use super::reader::{Node, Object};
 use crate::cache::rules::{QueryKey, Rules};
 

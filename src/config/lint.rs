@@ -2,8 +2,8 @@
 
 use http::Method;
 
-use super::compile::PlannedRoute;
 use super::model::{Action, Listener, Protocol};
+use super::plan::PlannedRoute;
 use super::reader::{Node, Object};
 use super::upstream::Named;
 use crate::cache::rules::Rules;

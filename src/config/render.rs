@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::compile::{Plan, PlannedRoute};
 use super::interpolate::escape;
 use super::model::{
     Action, Backend, Cidr, Config, HeaderRules, Http2, Limits, Listener, LogFormat, NEVER,
     Protocol, Rewrite, Upstream, UpstreamTls,
 };
+use super::plan::{Plan, PlannedRoute};
 use super::raw::{self, Ordered};
+use super::strategy::strategy_name;
 use super::units::{format_duration, format_size};
-use super::upstream::{VERSIONS, protocol_name, strategy_name};
+use super::upstream::{VERSIONS, protocol_name};
 use crate::engine::router::{PathMatch, RouteMatch};
 use crate::engine::{BackendSpec, Phase, Strategy};
 use crate::message::affinity::HashBy;

@@ -285,7 +285,7 @@ async fn cluster<E: Env>(
         .retries(1)
         .connection_timeout(Duration::from_secs(1))
         // Longer than the longest command, which waits for purges.
-        .response_timeout(super::follow::BLOCK * 3);
+        .response_timeout(super::log::BLOCK * 3);
     if let Some(username) = &model.username {
         builder = builder.username(username);
     }

@@ -11,14 +11,10 @@ use ::redis::{Value, cmd};
 
 use super::breaker::Breaker;
 use super::connect::{self, Failure, Link, text};
-use super::keep::LOG;
 use super::{Tier, log};
 use crate::cache::bans::Seen;
 use crate::cache::purge::{Purge, Selection};
 use crate::env::{Clock, Env};
-
-/// How long the server holds a question while there is nothing new.
-pub const BLOCK: Duration = Duration::from_secs(1);
 
 /// Purges that are read at once.
 const PAGE: usize = 1000;
@@ -62,7 +58,7 @@ async fn follow<E: Env>(
     breaker.succeeded();
     tier.shared.following.store(true, Ordering::Release);
     loop {
-        let page = read(tier, &mut link, last, Some(BLOCK)).await?;
+        let page = read(tier, &mut link, last, Some(log::BLOCK)).await?;
         if page.len() >= PAGE {
             // So far behind that the log may have been cut meanwhile.
             last = resume(tier, &mut link, last).await?;
@@ -81,7 +77,7 @@ async fn begin<E: Env>(tier: &Tier<E>, link: &mut Link) -> Result<Seen, Failure>
     };
     (tier.heard)(&everything());
     let (last, count) = read_on(tier, link, Seen::default()).await?;
-    if count >= LOG {
+    if count >= log::LENGTH {
         // It was cut: what stood there before is not known.
         tier.shared.bans().raise_floor(first);
     }
@@ -96,7 +92,7 @@ async fn resume<E: Env>(tier: &Tier<E>, link: &mut Link, last: Seen) -> Result<S
     if end >= last && !cut {
         let (read, count) = read_on(tier, link, last).await?;
         // Nothing was known to stand there, so only its length can tell whether something is missing.
-        if last > Seen::default() || count < LOG {
+        if last > Seen::default() || count < log::LENGTH {
             return Ok(read);
         }
     }
@@ -126,7 +122,7 @@ async fn read_on<E: Env>(
         count += page.len();
         last = apply(tier, page, last);
         // The log is bounded, but who knows what somebody else has written there.
-        if !full || count > LOG * 4 {
+        if !full || count > log::LENGTH * 4 {
             return Ok((last, count));
         }
     }

@@ -16,9 +16,6 @@ use crate::time::Tick;
 /// How often leases are prolonged.
 const PROLONG: Duration = Duration::from_millis(500);
 
-/// How many purges the log holds at least.
-pub const LOG: usize = 8192;
-
 /// Purges that are published at once.
 const PURGES: usize = 64;
 
@@ -142,7 +139,11 @@ pub async fn publish<E: Env>(tier: Arc<Tier<E>>) {
         };
         let add = |purge| {
             let mut add = cmd("XADD");
-            add.arg(&stream).arg("MAXLEN").arg("~").arg(LOG).arg("*");
+            add.arg(&stream)
+                .arg("MAXLEN")
+                .arg("~")
+                .arg(log::LENGTH)
+                .arg("*");
             add.arg("p").arg(log::write(tier.shared.origin, purge));
             add
         };

@@ -6,18 +6,12 @@ use std::time::Duration;
 
 use ::redis::{Value, cmd};
 
-use super::queue::Op;
+use super::queue::{Op, PASS};
 use super::{Tier, lock, millis};
 use crate::cache::bans::Seen;
 use crate::cache::stored::Entry;
 use crate::env::{Clock, Env};
 use crate::time::Tick;
-
-/// In the place of a lease: nothing will be stored, so waiting is of no use.
-pub const PASS: &str = "pass";
-
-/// How long those who wait may read so.
-pub const PASS_FOR: Duration = Duration::from_secs(1);
 
 /// How long a lease lasts unless it is prolonged.
 pub const LEASE: Duration = Duration::from_secs(2);

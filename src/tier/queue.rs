@@ -6,8 +6,13 @@ use std::time::Duration;
 use ::redis::{Cmd, cmd};
 use bytes::Bytes;
 
-use super::lease::{PASS, PASS_FOR};
 use super::{COMPARE_AND_DELETE, COMPARE_AND_SET, millis};
+
+/// Stands in the place of a lease when its holder will store nothing, so that nobody goes on waiting for it.
+pub const PASS: &str = "pass";
+
+/// How long those who wait can read [`PASS`].
+const PASS_FOR: Duration = Duration::from_secs(1);
 
 /// Operations that may wait, and bytes of records among them.
 const OPS: usize = 4096;
