@@ -3,6 +3,7 @@
 //! [`Proxy`] is the part that all cores share; [`serve`] is one core's loop. Absent: what is done for a client (l7, l4), rules
 //! (message, engine, h1), files (config), and anything about the process (cli).
 
+mod core;
 mod proxied;
 mod server;
 

@@ -14,7 +14,7 @@ use crate::l4::tcp;
 use crate::l7::connection;
 use crate::message::cause::Cause;
 use crate::message::proxy_protocol::{self, Addresses, Progress};
-use crate::proxy::server::Core;
+use crate::proxy::core::Core;
 use crate::site::client::enter;
 use crate::wire::SocketOf;
 

@@ -10,12 +10,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::cache::purge::Purge;
 use crate::caching::Desk;
-use crate::config::model::{Config, Protocol};
+use crate::config::model::Protocol;
 use crate::env::{Clock, Datagram, Env, Listener, Net, Task};
 use crate::l4::tcp;
 use crate::l4::udp;
 use crate::l7::connection;
 use crate::proxy::Proxy;
+use crate::proxy::core::Core;
 use crate::proxy::proxied;
 use crate::site::client::enter;
 use crate::tier::Tier;
@@ -68,23 +69,6 @@ impl<E: Env> Socket<E> {
 pub struct Drained {
     /// Client connections that were cut because the grace was over.
     pub cut: usize,
-}
-
-/// One core's part of the proxy.
-pub struct Core<E: Env> {
-    /// What all work on it shares.
-    pub wire: Arc<wire::core::Core<E>>,
-    /// What all cores share.
-    pub proxy: Arc<Proxy<E>>,
-    /// The cache.
-    pub desk: Arc<Desk<E>>,
-}
-
-impl<E: Env> Core<E> {
-    /// The config.
-    pub fn config(&self) -> &Config {
-        &self.proxy.site.config
-    }
 }
 
 /// Serves on one core until the proxy drains; returns when its last connection has ended or was cut.
