@@ -1,5 +1,5 @@
-//! What compiling gives, while it runs and at its end: the forms between a file and its model, which know the routes in file order.
-//! Absent: how they are made (compile, flat, route).
+//! What compiling gives, while it runs and at its end: the forms between a file and its model, which know the routes in file
+//! order. Absent: how they are made (compile, flat, route).
 
 use std::path::PathBuf;
 
