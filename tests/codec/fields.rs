@@ -3,18 +3,12 @@
 use std::net::IpAddr;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use weirkeeper::message::fields::{
     self, ConnectionTokens, forwarded_for, is_hop_by_hop, list_items, strip_hop_by_hop,
 };
 
-fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(*name, HeaderValue::from_static(value));
-    }
-    headers
-}
+use super::headers;
 
 fn names(headers: &HeaderMap) -> Vec<&str> {
     headers.keys().map(HeaderName::as_str).collect()
