@@ -29,6 +29,7 @@ mod redis;
 mod reference;
 mod render;
 mod route;
+mod section;
 mod settings;
 mod strategy;
 mod tls;

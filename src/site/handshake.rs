@@ -38,7 +38,7 @@ async fn accept<E: Env>(
 ) -> Option<StreamOf<E>> {
     let clock = client.core().env.clock();
     let limit = client.model().timeouts.header;
-    // On the heap: a connection that has shaken hands holds nothing of it.
+    // The handshake is on the heap, so that a connection gives its space back afterwards.
     let accepted = clock.timeout(limit, Box::pin(shake(client, secure, socket)));
     let failed = match accepted.await {
         Some(Ok(stream)) => return stream,
@@ -79,7 +79,7 @@ async fn shake<E: Env>(
     let certs = session.peer_certificates();
     let secured = Secured::new(current, session);
     let shown = certs.and_then(|c| c.first()).and_then(ClientCert::of);
-    // A connection shakes hands once.
+    // Both are empty until now, because a connection shakes hands once.
     let _ = client.origin.tls.set(shown);
     let _ = client.secured.set(Arc::new(secured));
     Ok(Some(Wire::Tls(Box::new(TlsStream::Server(stream)))))

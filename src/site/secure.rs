@@ -25,7 +25,7 @@ pub struct Secure {
 pub(super) struct Current {
     settings: Settings,
     pub(super) config: Arc<ServerConfig>,
-    /// Of the files that these were read from; `None` where another read them.
+    /// Of the files that the settings were read from; `None` for those that came with the config.
     digest: Option<u64>,
 }
 
@@ -58,7 +58,7 @@ impl Secure {
     /// A file that cannot be used: what was there before serves on.
     pub fn reload(&self) -> Result<bool, Fault> {
         let before = self.current();
-        // Taken first: what changes while the files are read is seen the next time.
+        // The digest is taken before the files are read, so a change in between is seen the next time.
         let digest = Some(before.settings.digest());
         if digest == before.digest {
             return Ok(false);

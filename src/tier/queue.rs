@@ -102,7 +102,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// False when there is no room. One that is alone always has its place.
+    /// False when there is no room. An empty queue takes any operation, however large.
     pub fn push(&mut self, op: Op) -> bool {
         let bytes = op.bytes();
         let full = self.ops.len() >= OPS || self.bytes + bytes > BYTES;
@@ -132,7 +132,8 @@ impl Queue {
         taken
     }
 
-    /// Lets go of records and leases, whose time is over when Redis is back; removals stay. Returns how many records.
+    /// Drops records and leases, which are outdated by the time Redis is back, and keeps removals. Returns how many records it
+    /// dropped.
     pub fn thin(&mut self) -> u64 {
         let before = self.ops.iter().filter(|op| op.bytes() > 0).count();
         self.ops.retain(|op| matches!(op, Op::Delete { .. }));
