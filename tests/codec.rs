@@ -14,7 +14,7 @@ mod respond;
 mod target;
 
 use bytes::BytesMut;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use weirkeeper::h1::{DecodeError, HeadLimits, Piece, ResponseDecoder, ResponseHead};
 
 /// The defaults of the config.
@@ -22,6 +22,22 @@ const LIMITS: HeadLimits = HeadLimits {
     bytes: 32 * 1024,
     fields: 100,
 };
+
+/// What `write` writes.
+fn written(write: impl FnOnce(&mut BytesMut)) -> String {
+    let mut out = BytesMut::new();
+    write(&mut out);
+    String::from_utf8(out.to_vec()).unwrap()
+}
+
+/// These fields in this order.
+fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(*name, HeaderValue::from_static(value));
+    }
+    headers
+}
 
 /// All that came out of a decoder, up to the end of the connection.
 #[derive(Debug, Default)]

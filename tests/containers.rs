@@ -12,8 +12,8 @@ mod scene;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use self::scene::{Scene, said};
-use crate::support::client::{Client, get, post};
+use self::scene::Scene;
+use crate::support::client::{Client, cache_status, get, post};
 use crate::support::{SetOnDrop, eventually};
 
 #[test]
@@ -36,7 +36,8 @@ fn what_one_proxy_has_fetched_is_a_hit_at_the_other() {
         let second = Client::connect(b)
             .ask(get(&target))
             .expect("it is answered");
-        let from_redis = said(&second).contains("hit") && said(&second).contains("redis");
+        let from_redis =
+            cache_status(&second).contains("hit") && cache_status(&second).contains("redis");
         assert!(
             !from_redis || second.text() == first.text(),
             "it is another response"
@@ -51,7 +52,11 @@ fn what_one_proxy_has_fetched_is_a_hit_at_the_other() {
     let third = Client::connect(b)
         .ask(get(&target))
         .expect("it is answered");
-    assert!(said(&third).starts_with("weir; hit"), "{}", said(&third));
+    assert!(
+        cache_status(&third).starts_with("weir; hit"),
+        "{}",
+        cache_status(&third)
+    );
 }
 
 #[test]
@@ -68,7 +73,8 @@ fn what_one_proxy_invalidates_or_purges_is_gone_at_the_other() {
     let gone = |target: &str, forget: &dyn Fn()| {
         eventually("both have it in memory", || {
             let both = [ask(a, target), ask(b, target)];
-            both.iter().all(|r| said(r).starts_with("weir; hit"))
+            both.iter()
+                .all(|r| cache_status(r).starts_with("weir; hit"))
         });
         let old = [ask(a, target).text(), ask(b, target).text()];
         forget();
@@ -143,7 +149,7 @@ fn redis_dies_and_comes_back_and_no_request_fails() {
         let second = Client::connect(b)
             .ask(get(&target))
             .expect("it is answered");
-        said(&second).contains("redis") && second.text() == first.text()
+        cache_status(&second).contains("redis") && second.text() == first.text()
     });
 }
 

@@ -53,6 +53,18 @@ fn weighted(strategy: Strategy, weights: &[u32]) -> UpstreamSpec {
     spec(strategy, &backends)
 }
 
+/// The same without backend `id`.
+fn without(mut spec: UpstreamSpec, id: u32) -> UpstreamSpec {
+    spec.backends.retain(|b| b.id != BackendId(id));
+    spec
+}
+
+/// One request at the very beginning, which is admitted at once.
+fn run(upstream: &mut Upstream) -> Slot {
+    let meta = Meta::first(Tick::ZERO);
+    admitted(upstream.offer(Tick::ZERO, &meta, &mut NoTrace))
+}
+
 fn upstream(spec: UpstreamSpec) -> Upstream {
     Upstream::new(Tick::ZERO, spec, Rng::new(1))
 }

@@ -1,6 +1,7 @@
 //! The arguments of every command, and their help.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::config::{parse_duration, parse_size};
+use crate::manual::PAGES;
 use crate::proxy::normal_url;
 
 /// A reverse proxy and load balancer whose serving code also runs in a deterministic simulator.
@@ -19,7 +21,7 @@ use crate::proxy::normal_url;
     version,
     propagate_version = true,
     disable_help_subcommand = true,
-    after_help = super::help::topics()
+    after_help = topics()
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -206,6 +208,15 @@ pub(super) struct RehearseArgs {
         value_name = "ARGS"
     )]
     pub(super) arguments: Vec<OsString>,
+}
+
+/// The topics, as they stand below the commands.
+fn topics() -> String {
+    let mut out = String::from("Topics of the manual (weir help TOPIC):\n");
+    for page in PAGES {
+        let _ = writeln!(out, "  {:13} {}", page.topic, page.about);
+    }
+    out
 }
 
 fn parse_delay(text: &str) -> Result<Delay, String> {

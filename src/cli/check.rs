@@ -7,8 +7,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::model::{
-    Action, BackendProtocol, Config, Listener, NEVER, Protocol, Rewrite, Route, Upstream,
+    Action, BackendProtocol, Config, Listener, Protocol, Rewrite, Route, Upstream,
 };
+use crate::config::units::NEVER;
 use crate::config::{self, Footprint, format_duration, format_size};
 use crate::engine::Strategy;
 use crate::engine::router::{PathMatch, RouteMatch};

@@ -138,7 +138,7 @@ impl Dummy {
     }
 
     fn draw<T>(&self, f: impl FnOnce(&mut Rng) -> T) -> T {
-        // A generator is whole whatever its last user did.
+        // A poisoned lock is taken all the same, because a panic leaves no generator half done.
         f(&mut self.rng.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

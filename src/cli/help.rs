@@ -1,6 +1,5 @@
 //! `weir help`: the commands and topics, a page of the manual, or the help of a command.
 
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -41,15 +40,6 @@ pub(super) fn run(name: Option<&str>) -> io::Result<u8> {
     eprintln!("error: there is no command and no topic \"{name}\"{hint}");
     eprintln!("hint: `weir help` lists them");
     Ok(USAGE)
-}
-
-/// The topics, as they stand below the commands.
-pub(super) fn topics() -> String {
-    let mut out = String::from("Topics of the manual (weir help TOPIC):\n");
-    for page in PAGES {
-        let _ = writeln!(out, "  {:13} {}", page.topic, page.about);
-    }
-    out
 }
 
 /// Prints a page: through a pager on a terminal, and as it is elsewhere.

@@ -16,7 +16,8 @@ use crate::acme::{self, Acme};
 use crate::admin;
 use crate::cache::purge::Purge;
 use crate::config::format_duration;
-use crate::config::model::{Action, Config, Listener, LogFormat, NEVER, Protocol};
+use crate::config::model::{Action, Config, Listener, LogFormat, Protocol};
+use crate::config::units::NEVER;
 use crate::engine::Strategy;
 use crate::env::tokio::TokioEnv;
 use crate::env::{Clock, Env};
@@ -231,7 +232,7 @@ impl Server {
     /// Reads the certificates anew. `asked`: somebody waits for an answer, even if nothing has changed.
     fn reload_certificates(&mut self, asked: bool) {
         let said = self.proxy.reload_certificates();
-        // Half of a pair may be there before the other: nobody is told twice of what stays wrong.
+        // One file of a pair may be renewed before the other. What stays wrong is said once.
         if !asked && said == self.said_of_certificates {
             return;
         }
@@ -312,7 +313,7 @@ fn run_core(
     {
         ending.1 = Some(Ended::Panicked);
         let drained = runtime.block_on(proxy::serve(Arc::clone(&proxy), env, listeners));
-        // Asked before the runtime goes, and with it what is still under way.
+        // This is asked before the runtime is dropped, because that ends what is still under way.
         ending.1 = Some(Ended::Drained(drained.cut, proxy.upstream_status()));
     }
 }
@@ -329,7 +330,8 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// Cores share their ports, and so would a second `weir` that was started by mistake: it is told here.
+/// Fails if another process listens already. Cores share their ports, so a second `weir` that was started by mistake would share
+/// them as well.
 fn refuse_taken(env: &TokioEnv, config: &Config) -> io::Result<()> {
     for listener in &config.listeners {
         let alone = match listener.protocol {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use rustls::pki_types::{IpAddr, ServerName};
 
+use super::certificates::authorities;
 use super::model::{Listener, Protocol};
 use super::reader::{Node, Object};
-use super::tls::authorities;
 use crate::tls::acme::{Acme, Authority, Binding, Ca, Challenge};
 
 /// Let's Encrypt's, for certificates that browsers believe.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use rustls::pki_types::DnsName;
 
+use super::certificates::authorities;
 use super::model::{Backend, UpstreamTls};
 use super::reader::{Node, Object};
+use crate::tls::Identity;
 use crate::tls::client::{Client, Trust, system_authorities};
-use crate::tls::{Identity, pem};
 
 /// Reads the section, for `backends` that stand at `place`. `None` if none of them is reached over TLS, or after an error.
 pub(crate) fn read(
@@ -88,11 +89,7 @@ fn section(o: &Object<'_>, place: Option<&Node<'_>>) -> Option<UpstreamTls> {
         }
     }
     let trust = match (&ca, is_verified) {
-        (Some((file, node)), true) => Trust::These(
-            pem::authorities(&file.1)
-                .map_err(|fault| node.error(fault.to_string()))
-                .ok()?,
-        ),
+        (Some((file, node)), true) => Trust::These(authorities(node, &file.1)?),
         (None, true) => Trust::These(trusted(place?)?),
         (_, false) => Trust::Anyone,
     };

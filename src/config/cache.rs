@@ -6,18 +6,18 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use super::address;
-use super::compile::PlannedRoute;
 use super::error::nearest;
 use super::headers::header_name;
 use super::lint;
 use super::model::{Action, Cache};
+use super::plan::PlannedRoute;
 use super::reader::{Node, Object};
 use crate::cache::rules::{QueryKey, Rules};
 
 /// Memory where the file says nothing.
 pub(crate) const MEMORY: u64 = 128 << 20;
 
-/// What a response without a word of its own lives for in the flat form, as the first user's did.
+/// How long a response that says nothing about it lives in the flat form, as in the first user's proxy.
 const FLAT_TTL: Duration = Duration::from_secs(1800);
 
 /// What the top of a file says.

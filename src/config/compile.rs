@@ -9,36 +9,13 @@ use super::flat;
 use super::json;
 use super::lint;
 use super::listener;
-use super::model::{
-    AccessLog, Action, Admin, Config, Listener, LogFormat, Protocol, Rewrite, Route, Upstream,
-};
+use super::model::{AccessLog, Admin, Config, LogFormat, Protocol};
+use super::plan::{Body, Plan};
 use super::reader::{Node, Object, Run};
 use super::redis;
 use super::route;
 use super::settings::{Defaults, NOT_BUILT};
 use super::upstream;
-use crate::cache::rules::Rules;
-
-/// A compiled config, and what the model no longer shows: which routes, in file order, belong to which listeners.
-pub(crate) struct Plan {
-    pub(crate) config: Config,
-    /// The config file's directory, where relative paths begin.
-    pub(crate) directory: PathBuf,
-    pub(crate) routes: Vec<PlannedRoute>,
-}
-
-/// A route and the indices of its listeners.
-pub(crate) struct PlannedRoute {
-    pub(crate) listeners: Vec<usize>,
-    pub(crate) route: Route,
-}
-
-/// What both forms give: listeners without routes, upstreams, and routes in file order.
-pub(crate) struct Body {
-    pub(crate) listeners: Vec<Listener>,
-    pub(crate) upstreams: Vec<Upstream>,
-    pub(crate) routes: Vec<PlannedRoute>,
-}
 
 /// Compiles `text`, or gives all its errors in file order.
 pub(crate) fn compile(
@@ -171,7 +148,7 @@ fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Bo
             }
             upstreams
                 .first()
-                .map(|u| default_route(all, rules, u.spoken().1))
+                .map(|u| route::default_route(all, rules, u.spoken().1))
                 .into_iter()
                 .collect()
         }
@@ -180,30 +157,6 @@ fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Bo
         listeners,
         upstreams: upstreams.into_iter().map(|u| u.upstream).collect(),
         routes,
-    }
-}
-
-/// Everything goes to the only upstream.
-pub(crate) fn default_route(
-    listeners: Vec<usize>,
-    cache: Option<Arc<Rules>>,
-    spoken: Protocol,
-) -> PlannedRoute {
-    PlannedRoute {
-        listeners,
-        route: Route {
-            name: "default".into(),
-            matches: Default::default(),
-            action: Action::Forward {
-                upstream: 0,
-                rewrite: Rewrite::Keep,
-            },
-            restore_prefix: false,
-            cache,
-            upgrades: route::default_upgrades(spoken),
-            request_headers: Default::default(),
-            response_headers: Default::default(),
-        },
     }
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::acme;
 use super::address::{self, Schemes};
 use super::cache;
-use super::compile::{Body, default_route};
-use super::hash;
 use super::model::{Listener, Protocol, Redis, Upstream};
+use super::plan::Body;
 use super::reader::{Entry, Node, Object};
 use super::redis::{self, SERIALIZERS};
+use super::route::default_route;
 use super::settings::Defaults;
+use super::strategy;
 use super::tls;
 use super::upstream::{AddFault, Group, warn_if_below_capacity};
 use crate::engine::Strategy;
@@ -48,7 +49,7 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
         .require("port", "\"port\": \"8080\"")
         .and_then(|n| port(&n));
     let protocol = level_and_proto(file);
-    let (strategy, hash_by) = hash::read(file);
+    let (strategy, hash_by) = strategy::read(file);
     let (rules, in_redis) = cache::read_flat(file, caching);
     serializer(file, in_redis);
     let rules = rules.filter(|_| protocol == Protocol::Http);

@@ -2,8 +2,8 @@
 
 use http::Method;
 
-use super::compile::PlannedRoute;
 use super::model::{Action, Listener, Protocol};
+use super::plan::PlannedRoute;
 use super::reader::{Node, Object};
 use super::upstream::Named;
 use crate::cache::rules::Rules;
@@ -195,7 +195,7 @@ fn covers(a: &RouteMatch, b: &RouteMatch) -> bool {
     hosts && methods && headers && names && alpn && path_covers(&a.path, &b.path)
 }
 
-/// Lists where none is any.
+/// Does the first list of hosts cover the second? An empty list is any host.
 fn hosts_cover(a: &[String], b: &[String]) -> bool {
     let covered = |h: &String| a.iter().any(|w| host_covers(w, h));
     a.is_empty() || (!b.is_empty() && b.iter().all(covered))

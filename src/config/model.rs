@@ -1,5 +1,6 @@
 //! The honest form of a config: everything resolved, every default filled in, nothing left to check.
 
+mod backend;
 mod client;
 mod headers;
 mod redis;
@@ -19,12 +20,10 @@ use crate::message::client_hello::ClientHello;
 use crate::message::proxy_protocol;
 use crate::tls;
 
+pub use self::backend::BackendTimeouts;
 pub use self::client::{Cidr, ClientTimeouts, Http2, Limits};
 pub use self::headers::HeaderRules;
 pub use self::redis::{Redis, RedisServers, RedisTls};
-
-/// A timeout that is switched off: a hundred years, so that adding a few of them to anything cannot overflow.
-pub const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A whole config, compiled.
 #[derive(Clone, Debug)]
@@ -350,21 +349,6 @@ impl Backend {
     pub fn is_tls(&self) -> bool {
         matches!(self.scheme, Scheme::Https | Scheme::Tls)
     }
-}
-
-/// Backend-side timeouts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BackendTimeouts {
-    /// Resolving and dialling, over all addresses.
-    pub connect: Duration,
-    /// From the request's end to the first response byte.
-    pub first_byte: Duration,
-    /// Between two pieces of a response body.
-    pub body_gap: Duration,
-    /// The whole request with queueing and retries; `None` is unlimited.
-    pub request: Option<Duration>,
-    /// How long an idle connection is kept, at most; a backend's `Keep-Alive: timeout` less one second lowers it.
-    pub idle: Duration,
 }
 
 /// The cache's memory, shared by all routes and cores.

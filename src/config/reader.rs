@@ -9,8 +9,7 @@ use std::time::Duration;
 use super::error::{ConfigError, Errors, Pos, nearest, one_line};
 use super::interpolate::substitute;
 use super::json::{Kind, Value};
-use super::model::NEVER;
-use super::units;
+use super::units::{self, NEVER};
 
 /// What one run over one file has gathered.
 pub(crate) struct Run<'a> {

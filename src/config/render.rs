@@ -4,19 +4,19 @@ mod cache;
 mod tls;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::Value;
 
-use super::compile::{Plan, PlannedRoute};
 use super::interpolate::escape;
 use super::model::{
-    Action, Backend, Cidr, Config, HeaderRules, Http2, Limits, Listener, LogFormat, NEVER,
-    Protocol, Rewrite, Upstream, UpstreamTls,
+    Action, Backend, Cidr, Config, HeaderRules, Http2, Listener, LogFormat, Protocol, Rewrite,
+    Upstream, UpstreamTls,
 };
+use super::plan::{Plan, PlannedRoute};
 use super::raw::{self, Ordered};
-use super::units::{format_duration, format_size};
-use super::upstream::{VERSIONS, protocol_name, strategy_name};
+use super::section::{shown_duration, shown_size};
+use super::strategy::strategy_name;
+use super::upstream::{VERSIONS, protocol_name};
 use crate::engine::router::{PathMatch, RouteMatch};
 use crate::engine::{BackendSpec, Phase, Strategy};
 use crate::message::affinity::HashBy;
@@ -57,15 +57,6 @@ fn named<T, R>(items: &[T], render: impl Fn(&T) -> (String, R)) -> Ordered<R> {
     Ordered(items.iter().map(render).collect())
 }
 
-/// A duration, or "off" for [`NEVER`].
-fn duration<T: From<String>>(d: Duration) -> Option<T> {
-    Some(format_duration(d).into())
-}
-
-fn size<T: From<String>>(bytes: usize) -> Option<T> {
-    Some(format_size(bytes as u64).into())
-}
-
 fn count(n: Option<u32>) -> Option<raw::CountOrOff> {
     Some(n.map_or_else(|| "off".into(), raw::CountOrOff::from))
 }
@@ -98,7 +89,7 @@ fn common(config: &Config) -> raw::Common {
                 .workers
                 .map_or_else(|| "auto".into(), raw::Workers::from),
         ),
-        shutdown_grace: duration(config.shutdown_grace),
+        shutdown_grace: shown_duration(config.shutdown_grace),
         admin: Some(admin),
         access_log: Some(access_log),
         cache: cache::memory(config),
@@ -118,42 +109,10 @@ fn listener(l: &Listener, directory: &Path) -> raw::Listener {
         proxy_protocol: l.proxy_protocol.as_ref().map(|trusted| raw::ProxyProtocol {
             trusted: trusted.iter().map(Cidr::to_string).collect(),
         }),
-        timeouts: Some(raw::ListenerTimeouts {
-            header: duration(l.timeouts.header),
-            idle: duration(l.timeouts.idle),
-            body: duration(l.timeouts.body),
-            tunnel: duration(l.timeouts.tunnel),
-            session: duration(l.timeouts.session),
-        }),
-        limits: Some(limits(&l.limits)),
+        timeouts: Some(l.timeouts.render()),
+        limits: Some(l.limits.render()),
         tls: l.tls.as_deref().map(|t| tls::server(t, directory)),
-        http2: (l.protocol == Protocol::Http).then(|| http2(l.http2)),
-    }
-}
-
-fn http2(h: Option<Http2>) -> raw::Http2OrSwitch {
-    let Some(h) = h else {
-        return raw::Http2OrSwitch::Switch(false);
-    };
-    raw::Http2OrSwitch::Http2(raw::Http2 {
-        cleartext: Some(h.cleartext),
-        streams: Some(h.streams),
-        stream_window: size(h.stream_window as usize),
-        connection_window: size(h.connection_window as usize),
-    })
-}
-
-fn limits(l: &Limits) -> raw::Limits {
-    raw::Limits {
-        head: size(l.head_bytes),
-        fields: Some(l.head_fields as u64),
-        uri: size(l.uri_bytes),
-        body: Some(
-            l.body_bytes
-                .map_or_else(|| "off".into(), |b| format_size(b).into()),
-        ),
-        connections: Some(l.connections as u64),
-        sessions: Some(l.sessions as u64),
+        http2: (l.protocol == Protocol::Http).then(|| Http2::render(l.http2)),
     }
 }
 
@@ -281,23 +240,17 @@ fn upstream(u: &Upstream) -> raw::Upstream {
         max_in_flight: count(u.spec.max_in_flight),
         queue: Some(raw::Queue {
             capacity: Some(u.spec.queue.capacity as u64),
-            timeout: duration(u.spec.queue.timeout),
+            timeout: shown_duration(u.spec.queue.timeout),
         }),
-        timeouts: Some(raw::UpstreamTimeouts {
-            connect: duration(u.timeouts.connect),
-            first_byte: duration(u.timeouts.first_byte),
-            body_gap: duration(u.timeouts.body_gap),
-            request: duration(u.timeouts.request.unwrap_or(NEVER)),
-            idle: duration(u.timeouts.idle),
-        }),
+        timeouts: Some(u.timeouts.render()),
         retry: Some(raw::Retry {
             attempts: Some(u.retry.attempts),
             budget_ratio: Some(u.retry.budget_ratio),
             budget_per_second: Some(u.retry.budget_per_second),
         }),
         back_off: Some(raw::BackOff {
-            base: duration(u.spec.back_off.base),
-            max: duration(u.spec.back_off.max),
+            base: shown_duration(u.spec.back_off.base),
+            max: shown_duration(u.spec.back_off.max),
         }),
         phase: Some(phase.into()),
         proxy_protocol: u.proxy_protocol.map(|version| {
@@ -306,7 +259,7 @@ fn upstream(u: &Upstream) -> raw::Upstream {
         }),
         protocol: is_http.then(|| protocol_name(u.protocol).into()),
         limits: is_http.then(|| raw::ResponseLimits {
-            head: size(u.limits.bytes),
+            head: shown_size(u.limits.bytes),
             fields: Some(u.limits.fields as u64),
         }),
         via: is_http.then(|| u.via.into()),

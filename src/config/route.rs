@@ -1,15 +1,18 @@
-//! `routes` of the full form.
+//! `routes` of the full form, and the route that there is without them.
+
+use std::sync::Arc;
 
 use super::cache;
-use super::compile::PlannedRoute;
 use super::error::nearest;
 use super::headers;
 use super::lint;
 use super::listener::plain_name;
 use super::matches::{self, plain_path};
 use super::model::{Action, Protocol, Rewrite, Route};
+use super::plan::PlannedRoute;
 use super::reader::{Node, Object};
 use super::settings::NOT_BUILT;
+use crate::cache::rules::Rules;
 use crate::engine::router::RouteMatch;
 use crate::message::upgrade::WEBSOCKET;
 
@@ -110,6 +113,30 @@ pub(crate) fn default_upgrades(spoken: Protocol) -> Vec<String> {
     match spoken {
         Protocol::Http => vec![WEBSOCKET.into()],
         Protocol::Tcp | Protocol::Udp => Vec::new(),
+    }
+}
+
+/// Everything goes to the only upstream.
+pub(crate) fn default_route(
+    listeners: Vec<usize>,
+    cache: Option<Arc<Rules>>,
+    spoken: Protocol,
+) -> PlannedRoute {
+    PlannedRoute {
+        listeners,
+        route: Route {
+            name: "default".into(),
+            matches: Default::default(),
+            action: Action::Forward {
+                upstream: 0,
+                rewrite: Rewrite::Keep,
+            },
+            restore_prefix: false,
+            cache,
+            upgrades: default_upgrades(spoken),
+            request_headers: Default::default(),
+            response_headers: Default::default(),
+        },
     }
 }
 

@@ -1,17 +1,19 @@
 //! The settings that a file may give once for all listeners and upstreams and again for one of them: timeouts, limits, retries,
-//! the queue, back-offs. Their defaults are here and nowhere else.
+//! the queue, back-offs. Their defaults are here, except for those of sections that are read into types of the model, which stand
+//! there beside the keys.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::address;
-use super::model::{BackendTimeouts, Cidr, ClientTimeouts, Http2, Limits, NEVER};
+use super::model::{BackendTimeouts, Cidr, ClientTimeouts, Http2, Limits};
 use super::reader::{Node, Object};
+use super::section::{count, put, size};
 use crate::engine::retry::RetrySpec;
 use crate::engine::{BackOffSpec, Phase, QueueSpec};
 use crate::h1::HeadLimits;
 
-/// Keys that a later version will know; to ignore them would be a lie.
+/// Keys that a later version will know. They are refused, because who writes one must not believe that it works.
 pub(crate) const NOT_BUILT: [&str; 1] = ["health"];
 
 /// What holds where a listener or an upstream says nothing.
@@ -42,28 +44,9 @@ impl Defaults {
     fn built_in(flat: bool) -> Self {
         let secs = Duration::from_secs;
         Defaults {
-            client: ClientTimeouts {
-                header: secs(10),
-                idle: secs(75),
-                body: secs(60),
-                tunnel: secs(600),
-                session: secs(30),
-            },
-            backend: BackendTimeouts {
-                connect: secs(2),
-                first_byte: secs(60),
-                body_gap: secs(60),
-                request: None,
-                idle: secs(4),
-            },
-            limits: Limits {
-                head_bytes: 32 << 10,
-                head_fields: 100,
-                uri_bytes: 16 << 10,
-                body_bytes: None,
-                connections: 10_000,
-                sessions: 10_000,
-            },
+            client: ClientTimeouts::default(),
+            backend: BackendTimeouts::default(),
+            limits: Limits::default(),
             response: HeadLimits {
                 bytes: 128 << 10,
                 fields: 256,
@@ -88,12 +71,12 @@ impl Defaults {
     pub(crate) fn read(file: &Object<'_>, flat: bool) -> Self {
         let mut d = Self::built_in(flat);
         if let Some(timeouts) = file.get("timeouts").and_then(|n| n.object()) {
-            client_timeouts(&timeouts, &mut d.client);
-            backend_timeouts(&timeouts, "backend_idle", &mut d.backend);
+            d.client.read(&timeouts);
+            d.backend.read(&timeouts, "backend_idle");
             timeouts.finish();
         }
         if let Some(limits) = file.get("limits").and_then(|n| n.object()) {
-            read_limits(&limits, &mut d.limits);
+            d.limits.read(&limits);
             response_limits(&limits, ["backend_head", "backend_fields"], &mut d.response);
             limits.finish();
         }
@@ -106,11 +89,11 @@ impl Defaults {
     pub(crate) fn for_listener(&self, listener: &Object<'_>) -> Self {
         let mut d = self.clone();
         if let Some(timeouts) = listener.get("timeouts").and_then(|n| n.object()) {
-            client_timeouts(&timeouts, &mut d.client);
+            d.client.read(&timeouts);
             timeouts.finish();
         }
         if let Some(limits) = listener.get("limits").and_then(|n| n.object()) {
-            read_limits(&limits, &mut d.limits);
+            d.limits.read(&limits);
             limits.finish();
         }
         listener_settings(listener, &mut d);
@@ -121,7 +104,7 @@ impl Defaults {
     pub(crate) fn for_upstream(&self, upstream: &Object<'_>) -> Self {
         let mut d = self.clone();
         if let Some(timeouts) = upstream.get("timeouts").and_then(|n| n.object()) {
-            backend_timeouts(&timeouts, "idle", &mut d.backend);
+            d.backend.read(&timeouts, "idle");
             timeouts.finish();
         }
         if let Some(limits) = upstream.get("limits").and_then(|n| n.object()) {
@@ -133,87 +116,13 @@ impl Defaults {
     }
 }
 
-/// Puts what was read, if it could be read, in the place of the default.
-fn put<T>(slot: &mut T, read: Option<T>) {
-    if let Some(value) = read {
-        *slot = value;
-    }
-}
-
-fn client_timeouts(o: &Object<'_>, t: &mut ClientTimeouts) {
-    put(&mut t.header, o.get("header").and_then(|n| n.duration()));
-    put(
-        &mut t.idle,
-        o.get("idle").and_then(|n| n.duration_or_never()),
-    );
-    put(
-        &mut t.body,
-        o.get("body").and_then(|n| n.duration_or_never()),
-    );
-    put(
-        &mut t.tunnel,
-        o.get("tunnel").and_then(|n| n.duration_or_never()),
-    );
-    put(&mut t.session, o.get("session").and_then(|n| n.duration()));
-}
-
-fn backend_timeouts(o: &Object<'_>, idle: &'static str, t: &mut BackendTimeouts) {
-    put(&mut t.connect, o.get("connect").and_then(|n| n.duration()));
-    put(
-        &mut t.first_byte,
-        o.get("first_byte").and_then(|n| n.duration_or_never()),
-    );
-    put(
-        &mut t.body_gap,
-        o.get("body_gap").and_then(|n| n.duration_or_never()),
-    );
-    let request = o.get("request").and_then(|n| n.duration_or_never());
-    put(&mut t.request, request.map(|d| (d < NEVER).then_some(d)));
-    put(&mut t.idle, o.get(idle).and_then(|n| n.duration_or_zero()));
-}
-
 fn listener_settings(o: &Object<'_>, d: &mut Defaults) {
     if let Some(items) = o.get("trusted_proxies").and_then(|n| n.items()) {
         d.trusted_proxies = items.iter().filter_map(network).collect();
     }
     if let Some(node) = o.get("http2") {
-        d.http2 = http2(&node, d.http2);
+        d.http2 = Http2::read(&node, d.http2);
     }
-}
-
-/// On, off, or what differs from `before`.
-fn http2(node: &Node<'_>, before: Option<Http2>) -> Option<Http2> {
-    if node.is_off() {
-        return None;
-    }
-    let mut h = before.unwrap_or_default();
-    if node.is_true() {
-        return Some(h);
-    }
-    if !node.is_object() {
-        node.error("expected true, false, or an object such as {\"cleartext\": false}");
-        return Some(h);
-    }
-    let o = node.object()?;
-    // RFC 9113 section 6.9.1 has windows end here.
-    let window = |n: Node<'_>| n.size(16 << 10..=(1 << 31) - 1);
-    let window = |n| window(n).and_then(|b| u32::try_from(b).ok());
-    put(
-        &mut h.cleartext,
-        o.get("cleartext").and_then(|n| n.boolean()),
-    );
-    let streams = o.get("streams").and_then(|n| n.integer(1..=100_000));
-    put(&mut h.streams, streams.and_then(|n| u32::try_from(n).ok()));
-    put(
-        &mut h.stream_window,
-        o.get("stream_window").and_then(window),
-    );
-    put(
-        &mut h.connection_window,
-        o.get("connection_window").and_then(window),
-    );
-    o.finish();
-    Some(h)
 }
 
 /// A network in CIDR notation.
@@ -227,14 +136,6 @@ pub(crate) fn network(node: &Node<'_>) -> Option<Cidr> {
     }
 }
 
-fn size(node: Node<'_>, low: u64, high: u64) -> Option<usize> {
-    node.size(low..=high).and_then(|b| usize::try_from(b).ok())
-}
-
-fn count(node: Node<'_>, high: u64) -> Option<usize> {
-    node.integer(1..=high).and_then(|n| usize::try_from(n).ok())
-}
-
 /// The bounds on a response's head, under these two keys.
 fn response_limits(o: &Object<'_>, keys: [&'static str; 2], l: &mut HeadLimits) {
     let [head, fields] = keys;
@@ -242,38 +143,6 @@ fn response_limits(o: &Object<'_>, keys: [&'static str; 2], l: &mut HeadLimits) 
     put(&mut l.bytes, head);
     let fields = o.get(fields).and_then(|n| count(n, 10_000));
     put(&mut l.fields, fields);
-}
-
-fn read_limits(o: &Object<'_>, l: &mut Limits) {
-    // The HTTP library's read buffer cannot be smaller than 8 KiB, nor a target longer than 65,534 bytes.
-    put(
-        &mut l.head_bytes,
-        o.get("head").and_then(|n| size(n, 8 << 10, 16 << 20)),
-    );
-    put(
-        &mut l.head_fields,
-        o.get("fields").and_then(|n| count(n, 10_000)),
-    );
-    put(
-        &mut l.uri_bytes,
-        o.get("uri").and_then(|n| size(n, 1, 65_534)),
-    );
-    put(
-        &mut l.connections,
-        o.get("connections").and_then(|n| count(n, 1_000_000)),
-    );
-    put(
-        &mut l.sessions,
-        o.get("sessions").and_then(|n| count(n, 1_000_000)),
-    );
-    let body = |n: Node<'_>| {
-        if n.is_off() {
-            Some(None)
-        } else {
-            n.size(0..=u64::MAX).map(Some)
-        }
-    };
-    put(&mut l.body_bytes, o.get("body").and_then(body));
 }
 
 fn upstream_settings(o: &Object<'_>, d: &mut Defaults) {

@@ -1,13 +1,13 @@
 //! `tls` of a listener, or beside the flat keys: certificates, who may connect, the oldest version. `acme` has a file of its own.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::acme;
+use super::certificates::{authorities, pair};
 use super::model::Protocol;
 use super::reader::{Node, Object};
+use crate::tls::Identity;
 use crate::tls::server::{ClientAuth, MinVersion, Settings};
-use crate::tls::{Fault, Identity, pem};
 
 /// Reads the section of a listener of `protocol`. `http2` is whether it is offered. What is wrong with a file is an error at
 /// the key that names it.
@@ -78,25 +78,6 @@ fn identities(o: &Object<'_>) -> Option<Vec<Identity>> {
         .filter(|all| !all.is_empty())
 }
 
-/// `certificate` and `key`.
-pub(crate) fn pair(o: &Object<'_>, example: &str) -> Option<Identity> {
-    let certificate = o.require("certificate", example);
-    let key = o.require("key", example);
-    let (certificate, key) = (certificate?, key?);
-    let (chain_path, key_path) = (certificate.file()?.1, key.file()?.1);
-    match Identity::load(&chain_path, &key_path) {
-        Ok(identity) => Some(identity),
-        Err(fault) if fault.path == key_path && key_path != chain_path => {
-            key.error(fault.to_string());
-            None
-        }
-        Err(fault) => {
-            certificate.error(fault.to_string());
-            None
-        }
-    }
-}
-
 fn client_auth(node: &Node<'_>) -> Option<ClientAuth> {
     let o = node.object()?;
     let ca = o.require("ca", "\"client_auth\": {\"ca\": \"clients.pem\"}");
@@ -111,11 +92,4 @@ fn client_auth(node: &Node<'_>) -> Option<ClientAuth> {
         roots: Arc::new(roots),
         required,
     })
-}
-
-/// The authorities in the file that `node` names.
-pub(crate) fn authorities(node: &Node<'_>, path: &Path) -> Option<rustls::RootCertStore> {
-    pem::authorities(path)
-        .map_err(|fault: Fault| node.error(fault.to_string()))
-        .ok()
 }

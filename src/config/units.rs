@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::model::NEVER;
+/// A timeout that is switched off: a hundred years, so that adding a few of them to anything cannot overflow.
+pub const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Longer than this is a slip of the unit; no limit at all is written "off".
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);

@@ -4,27 +4,14 @@ use std::sync::Arc;
 
 use super::address::{self, Schemes};
 use super::backend_tls;
-use super::hash;
 use super::listener::check_name;
 use super::model::{Backend, BackendProtocol, Protocol, Upstream, UpstreamTls};
 use super::reader::{Node, Object};
 use super::settings::Defaults;
+use super::strategy;
 use crate::engine::{BackendId, BackendSpec, Strategy, UpstreamSpec};
 use crate::message::affinity::{HashBy, stable_hash};
 use crate::message::proxy_protocol::Version;
-
-/// Every strategy by its name.
-pub(crate) const STRATEGIES: [(&str, Strategy); 6] = [
-    ("round-robin", Strategy::RoundRobin),
-    ("weighted-round-robin", Strategy::WeightedRoundRobin),
-    (
-        "smooth-weighted-round-robin",
-        Strategy::SmoothWeightedRoundRobin,
-    ),
-    ("least-request", Strategy::LeastRequest),
-    ("power-of-two", Strategy::PowerOfTwo),
-    ("hash", Strategy::HASH),
-];
 
 /// What is spoken with backends, by its name.
 pub(crate) const PROTOCOLS: [(&str, BackendProtocol); 3] = [
@@ -38,17 +25,9 @@ pub fn protocol_name(protocol: BackendProtocol) -> &'static str {
     let known = PROTOCOLS.iter().find(|(_, p)| *p == protocol);
     known.map_or("unknown", |(name, _)| name)
 }
+
 /// The versions of the PROXY protocol by their names.
 pub(crate) const VERSIONS: [(&str, Version); 2] = [("v1", Version::V1), ("v2", Version::V2)];
-
-/// The name of `strategy` in a config.
-pub fn strategy_name(strategy: Strategy) -> &'static str {
-    let kind = std::mem::discriminant(&strategy);
-    let known = STRATEGIES
-        .iter()
-        .find(|(_, s)| std::mem::discriminant(s) == kind);
-    known.map_or("unknown", |(name, _)| name)
-}
 
 /// An upstream and the key that names it.
 pub(crate) struct Named<'a> {
@@ -93,7 +72,7 @@ pub(crate) fn read_all<'a>(file: &Object<'a>, defaults: &Defaults) -> Vec<Named<
 fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> Upstream {
     o.refuse("health", "\"health\" is not built yet");
     o.refuse("http2", "HTTP/2 to backends is \"protocol\": \"http2\"");
-    let (strategy, hash_by) = hash::read(o);
+    let (strategy, hash_by) = strategy::read(o);
     let version = o.get("proxy_protocol").and_then(|n| n.word(&VERSIONS));
     let max_in_flight = o
         .get("max_in_flight")

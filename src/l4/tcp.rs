@@ -18,7 +18,7 @@ use crate::message::affinity::address_key;
 use crate::message::cause::Cause;
 use crate::message::client_hello::{self, ClientHello, Malformed, Progress, UNRECOGNIZED_NAME};
 use crate::site::client::Client;
-use crate::site::secure;
+use crate::site::handshake;
 use crate::telemetry::Session;
 use crate::time::Tick;
 use crate::upstream::Upstream;
@@ -37,7 +37,7 @@ const HELLO: usize = 20 * 1024;
 
 /// Serves one client connection until it ends.
 pub async fn run<E: Env>(client: Arc<Client<E>>, socket: SocketOf<E>) {
-    let Some(mut stream) = secure::begin(&client, socket).await else {
+    let Some(mut stream) = handshake::begin(&client, socket).await else {
         return;
     };
     let mut early = Early::default();

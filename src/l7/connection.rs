@@ -17,7 +17,7 @@ use crate::caching::Desk;
 use crate::config::model::Http2;
 use crate::env::{Clock, Env};
 use crate::site::client::Client;
-use crate::site::secure;
+use crate::site::handshake;
 use crate::wire::watch::Phase;
 use crate::wire::{SocketOf, StreamOf};
 
@@ -29,7 +29,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Serves one client connection until it ends.
 pub async fn run<E: Env>(client: Arc<Client<E>>, desk: Arc<Desk<E>>, socket: SocketOf<E>) {
-    let Some(stream) = secure::begin(&client, socket).await else {
+    let Some(stream) = handshake::begin(&client, socket).await else {
         return;
     };
     let conn = Conn::new(&client, &desk);

@@ -3,6 +3,7 @@
 //! [`Proxy`] is the part that all cores share; [`serve`] is one core's loop. Absent: what is done for a client (l7, l4), rules
 //! (message, engine, h1), files (config), and anything about the process (cli).
 
+mod core;
 mod proxied;
 mod server;
 
@@ -51,7 +52,7 @@ pub struct Proxy<E: Env> {
     ready: AtomicBool,
     /// Cores that serve or still drain.
     serving: AtomicUsize,
-    /// Cores that have bound the listeners: a core's share of what is bounded in all is one of so many.
+    /// Cores that have bound the listeners. A core's share of a bound on the whole process is the bound divided by this.
     cores: AtomicUsize,
     drain: Arc<Drain>,
 }

@@ -14,7 +14,7 @@ use crate::l4::tcp;
 use crate::l7::connection;
 use crate::message::cause::Cause;
 use crate::message::proxy_protocol::{self, Addresses, Progress};
-use crate::proxy::server::Core;
+use crate::proxy::core::Core;
 use crate::site::client::enter;
 use crate::wire::SocketOf;
 
@@ -24,7 +24,7 @@ use crate::wire::SocketOf;
 /// # Errors
 /// `InvalidData` when it is no header, `UnexpectedEof` when it is cut, or what the stream says.
 pub async fn read_header<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Option<Addresses>> {
-    // Most headers are shorter; of a longer one the sender's extras are to come, and are bounded by what `read` accepts.
+    // Most headers are shorter than this. A longer one carries extras of its sender, which `read` bounds.
     let mut bytes = Vec::with_capacity(64);
     loop {
         match proxy_protocol::read(&bytes) {
@@ -63,7 +63,7 @@ pub fn admit<E: Env>(
         let (client, entry) = enter(site, &core.wire, listener, Some(permit), source, ends);
         let _entry = entry;
         if core.wire.drain.has_begun() {
-            // It was not in the books when all connections were told.
+            // The connection was not yet in the books when the drain told all others to close.
             client.errand.watch.close();
         }
         match client.model().protocol {
@@ -79,8 +79,8 @@ fn is_trusted<E: Env>(core: &Core<E>, listener: usize, peer: SocketAddr) -> bool
     trusted.any(|net| net.contains(peer.ip()))
 }
 
-/// The header's word within the listener's time for heads; `None` when the connection is to be closed. A proxy that stops
-/// takes a header that has come, and waits for none.
+/// Reads the header within the listener's time for heads; `None` when the connection is to be closed. A proxy that stops takes a
+/// header that has come, and waits for none.
 async fn named<E: Env>(
     core: &Core<E>,
     listener: usize,
@@ -120,7 +120,8 @@ fn refused<E: Env>(core: &Core<E>, listener: usize, peer: SocketAddr, cause: Cau
         .refused(core.wire.index(), listener, cause);
 }
 
-/// The ends of a client's connection that named no others, if any upstream is told of them: asking the system costs a call.
+/// Both addresses of a client's connection that came without a header; `None` if no upstream is told of them, because asking the
+/// system costs a call.
 pub fn ends<E: Env>(core: &Core<E>, stream: &SocketOf<E>, peer: SocketAddr) -> Option<Addresses> {
     let told = |u: &model::Upstream| u.proxy_protocol.is_some();
     if !core.config().upstreams.iter().any(told) {

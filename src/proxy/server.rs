@@ -10,12 +10,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::cache::purge::Purge;
 use crate::caching::Desk;
-use crate::config::model::{Config, Protocol};
+use crate::config::model::Protocol;
 use crate::env::{Clock, Datagram, Env, Listener, Net, Task};
 use crate::l4::tcp;
 use crate::l4::udp;
 use crate::l7::connection;
 use crate::proxy::Proxy;
+use crate::proxy::core::Core;
 use crate::proxy::proxied;
 use crate::site::client::enter;
 use crate::tier::Tier;
@@ -70,23 +71,6 @@ pub struct Drained {
     pub cut: usize,
 }
 
-/// One core's part of the proxy.
-pub struct Core<E: Env> {
-    /// What all work on it shares.
-    pub wire: Arc<wire::core::Core<E>>,
-    /// What all cores share.
-    pub proxy: Arc<Proxy<E>>,
-    /// The cache.
-    pub desk: Arc<Desk<E>>,
-}
-
-impl<E: Env> Core<E> {
-    /// The config.
-    pub fn config(&self) -> &Config {
-        &self.proxy.site.config
-    }
-}
-
 /// Serves on one core until the proxy drains; returns when its last connection has ended or was cut.
 pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Drained {
     let wire = wire::core::Core::new(&env, &proxy.telemetry, &proxy.drain);
@@ -112,7 +96,7 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
         let core = Arc::clone(&core);
         match socket {
             Socket::Stream(s) => accepting.push(env.spawn("accept", accept(core, i, s))),
-            // It goes on for its sessions while the core drains.
+            // A socket of datagrams goes on for its sessions while the core drains.
             Socket::Datagram(s) => {
                 let (site, cores) = (Arc::clone(&proxy.site), proxy.cores.load(Ordering::Acquire));
                 let serving = udp::serve(site, Arc::clone(&core.wire), cores, i, s);
@@ -131,7 +115,7 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
     let cut = drain(&core).await;
     proxy.serving.fetch_sub(1, Ordering::AcqRel);
     if env.core() == 0 {
-        // The timers of the gates run here, and others may still have waiters.
+        // The timers of all gates run on this core, so it stays until no other core serves.
         let clock = env.clock();
         while proxy.serving.load(Ordering::Acquire) > 0 {
             clock.sleep_until(clock.now() + DRAIN_LOOK).await;
@@ -174,7 +158,8 @@ async fn accept<E: Env>(core: Arc<Core<E>>, listener: usize, socket: <E::Net as 
     let permits: Arc<Semaphore> = Arc::clone(&core.proxy.permits[listener]);
     loop {
         let next = async {
-            // A place must be free before a socket is taken; it is not held while none comes, or idle cores would hold them all.
+            // A permit must be free before a socket is accepted. It is not held while none comes, or idle cores would hold all
+            // of them.
             // The semaphore is never closed.
             drop(permits.acquire().await.ok()?);
             let accepted = socket.accept().await;
@@ -221,7 +206,7 @@ fn admit<E: Env>(
     let site = &core.proxy.site;
     let (client, entry) = enter(site, &core.wire, listener, Some(permit), peer, ends);
     let (env, desk) = (&core.wire.env, Arc::clone(&core.desk));
-    // A task of its own kind each, since a task is as large as the largest of what it may run.
+    // Each protocol has a kind of task of its own, because a task is as large as the largest future that it may run.
     match core.config().listeners[listener].protocol {
         Protocol::Tcp => env.spawn("tcp", async move {
             let _entry = entry;

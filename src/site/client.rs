@@ -53,7 +53,7 @@ impl<E: Env> Client<E> {
         self.errand.watch.near.arm(phase, deadline);
     }
 
-    /// What it owes and has not done in its time.
+    /// What the client should have done by now and has not.
     pub fn due(&self) -> Option<Phase> {
         self.errand.watch.near.due()
     }

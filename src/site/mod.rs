@@ -2,6 +2,7 @@
 //! client, which the protocols know, and the cache, which outlives a config.
 
 pub mod client;
+pub mod handshake;
 pub mod respond;
 pub mod secure;
 

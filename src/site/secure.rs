@@ -1,31 +1,18 @@
-//! TLS towards clients: each listener's certificates as they are now, the handshake, and what a connection is known by after it.
+//! TLS of listeners: each one's certificates as they are now, and what a connection is known by after its handshake. Absent: the
+//! handshake itself (handshake).
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::ServerConfig;
 use rustls::pki_types::UnixTime;
-use rustls::server::{Accepted, Acceptor, ProducesTickets};
+use rustls::server::ProducesTickets;
 use rustls::time_provider::TimeProvider;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio_rustls::{StartHandshake, TlsStream};
+use rustls::{ServerConfig, ServerConnection};
 
 use crate::env::{Clock, Env};
-use crate::message::cause::Cause;
-use crate::site::client::Client;
-use crate::site::respond;
 use crate::telemetry::CertificateStatus;
 use crate::tls::server::{self, Settings};
 use crate::tls::{Fault, Identity};
-use crate::upstream::origin::ClientCert;
-use crate::wire::stream::Wire;
-use crate::wire::{SocketOf, StreamOf};
-
-/// What one read of a hello may bring: most are smaller.
-const HELLO: usize = 4096;
-
-/// The first byte of a handshake's records (RFC 8446 section 5.1).
-const HANDSHAKE: u8 = 0x16;
 
 /// TLS of one listener. What is swapped in serves the handshakes that begin after it.
 pub struct Secure {
@@ -35,10 +22,10 @@ pub struct Secure {
 }
 
 /// What handshakes use.
-struct Current {
+pub(super) struct Current {
     settings: Settings,
-    config: Arc<ServerConfig>,
-    /// Of the files that these were read from; `None` where another read them.
+    pub(super) config: Arc<ServerConfig>,
+    /// Of the files that the settings were read from; `None` for those that came with the config.
     digest: Option<u64>,
 }
 
@@ -71,7 +58,7 @@ impl Secure {
     /// A file that cannot be used: what was there before serves on.
     pub fn reload(&self) -> Result<bool, Fault> {
         let before = self.current();
-        // Taken first: what changes while the files are read is seen the next time.
+        // The digest is taken before the files are read, so a change in between is seen the next time.
         let digest = Some(before.settings.digest());
         if digest == before.digest {
             return Ok(false);
@@ -108,7 +95,8 @@ impl Secure {
         current.settings.identities.iter().map(status).collect()
     }
 
-    fn current(&self) -> Arc<Current> {
+    /// What a handshake that begins now uses to its end.
+    pub(super) fn current(&self) -> Arc<Current> {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -140,108 +128,20 @@ pub struct Secured {
 }
 
 impl Secured {
+    /// After the handshake of `session`, which used `current`.
+    pub(super) fn new(current: Arc<Current>, session: &ServerConnection) -> Self {
+        let served = session.server_name().map(str::to_ascii_lowercase);
+        Secured {
+            served: served.map(|name| current.settings.choose(&name)),
+            http2: session.alpn_protocol() == Some(b"h2"),
+            current,
+        }
+    }
+
     /// May a request for `host` come over this connection? Not where another certificate is kept for it: then the client's
     /// assumption that this is the right server was wrong (RFC 9110 section 15.5.20).
     pub fn is_for(&self, host: &str) -> bool {
         self.served
             .is_none_or(|served| served == self.current.settings.choose(host))
-    }
-}
-
-/// A connection as its listener has it: in the clear, or over TLS once hands were shaken. `None` when it has been dealt with.
-pub async fn begin<E: Env>(client: &Client<E>, socket: SocketOf<E>) -> Option<StreamOf<E>> {
-    match &client.site.secure[client.listener] {
-        None => Some(Wire::Plain(socket)),
-        Some(secure) => accept(client, secure, socket).await,
-    }
-}
-
-/// The handshake, within the time that a head may take.
-async fn accept<E: Env>(
-    client: &Client<E>,
-    secure: &Secure,
-    socket: SocketOf<E>,
-) -> Option<StreamOf<E>> {
-    let clock = client.core().env.clock();
-    let limit = client.model().timeouts.header;
-    // On the heap: a connection that has shaken hands holds nothing of it.
-    let accepted = clock.timeout(limit, Box::pin(shake(client, secure, socket)));
-    let failed = match accepted.await {
-        Some(Ok(stream)) => return stream,
-        Some(Err(error)) => error,
-        None => io::ErrorKind::TimedOut.into(),
-    };
-    tracing::debug!(error = %failed, peer = %client.origin.peer, "a TLS handshake failed");
-    client.refused(Cause::ClientTls);
-    None
-}
-
-/// `None` after a handshake that was an authority's challenge: then all has been said.
-async fn shake<E: Env>(
-    client: &Client<E>,
-    secure: &Secure,
-    mut socket: SocketOf<E>,
-) -> io::Result<Option<StreamOf<E>>> {
-    let accepted = match hello(&mut socket).await? {
-        Some(accepted) => accepted,
-        None => {
-            // A browser that was sent to the wrong scheme reads this.
-            let answer = respond::raw(Cause::NotTls, &client.core().date());
-            socket.write_all(&answer).await?;
-            socket.shutdown().await?;
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not TLS"));
-        }
-    };
-    let challenges = client.site.challenges.as_ref();
-    if let Some(config) = challenges.and_then(|c| c.handshake(&accepted.client_hello())) {
-        let start = StartHandshake::from_parts(accepted, socket);
-        start.into_stream(config).await?.shutdown().await?;
-        return Ok(None);
-    }
-    let current = secure.current();
-    let start = StartHandshake::from_parts(accepted, socket);
-    let stream = start.into_stream(Arc::clone(&current.config)).await?;
-    let (_, session) = stream.get_ref();
-    let served = session.server_name().map(|n| n.to_ascii_lowercase());
-    let certs = session.peer_certificates();
-    let secured = Secured {
-        served: served.map(|name| current.settings.choose(&name)),
-        http2: session.alpn_protocol() == Some(b"h2"),
-        current,
-    };
-    let shown = certs.and_then(|c| c.first()).and_then(ClientCert::of);
-    // A connection shakes hands once.
-    let _ = client.origin.tls.set(shown);
-    let _ = client.secured.set(Arc::new(secured));
-    Ok(Some(Wire::Tls(Box::new(TlsStream::Server(stream)))))
-}
-
-/// Reads up to the end of a client's hello; `None` when what comes is no TLS at all.
-async fn hello<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) -> io::Result<Option<Accepted>> {
-    let mut acceptor = Acceptor::default();
-    let mut room = vec![0; HELLO];
-    let mut first = true;
-    loop {
-        let read = socket.read(&mut room).await?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if std::mem::take(&mut first) && room[0] != HANDSHAKE {
-            return Ok(None);
-        }
-        let mut bytes = &room[..read];
-        while !bytes.is_empty() {
-            acceptor.read_tls(&mut bytes)?;
-        }
-        match acceptor.accept() {
-            Ok(Some(accepted)) => return Ok(Some(accepted)),
-            Ok(None) => {}
-            Err((error, mut alert)) => {
-                let mut words = Vec::new();
-                alert.write_all(&mut words)?;
-                socket.write_all(&words).await?;
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-            }
-        }
     }
 }

@@ -82,7 +82,7 @@ impl<E: Env> Tier<E> {
             Some(Err(error)) => {
                 counts.errors.add(1);
                 if error.code() == Some("WRONGTYPE") {
-                    // Nothing is wrong with the server.
+                    // The key holds another type, and nothing is wrong with the server.
                     return Err(Unanswered::Unfit);
                 }
                 let unfit = error.is_io_error() && !error.is_connection_dropped();
@@ -95,7 +95,7 @@ impl<E: Env> Tier<E> {
             }
             None => {
                 counts.timeouts.add(1);
-                // A request that had little time left is no witness.
+                // A request that had little time left says nothing about the server.
                 if patience * 2 >= self.model.timeout {
                     self.failed(number, &"no answer in time");
                 }
@@ -144,7 +144,7 @@ impl<E: Env> Tier<E> {
         }
     }
 
-    /// The breaker is open: whoever waits on the connection learns it by its end.
+    /// The breaker is open. The connection ends, so that whoever still waits on it learns of that.
     fn open(&self, mut state: MutexGuard<'_, State>, why: &dyn std::fmt::Display) {
         let link = state.link.take();
         let first = self.count_away(&mut state, true);

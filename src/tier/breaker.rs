@@ -11,7 +11,7 @@ const FAILURES: u32 = 3;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Closed, requests ask; open, none does, and from time to time the connection is made anew.
+/// While it is closed, requests ask Redis. While it is open none does, and from time to time a new connection is tried.
 #[derive(Debug)]
 pub struct Breaker {
     /// When to try next; `None` while it is closed.
@@ -40,8 +40,8 @@ impl Breaker {
         self.open
     }
 
-    /// A connection was made and has answered. The rests do not become short again for that: one who answers a greeting and
-    /// nothing else would be asked over and over.
+    /// A connection was made and has answered. The rests stay as long as they are until a request succeeds, because a server
+    /// that answers greetings and nothing else would be tried over and over.
     pub fn connected(&mut self) {
         self.open = None;
         self.failures = 0;

@@ -55,7 +55,7 @@ pub enum Link {
 }
 
 impl Link {
-    /// One command. An error that the server answers is one here.
+    /// Sends one command. An error that the server answers with is returned as an error.
     pub async fn ask(&mut self, cmd: &Cmd) -> RedisResult<Value> {
         match self {
             Link::One(conn) => conn.send_packed_command(cmd).await,
@@ -167,7 +167,7 @@ async fn one<E: Env>(
     let stream = dial(env, host, port)
         .await
         .map_err(|e| Failure::Unreachable(host.to_owned(), port, e))?;
-    // A record that is larger than ours, as another replica's config may allow, is still told from nonsense.
+    // Another replica's config may allow larger records than ours, so twice as much still counts as a record.
     let limit = model.max_value * 2 + (64 << 10);
     let wire = match &model.tls {
         None => Wire::plain(stream, limit),
@@ -186,7 +186,7 @@ async fn one<E: Env>(
             info = info.set_password(password);
         }
     }
-    // Time is ours to keep.
+    // The client's own timeouts are off, because the callers time every question by the clock of the seam.
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(None)
         .set_connection_timeout(None);
@@ -285,7 +285,7 @@ async fn cluster<E: Env>(
         .retries(1)
         .connection_timeout(Duration::from_secs(1))
         // Longer than the longest command, which waits for purges.
-        .response_timeout(super::follow::BLOCK * 3);
+        .response_timeout(super::log::BLOCK * 3);
     if let Some(username) = &model.username {
         builder = builder.username(username);
     }

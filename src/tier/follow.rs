@@ -11,14 +11,10 @@ use ::redis::{Value, cmd};
 
 use super::breaker::Breaker;
 use super::connect::{self, Failure, Link, text};
-use super::keep::LOG;
 use super::{Tier, log};
 use crate::cache::bans::Seen;
 use crate::cache::purge::{Purge, Selection};
 use crate::env::{Clock, Env};
-
-/// How long the server holds a question while there is nothing new.
-pub const BLOCK: Duration = Duration::from_secs(1);
 
 /// Purges that are read at once.
 const PAGE: usize = 1000;
@@ -62,9 +58,9 @@ async fn follow<E: Env>(
     breaker.succeeded();
     tier.shared.following.store(true, Ordering::Release);
     loop {
-        let page = read(tier, &mut link, last, Some(BLOCK)).await?;
+        let page = read(tier, &mut link, last, Some(log::BLOCK)).await?;
         if page.len() >= PAGE {
-            // So far behind that the log may have been cut meanwhile.
+            // A full page means that we are so far behind that the log may have been cut meanwhile.
             last = resume(tier, &mut link, last).await?;
         } else {
             last = apply(tier, page, last);
@@ -73,7 +69,7 @@ async fn follow<E: Env>(
     }
 }
 
-/// The first look. What memory holds by now was fetched without any knowledge of purges; mostly that is nothing.
+/// Reads the log for the first time. Memory is emptied, because what it holds by now was fetched before any purge was known.
 async fn begin<E: Env>(tier: &Tier<E>, link: &mut Link) -> Result<Seen, Failure> {
     let (first, _) = ends(tier, link).await?;
     let Some(first) = first else {
@@ -81,22 +77,22 @@ async fn begin<E: Env>(tier: &Tier<E>, link: &mut Link) -> Result<Seen, Failure>
     };
     (tier.heard)(&everything());
     let (last, count) = read_on(tier, link, Seen::default()).await?;
-    if count >= LOG {
-        // It was cut: what stood there before is not known.
+    if count >= log::LENGTH {
+        // The log was cut, so it is not known which purges stood there before.
         tier.shared.bans().raise_floor(first);
     }
     Ok(last)
 }
 
-/// Goes on behind `last`; from anew, if that is not possible.
+/// Goes on behind `last`. Where that is not possible, memory is emptied and following goes on at the end of the log.
 async fn resume<E: Env>(tier: &Tier<E>, link: &mut Link, last: Seen) -> Result<Seen, Failure> {
     let (first, end) = ends(tier, link).await?;
     let end = end.unwrap_or_default();
     let cut = last > Seen::default() && first.is_none_or(|first| first > last);
     if end >= last && !cut {
         let (read, count) = read_on(tier, link, last).await?;
-        // Nothing was known to stand there, so only its length can tell whether something is missing.
-        if last > Seen::default() || count < LOG {
+        // Where no id is known, only the length of the log can tell whether something was cut off.
+        if last > Seen::default() || count < log::LENGTH {
             return Ok(read);
         }
     }
@@ -125,8 +121,8 @@ async fn read_on<E: Env>(
         let full = page.len() >= PAGE;
         count += page.len();
         last = apply(tier, page, last);
-        // The log is bounded, but who knows what somebody else has written there.
-        if !full || count > LOG * 4 {
+        // The log is bounded, but somebody else may have written more into it, so reading ends here.
+        if !full || count > log::LENGTH * 4 {
             return Ok((last, count));
         }
     }
@@ -135,7 +131,8 @@ async fn read_on<E: Env>(
 fn apply<E: Env>(tier: &Tier<E>, page: Vec<Logged>, mut last: Seen) -> Seen {
     for Logged { id, text } in page {
         let (origin, purge) = log::read(&text);
-        // On the list first: what is read from Redis and put into memory meanwhile is held against it once more.
+        // The list has it first: whoever puts a record into memory meanwhile asks the list once more whether a purge rules it
+        // out.
         tier.shared.bans().add(id, &purge);
         if origin != tier.shared.origin {
             (tier.heard)(&purge);
@@ -191,7 +188,7 @@ async fn read<E: Env>(
     }
 }
 
-/// Waits as long as the server may, and then some.
+/// Asks, and waits for as long as the server may hold the question and a connection may take besides.
 async fn ask<E: Env>(
     tier: &Tier<E>,
     link: &mut Link,

@@ -16,9 +16,6 @@ use crate::time::Tick;
 /// How often leases are prolonged.
 const PROLONG: Duration = Duration::from_millis(500);
 
-/// How many purges the log holds at least.
-pub const LOG: usize = 8192;
-
 /// Purges that are published at once.
 const PURGES: usize = 64;
 
@@ -102,7 +99,7 @@ async fn work<E: Env>(tier: &Tier<E>, number: u64) {
     }
 }
 
-/// A write that the server did not take. That it has no memory left is no reason to read no more.
+/// Counts a write that the server refused. Reading goes on all the same: a server without free memory still answers.
 fn refused<E: Env>(tier: &Tier<E>, number: u64, op: &Op, error: &RedisError) {
     tier.shared.counts.errors.add(1);
     tracing::debug!(%error, "Redis refused a write");
@@ -110,12 +107,12 @@ fn refused<E: Env>(tier: &Tier<E>, number: u64, op: &Op, error: &RedisError) {
         tier.lost(number, error);
     }
     if let Op::Store { name, .. } = op {
-        // What lies there is older, and would be found in its place.
+        // The record that lies there is older than the one that was refused, and must not be found in its place.
         tier.enqueue(Op::Delete { name: name.clone() });
     }
 }
 
-/// The server was the master once.
+/// Does the error say that the server is no master any more?
 pub fn is_demoted(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
@@ -142,7 +139,11 @@ pub async fn publish<E: Env>(tier: Arc<Tier<E>>) {
         };
         let add = |purge| {
             let mut add = cmd("XADD");
-            add.arg(&stream).arg("MAXLEN").arg("~").arg(LOG).arg("*");
+            add.arg(&stream)
+                .arg("MAXLEN")
+                .arg("~")
+                .arg(log::LENGTH)
+                .arg("*");
             add.arg("p").arg(log::write(tier.shared.origin, purge));
             add
         };
@@ -150,7 +151,7 @@ pub async fn publish<E: Env>(tier: Arc<Tier<E>>) {
         let counts = &tier.shared.counts;
         let patience = connect::patience(&tier.model);
         let clock = tier.env.clock();
-        // One that is sent twice does no harm; one that is not sent would.
+        // After a failure the purges are sent again: one that arrives twice does no harm, and one that never arrives would.
         let answers = match clock.timeout(patience, link.ask_all(commands)).await {
             Some(Ok(answers)) => answers,
             Some(Err(error)) => {
@@ -185,7 +186,7 @@ pub async fn publish<E: Env>(tier: Arc<Tier<E>>) {
         if let Some(why) = refused {
             counts.errors.add(1);
             tracing::debug!(%why, "Redis refused a purge");
-            // It says no, and would say so again at once.
+            // The server would refuse again at once, so the next try waits.
             clock.sleep_until(clock.now() + PROLONG).await;
         }
     }

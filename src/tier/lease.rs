@@ -6,18 +6,12 @@ use std::time::Duration;
 
 use ::redis::{Value, cmd};
 
-use super::queue::Op;
+use super::queue::{Op, PASS};
 use super::{Tier, lock, millis};
 use crate::cache::bans::Seen;
 use crate::cache::stored::Entry;
 use crate::env::{Clock, Env};
 use crate::time::Tick;
-
-/// In the place of a lease: nothing will be stored, so waiting is of no use.
-pub const PASS: &str = "pass";
-
-/// How long those who wait may read so.
-pub const PASS_FOR: Duration = Duration::from_secs(1);
 
 /// How long a lease lasts unless it is prolonged.
 pub const LEASE: Duration = Duration::from_secs(2);
@@ -75,12 +69,13 @@ impl<E: Env> Tier<E> {
         let mut set = cmd("SET");
         let millis = millis(limit.min(LEASE));
         set.arg(&name).arg(&token).arg("NX").arg("PX").arg(millis);
-        // It may be ours without our knowing, if this is not polled to its end or the answer is late.
+        // The lease may become ours without our learning of it, if this future is dropped or the answer is late. It is given
+        // back then.
         let mut asking = Asking {
             tier: self,
             token: Some(Token { name, token }),
         };
-        // Whoever had the lease until a moment ago may have stored what we look for after we had looked.
+        // Whoever held the lease before may have stored the entry after we had looked, so it is asked for once more.
         let entry = self.entry_name(key);
         let mut get = cmd("GET");
         get.arg(&entry);
@@ -145,7 +140,8 @@ impl<E: Env> Tier<E> {
         }
     }
 
-    /// Gives a lease back; with `pass` those who wait learn that nothing will be stored. What was put before is there before.
+    /// Gives a lease back; with `pass` those who wait learn that nothing will be stored. Entries that were put before reach
+    /// Redis first.
     pub fn release(&self, token: Token, pass: bool) {
         let Token { name, token } = token;
         lock(&self.leases).remove(&name);

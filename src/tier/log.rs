@@ -1,7 +1,17 @@
 //! A purge as it stands in the stream that all replicas read: who made it, how, and what it selects, with a space between them.
 //! `7f03c2a1b4d59e68 hard url http://example.com/a`
+//!
+//! How long the stream may grow and how it is waited for also stand here, because its reader and its writer must agree on that.
+
+use std::time::Duration;
 
 use crate::cache::purge::{Purge, Selection};
+
+/// How many purges the log holds at least.
+pub const LENGTH: usize = 8192;
+
+/// How long the server holds a question for the log while there is nothing new in it.
+pub const BLOCK: Duration = Duration::from_secs(1);
 
 /// Writes a purge of the replica `origin`.
 pub fn write(origin: u64, purge: &Purge) -> String {

@@ -104,8 +104,9 @@ impl Shared {
         }
     }
 
-    /// Has every replica forget what `purge` selects, and every record that it selects be ruled out. It holds for this one's
-    /// looks from here on; memory is the caller's to purge, and afterwards, or what is being read from Redis gets past both.
+    /// Has every replica forget what `purge` selects, and rules out every record in Redis that it selects. This replica's own
+    /// looks obey it from here on. The caller purges memory afterwards and not before, or a record that is being read from Redis
+    /// could get into memory between the two.
     pub fn purge(&self, purge: &Purge) -> Published {
         self.bans().begin(purge);
         self.publish.notify_one();
@@ -116,8 +117,8 @@ impl Shared {
         }
     }
 
-    /// Has a purge ruled out meanwhile what was read? For one who has just put it into memory: a purge that is not yet on the
-    /// list will find it there.
+    /// Has a purge ruled out what was read meanwhile? The caller asks after it has put the record into memory, where a later
+    /// purge will find it.
     pub fn judge(&self, key: &[u8], entry: &Entry, seen: Seen) -> Verdict {
         self.bans().judge(key, entry, seen)
     }
@@ -263,7 +264,7 @@ impl<E: Env> Tier<E> {
         let name = self.entry_name(key);
         let (serializer, max) = (self.model.serializer, self.model.max_value);
         let Some(record) = codec::encode(entry, key, seen, serializer, max) else {
-            // What lies there is older, and would be found in its place.
+            // The record that lies there is older than this one, and must not be found in its place.
             self.enqueue(Op::Delete { name });
             return false;
         };

@@ -6,8 +6,13 @@ use std::time::Duration;
 use ::redis::{Cmd, cmd};
 use bytes::Bytes;
 
-use super::lease::{PASS, PASS_FOR};
 use super::{COMPARE_AND_DELETE, COMPARE_AND_SET, millis};
+
+/// Stands in the place of a lease when its holder will store nothing, so that nobody goes on waiting for it.
+pub const PASS: &str = "pass";
+
+/// How long those who wait can read [`PASS`].
+const PASS_FOR: Duration = Duration::from_secs(1);
 
 /// Operations that may wait, and bytes of records among them.
 const OPS: usize = 4096;
@@ -97,7 +102,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// False when there is no room. One that is alone always has its place.
+    /// False when there is no room. An empty queue takes any operation, however large.
     pub fn push(&mut self, op: Op) -> bool {
         let bytes = op.bytes();
         let full = self.ops.len() >= OPS || self.bytes + bytes > BYTES;
@@ -127,7 +132,8 @@ impl Queue {
         taken
     }
 
-    /// Lets go of records and leases, whose time is over when Redis is back; removals stay. Returns how many records.
+    /// Drops records and leases, which are outdated by the time Redis is back, and keeps removals. Returns how many records it
+    /// dropped.
     pub fn thin(&mut self) -> u64 {
         let before = self.ops.iter().filter(|op| op.bytes() > 0).count();
         self.ops.retain(|op| matches!(op, Op::Delete { .. }));

@@ -34,7 +34,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// The counters. How it is now is not for them to say.
+    /// The counters alone; whether Redis is reached at the moment is for the caller to add.
     pub fn read(&self) -> RedisStatus {
         RedisStatus {
             hits: self.hits.get(),

@@ -4,11 +4,7 @@ use bytes::BytesMut;
 use http::{HeaderMap, Method};
 use weirkeeper::h1::{self, BodyFraming};
 
-fn written(write: impl FnOnce(&mut BytesMut)) -> String {
-    let mut out = BytesMut::new();
-    write(&mut out);
-    String::from_utf8(out.to_vec()).unwrap()
-}
+use super::written;
 
 #[test]
 fn rfc9112_3_a_request_line_is_put_together_from_parts() {

@@ -10,13 +10,7 @@ use weirkeeper::message::fields::{
 use weirkeeper::message::head::Fields;
 use weirkeeper::message::known::Known;
 
-fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(*name, HeaderValue::from_static(value));
-    }
-    headers
-}
+use super::headers;
 
 fn names(headers: &HeaderMap) -> Vec<&str> {
     headers.keys().map(HeaderName::as_str).collect()

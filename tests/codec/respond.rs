@@ -1,25 +1,11 @@
 //! Responses as bytes (RFC 9112, sections 4 and 6.3; RFC 9110, sections 8.6 and 15), and that our own reader reads them back.
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use weirkeeper::h1::{self, ReplyFraming, ResponseFraming};
 use weirkeeper::message::head::Fields;
 
-use super::{LIMITS, decode};
-
-fn written(write: impl FnOnce(&mut BytesMut)) -> String {
-    let mut out = BytesMut::new();
-    write(&mut out);
-    String::from_utf8(out.to_vec()).unwrap()
-}
-
-fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(*name, HeaderValue::from_static(value));
-    }
-    headers
-}
+use super::{LIMITS, decode, headers, written};
 
 #[test]
 fn rfc9112_4_a_status_line_names_our_version() {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{environment, fixtures, good, json_files, load, read};
 use weirkeeper::cache::codec::Serializer;
-use weirkeeper::config::model::{Action, NEVER, Rewrite};
+use weirkeeper::config::model::{Action, Rewrite};
+use weirkeeper::config::units::NEVER;
 use weirkeeper::config::{expand, footprint, load_str};
 use weirkeeper::engine::{Phase, Strategy};
 

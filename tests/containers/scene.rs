@@ -9,7 +9,7 @@ use testcontainers::runners::SyncRunner;
 use testcontainers::{Container, ContainerRequest, GenericImage, ImageExt};
 
 use super::image::{Image, docker, has_engine};
-use crate::support::client::{Response, once};
+use crate::support::client::once;
 use crate::support::{PATIENCE, eventually};
 
 const WEB: u16 = 8080;
@@ -156,9 +156,4 @@ fn port(container: &Container<GenericImage>, inside: u16) -> u16 {
     container
         .get_host_port_ipv4(inside.tcp())
         .expect("the engine publishes what is exposed")
-}
-
-/// What this proxy says in Cache-Status.
-pub(super) fn said(response: &Response) -> String {
-    response.get("cache-status").unwrap_or("nothing").to_owned()
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use weirkeeper::engine::trace::NoTrace;
 use weirkeeper::engine::upstream::Upstream;
-use weirkeeper::engine::{BackendId, Meta, Offer, Outcome, Slot, Strategy as Rule, UpstreamSpec};
+use weirkeeper::engine::{BackendId, Meta, Offer, Outcome, Slot, Strategy as Rule};
 use weirkeeper::rng::Rng;
 use weirkeeper::time::Tick;
 
-use super::{admitted, grants, spec, upstream, weighted};
+use super::{admitted, grants, spec, upstream, weighted, without};
 
 const T0: Tick = Tick::ZERO;
 const UNBOUNDED: Rule = Rule::Hash { load_percent: None };
@@ -45,11 +45,6 @@ fn moved(before: &[BackendId], after: &[BackendId], but: BackendId) -> usize {
     pairs
         .filter(|&(a, b)| a != b && *a != but && *b != but)
         .count()
-}
-
-fn without(mut spec: UpstreamSpec, id: u32) -> UpstreamSpec {
-    spec.backends.retain(|b| b.id != BackendId(id));
-    spec
 }
 
 #[test]

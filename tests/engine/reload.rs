@@ -1,25 +1,13 @@
 //! A reload changes the spec and loses nothing: requests in flight, waiters, back-offs, and who was owed how much.
 
 use weirkeeper::engine::trace::NoTrace;
-use weirkeeper::engine::upstream::Upstream;
-use weirkeeper::engine::{
-    BackendId, BackendSpec, Meta, Offer, Outcome, ShedReason, Strategy, UpstreamSpec,
-};
+use weirkeeper::engine::{BackendId, BackendSpec, Meta, Offer, Outcome, ShedReason, Strategy};
 use weirkeeper::rng::Rng;
 use weirkeeper::time::Tick;
 
-use super::{admitted, grants, spec, turn, upstream, weighted};
+use super::{grants, run, spec, turn, upstream, weighted, without};
 
 const T0: Tick = Tick::ZERO;
-
-fn run(u: &mut Upstream) -> weirkeeper::engine::Slot {
-    admitted(u.offer(T0, &Meta::first(T0), &mut NoTrace))
-}
-
-fn without(mut spec: UpstreamSpec, id: u32) -> UpstreamSpec {
-    spec.backends.retain(|b| b.id != BackendId(id));
-    spec
-}
 
 #[test]
 fn reloads_at_every_pick_leave_the_bound_as_it_is() {

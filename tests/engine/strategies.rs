@@ -6,13 +6,9 @@ use weirkeeper::engine::{BackendId, Meta, Outcome, Phase, Slot, Strategy};
 use weirkeeper::rng::Rng;
 use weirkeeper::time::Tick;
 
-use super::{admitted, spec, turn, upstream, weighted};
+use super::{run, spec, turn, upstream, weighted};
 
 const T0: Tick = Tick::ZERO;
-
-fn run(u: &mut Upstream) -> Slot {
-    admitted(u.offer(T0, &Meta::first(T0), &mut NoTrace))
-}
 
 fn turns(u: &mut Upstream, n: usize) -> Vec<usize> {
     (0..n).map(|_| turn(u)).collect()

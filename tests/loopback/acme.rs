@@ -122,13 +122,6 @@ fn said(weir: &Weir, parts: &[&str]) -> bool {
     weir.stderr().iter().any(has_all)
 }
 
-/// A sample's value in `/metrics`.
-fn metric(weir: &Weir, begin: &str) -> Option<u64> {
-    let text = weir.admin("/metrics").text();
-    let line = text.lines().find(|line| line.starts_with(begin))?;
-    line.rsplit(' ').next()?.parse().ok()
-}
-
 const HTTP: &str = r#", "challenge": "http-01", "email": "admin@a.example""#;
 
 #[test]
@@ -182,9 +175,9 @@ fn http_01_brings_a_certificate_and_keeps_it_to_itself() {
         r#"weir_acme_certificates_total{{authority="127.0.0.1:{}",name="a.example"}}"#,
         site.server.port()
     );
-    assert_eq!(metric(&weir, &issued), Some(1));
+    assert_eq!(weir.metric(&issued), Some(1));
     let end = r#"weir_certificate_not_after_timestamp_seconds{listener="secure",name="a.example"}"#;
-    assert!(metric(&weir, end) > Some(1_700_000_000));
+    assert!(weir.metric(end) > Some(1_700_000_000));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use crate::support::backend::Backend;
-use crate::support::client::{Client, Response, get};
+use crate::support::client::{Client, Response, cache_status, get};
 use crate::support::weir::{Extra, Weir, config};
 use crate::support::wire::Message;
 
@@ -69,15 +69,9 @@ fn get_with(target: &str, fields: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: test.example\r\n{fields}\r\n")
 }
 
-/// What this proxy says in Cache-Status.
-#[track_caller]
-fn said(response: &Response) -> String {
-    response.get("cache-status").unwrap_or("nothing").to_owned()
-}
-
 #[track_caller]
 fn assert_hit(response: &Response) {
-    let said = said(response);
+    let said = cache_status(response);
     assert!(said.starts_with("weir; hit"), "{said}: {response:?}");
 }
 
@@ -86,7 +80,7 @@ fn assert_hit(response: &Response) {
 fn warm(weir: &Weir, target: &str) -> Response {
     let response = weir.once(get(target));
     assert_eq!(response.status, 200, "{response:?}");
-    let said = said(&response);
+    let said = cache_status(&response);
     assert!(said.contains("stored"), "{target} is not stored: {said}");
     response
 }

@@ -37,16 +37,6 @@ fn gated(gate: &Arc<Gate>) -> Backend {
     })
 }
 
-/// How many requests wait, as the metrics say.
-fn waiting(weir: &Weir) -> usize {
-    let metrics = weir.admin("/metrics").text();
-    let gauge = metrics
-        .lines()
-        .find_map(|l| l.strip_prefix("weir_upstream_waiting{upstream=\"app\"} "));
-    let gauge = gauge.and_then(|n| n.parse().ok());
-    gauge.expect("the gauge is there")
-}
-
 /// The first user's file, with its ports replaced.
 #[test]
 fn the_flat_file_fills_three_and_two_places_and_no_more() {
@@ -202,12 +192,12 @@ fn a_waiter_that_leaves_frees_its_place() {
     eventually("it runs", || backend.log().running == 1);
     let mut leaves = Client::connect(weir.port);
     leaves.send(get("/leaves"));
-    eventually("it waits", || waiting(&weir) == 1);
+    eventually("it waits", || weir.waiting() == 1);
     drop(leaves);
-    eventually("its place is free", || waiting(&weir) == 0);
+    eventually("its place is free", || weir.waiting() == 0);
     let mut waits = Client::connect(weir.port);
     waits.send(get("/waits"));
-    eventually("the next one has it", || waiting(&weir) == 1);
+    eventually("the next one has it", || weir.waiting() == 1);
     gate.open();
     assert_eq!(running.response("GET").map(|r| r.status), Ok(200));
     assert_eq!(waits.response("GET").map(|r| r.status), Ok(200));

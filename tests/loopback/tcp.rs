@@ -93,21 +93,6 @@ pub(super) fn reset(stream: TcpStream) {
         .expect("a socket takes a linger");
 }
 
-/// The value of an upstream's gauge or a counter.
-pub(super) fn metric(weir: &Weir, line: &str) -> u64 {
-    let metrics = weir.admin("/metrics").text();
-    let value = metrics.lines().find_map(|l| l.strip_prefix(line));
-    value.map_or(0, |v| v.trim().parse().expect("a number"))
-}
-
-pub(super) fn in_flight(weir: &Weir) -> u64 {
-    metric(weir, "weir_upstream_in_flight{upstream=\"app\"}")
-}
-
-fn waiting(weir: &Weir) -> u64 {
-    metric(weir, "weir_upstream_waiting{upstream=\"app\"}")
-}
-
 #[test]
 fn each_side_ends_by_itself_and_the_other_goes_on() {
     let peer = Peer::start();
@@ -129,7 +114,7 @@ fn each_side_ends_by_itself_and_the_other_goes_on() {
         }
         second.shutdown(Shutdown::Write).expect("it is open");
         assert_eq!(rest(first), b"");
-        eventually("its place is free", || in_flight(&weir) == 0);
+        eventually("its place is free", || weir.in_flight() == 0);
     }
     assert_eq!(weir.admin("/readyz").status, 200);
     let labels = "{listener=\"web\",upstream=\"app\",backend=\"127.0.0.1";
@@ -140,7 +125,7 @@ fn each_side_ends_by_itself_and_the_other_goes_on() {
         ("session_sent_bytes", 24 + 9),
     ] {
         let line = format!("weir_{name}_total{labels}:{port}\"}}");
-        eventually(name, || metric(&weir, &line) == count);
+        eventually(name, || weir.count(&line) == count);
     }
 }
 
@@ -221,7 +206,7 @@ fn where_a_backend_is_down_another_is_dialled() {
         client.write_all(b"once").expect("it is taken");
         assert_eq!(read(&mut peer.accept(), 4), b"once");
     }
-    assert!(metric(&weir, "weir_retries_total{upstream=\"app\"}") >= 1);
+    assert!(weir.count("weir_retries_total{upstream=\"app\"}") >= 1);
 }
 
 #[test]
@@ -229,8 +214,7 @@ fn where_all_are_down_the_client_is_let_go() {
     let weir = Weir::start(&l4(&[free_port(), free_port()], Extra::default()));
     let mut client = connect(&weir);
     assert!(is_reset(&mut client));
-    let line = "weir_refused_total{listener=\"web\",cause=\"connect_refused\"}";
-    eventually("it is counted", || metric(&weir, line) == 1);
+    eventually("it is counted", || weir.refused("connect_refused") == 1);
 }
 
 /// One place on the only backend.
@@ -255,7 +239,7 @@ fn a_connection_waits_for_its_place_and_loses_nothing_meanwhile() {
         second.shutdown(Shutdown::Write).expect("it is open");
         second
     });
-    eventually("the second waits", || waiting(&weir) == 1);
+    eventually("the second waits", || weir.waiting() == 1);
     assert!(peer.accepted.try_recv().is_err());
     drop((first, held));
     let mut backend = peer.accept();
@@ -279,11 +263,7 @@ fn who_waits_too_long_or_leaves_is_out_of_the_queue() {
     let _held = peer.accept();
     let mut late = connect(&weir);
     assert!(is_reset(&mut late));
-    let refused = |cause| {
-        let line = format!("weir_refused_total{{listener=\"web\",cause=\"{cause}\"}}");
-        metric(&weir, &line)
-    };
-    eventually("it is counted", || refused("queue_timeout") == 1);
+    eventually("it is counted", || weir.refused("queue_timeout") == 1);
 
     let weir = Weir::start(&l4(
         &[peer.port],
@@ -296,11 +276,11 @@ fn who_waits_too_long_or_leaves_is_out_of_the_queue() {
     let _held = peer.accept();
     for leave in [reset, drop::<TcpStream>] {
         let client = connect(&weir);
-        eventually("it waits", || waiting(&weir) == 1);
+        eventually("it waits", || weir.waiting() == 1);
         let mut beyond = connect(&weir);
         assert!(is_reset(&mut beyond), "the queue is full");
         leave(client);
-        eventually("its place is another's", || waiting(&weir) == 0);
+        eventually("its place is another's", || weir.waiting() == 0);
     }
 }
 
@@ -323,9 +303,8 @@ fn silence_ends_a_connection_and_a_byte_either_way_is_none() {
         thread::sleep(std::time::Duration::from_millis(20));
     }
     assert!(is_reset(&mut client) && is_reset(&mut backend));
-    eventually("its place is free", || in_flight(&weir) == 0);
-    let line = "weir_refused_total{listener=\"web\",cause=\"tunnel_idle\"}";
-    assert_eq!(metric(&weir, line), 1);
+    eventually("its place is free", || weir.in_flight() == 0);
+    assert_eq!(weir.refused("tunnel_idle"), 1);
 }
 
 #[test]
@@ -344,7 +323,7 @@ fn a_reset_goes_through() {
         };
         reset(gone);
         assert!(is_reset(&mut left), "by the client: {by_client}");
-        eventually("its place is free", || in_flight(&weir) == 0);
+        eventually("its place is free", || weir.in_flight() == 0);
     }
 }
 
@@ -379,7 +358,7 @@ fn an_answer_before_the_end_of_the_question_arrives_whole() {
         "weir_session_sent_bytes_total{listener=\"web\",upstream=\"app\",backend=\"127.0.0.1:";
     let line = format!("{line}{}\"}}", peer.port);
     eventually("the answer has passed", || {
-        metric(&weir, &line) == LENGTH as u64
+        weir.count(&line) == LENGTH as u64
     });
     drop(backend);
     // Before it has seen the end, a word would be answered by a reset, and there would have been no end.
@@ -389,7 +368,7 @@ fn an_answer_before_the_end_of_the_question_arrives_whole() {
     });
     // The first word that nobody takes resets the connection to the backend; those after it find that out.
     let begun = std::time::Instant::now();
-    while in_flight(&weir) > 0 && begun.elapsed() < PATIENCE {
+    while weir.in_flight() > 0 && begun.elapsed() < PATIENCE {
         client.write_all(b"and a word").expect("it is taken");
     }
     assert!(rest(&mut client) == vec![b'a'; LENGTH]);

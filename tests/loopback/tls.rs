@@ -5,7 +5,6 @@ use std::net::Shutdown;
 
 use rustls::HandshakeKind;
 
-use super::tcp::in_flight;
 use crate::support::backend::{Backend, reply};
 use crate::support::client::get;
 use crate::support::eventually;
@@ -331,11 +330,11 @@ fn a_client_that_leaves_ends_its_request() {
         let head =
             format!("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: {length}\r\n\r\n");
         client.0.write_all(head.as_bytes()).expect("it is sent");
-        eventually("the backend is asked", || in_flight(&weir) == 1);
+        eventually("the backend is asked", || weir.in_flight() == 1);
         client.0.write_all(&vec![b'a'; length]).expect("it is sent");
         let socket = &client.0.sock;
         socket.shutdown(Shutdown::Write).expect("it is connected");
-        eventually("its place is free", || in_flight(&weir) == 0);
+        eventually("its place is free", || weir.in_flight() == 0);
     }
 }
 

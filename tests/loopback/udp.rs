@@ -66,24 +66,9 @@ fn echo(mark: u8) -> u16 {
     port
 }
 
-fn metric(weir: &Weir, line: &str) -> u64 {
-    let metrics = weir.admin("/metrics").text();
-    let value = metrics.lines().find_map(|l| l.strip_prefix(line));
-    value.map_or(0, |v| v.trim().parse().expect("a number"))
-}
-
-fn in_flight(weir: &Weir) -> u64 {
-    metric(weir, "weir_upstream_in_flight{upstream=\"app\"}")
-}
-
-fn refused(weir: &Weir, cause: &str) -> u64 {
-    let line = format!("weir_refused_total{{listener=\"web\",cause=\"{cause}\"}}");
-    metric(weir, &line)
-}
-
 fn dropped(weir: &Weir) -> u64 {
     let labels = "{listener=\"web\",upstream=\"app\",backend=\"\"}";
-    metric(weir, &format!("weir_datagrams_dropped_total{labels}"))
+    weir.count(&format!("weir_datagrams_dropped_total{labels}"))
 }
 
 #[test]
@@ -125,7 +110,7 @@ fn many_clients_get_their_own_replies_and_a_session_keeps_its_backend() {
     }
     let marks: BTreeSet<_> = backends.iter().flatten().collect();
     assert_eq!(marks.len(), 2, "both backends have sessions");
-    assert_eq!(in_flight(&weir), 200);
+    assert_eq!(weir.in_flight(), 200);
 }
 
 #[test]
@@ -139,14 +124,14 @@ fn a_session_ends_by_silence_and_begins_anew() {
     let client = client(&weir);
     client.send(b"one").expect("it goes out");
     let (_, first) = receive(&backend);
-    eventually("it has ended", || in_flight(&weir) == 0);
+    eventually("it has ended", || weir.in_flight() == 0);
     backend.send_to(b"too late", first).expect("it goes out");
     client.send(b"two").expect("it goes out");
     let (got, second) = receive(&backend);
     assert_eq!(got, b"two");
     backend.send_to(b"in time", second).expect("it goes out");
     assert_eq!(receive(&client).0, b"in time");
-    assert_eq!(refused(&weir, "session_evicted"), 0);
+    assert_eq!(weir.refused("session_evicted"), 0);
 }
 
 #[test]
@@ -169,10 +154,10 @@ fn the_idlest_gives_way_where_the_table_is_full() {
     assert_eq!(receive(&clients[0]).0, b"A");
     clients[2].send(b"c").expect("it goes out");
     receive(&backend);
-    eventually("one gave way", || refused(&weir, "session_evicted") == 1);
+    eventually("one gave way", || weir.refused("session_evicted") == 1);
     backend.send_to(b"A2", sessions[0]).expect("it goes out");
     assert_eq!(receive(&clients[0]).0, b"A2");
-    assert_eq!(in_flight(&weir), 2);
+    assert_eq!(weir.in_flight(), 2);
 }
 
 #[test]
@@ -215,9 +200,8 @@ fn a_session_waits_for_its_place() {
     first.send(b"first").expect("it goes out");
     assert_eq!(receive(&backend).0, b"first");
     // Sent until it is its turn, or it would expire in the queue.
-    let waiting = "weir_upstream_waiting{upstream=\"app\"}";
     second.send(b"second").expect("it goes out");
-    eventually("it waits", || metric(&weir, waiting) == 1);
+    eventually("it waits", || weir.waiting() == 1);
     backend
         .set_read_timeout(Some(Duration::from_millis(100)))
         .expect("a socket takes a timeout");
@@ -258,18 +242,13 @@ fn who_was_answered_gives_way_and_who_is_owed_an_answer_does_not() {
     first.send(b"two").expect("it goes out");
     let (_, session) = receive(&backend);
     receive(&backend);
-    let waiting = "weir_upstream_waiting{upstream=\"app\"}";
     second.send(b"second").expect("it goes out");
-    eventually("it waits", || metric(&weir, waiting) == 1);
+    eventually("it waits", || weir.waiting() == 1);
     backend
         .send_to(b"answer to one", session)
         .expect("it goes out");
     receive(&first);
-    assert_eq!(
-        metric(&weir, waiting),
-        1,
-        "the first is owed another answer"
-    );
+    assert_eq!(weir.waiting(), 1, "the first is owed another answer");
     backend
         .send_to(b"answer to two", session)
         .expect("it goes out");
@@ -299,7 +278,7 @@ fn a_backend_that_is_away_is_left_for_another_and_found_again() {
         });
         assert_eq!(bytes[..2], *b"sx");
     }
-    assert!(refused(&weir, "connect_refused") >= 1);
+    assert!(weir.refused("connect_refused") >= 1);
     let back = UdpSocket::bind(("127.0.0.1", gone)).expect("the port is still free");
     back.set_read_timeout(Some(Duration::from_millis(100)))
         .expect("a socket takes a timeout");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::tcp::{Peer, connect, in_flight, is_reset, metric, read, reset, rest};
+use super::tcp::{Peer, connect, is_reset, read, reset, rest};
 use crate::support::client::{Client, get};
 use crate::support::eventually;
 use crate::support::secure::{Authority, Folder};
@@ -55,12 +55,7 @@ fn open(weir: &Weir, peer: &Peer) -> (TcpStream, TcpStream) {
 }
 
 pub(super) fn tunnels(weir: &Weir) -> u64 {
-    metric(weir, "weir_upstream_tunnels{upstream=\"app\"}")
-}
-
-fn refused(weir: &Weir, cause: &str) -> u64 {
-    let line = format!("weir_refused_total{{listener=\"web\",cause=\"{cause}\"}}");
-    metric(weir, &line)
+    weir.count("weir_upstream_tunnels{upstream=\"app\"}")
 }
 
 #[test]
@@ -131,9 +126,9 @@ fn each_side_ends_by_itself() {
     }
     let ended = "weir_sessions_ended_total{listener=\"web\",upstream=\"app\",backend=\"127.0.0.1:";
     let ended = format!("{ended}{}\"}}", peer.port);
-    eventually("both are counted", || metric(&weir, &ended) == 2);
+    eventually("both are counted", || weir.count(&ended) == 2);
     let received = ended.replace("sessions_ended", "session_received_bytes");
-    assert_eq!(metric(&weir, &received), 23);
+    assert_eq!(weir.count(&received), 23);
     let metrics = weir.admin("/metrics").text();
     assert!(!metrics.contains("weir_request_duration_seconds_count{upstream=\"app\""));
 }
@@ -325,7 +320,7 @@ fn tunnels_have_a_bound_of_their_own() {
     let weir = Weir::start(&text.replace(&url, &bounded));
     let first = open(&weir, &peer);
     let second = open(&weir, &peer);
-    assert_eq!((tunnels(&weir), in_flight(&weir)), (2, 0));
+    assert_eq!((tunnels(&weir), weir.in_flight()), (2, 0));
     // A worker of one place has two chats, and a request still finds it.
     let mut client = Client::connect(weir.port);
     client.send(get("/plain"));
@@ -339,7 +334,7 @@ fn tunnels_have_a_bound_of_their_own() {
     assert_eq!(answer.status, 503);
     let why = answer.get("proxy-status").expect("it says why");
     assert!(why.contains("tunnels_full"), "{why}");
-    assert_eq!(refused(&weir, "tunnels_full"), 1);
+    assert_eq!(weir.refused("tunnels_full"), 1);
     drop(first);
     eventually("a place is free", || tunnels(&weir) == 1);
     client.send(ASK);
@@ -367,7 +362,7 @@ fn silence_ends_a_tunnel_and_a_byte_is_none() {
     }
     assert!(is_reset(&mut client) && is_reset(&mut backend));
     eventually("its place is free", || tunnels(&weir) == 0);
-    assert_eq!(refused(&weir, "tunnel_idle"), 1);
+    assert_eq!(weir.refused("tunnel_idle"), 1);
 }
 
 #[test]
@@ -384,7 +379,7 @@ fn a_reset_goes_through() {
         reset(gone);
         assert!(is_reset(&mut left), "by the client: {by_client}");
         eventually("it is over", || tunnels(&weir) == 0);
-        assert_eq!(refused(&weir, cause), 1);
+        assert_eq!(weir.refused(cause), 1);
     }
 }
 

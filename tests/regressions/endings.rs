@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Read};
 
-use super::{Gate, metric, pass};
+use super::{Gate, pass};
 use crate::support::backend::Backend;
 use crate::support::client::{Client, get};
 use crate::support::eventually;
@@ -71,7 +71,7 @@ fn a_request_that_came_before_the_signal_is_answered() {
     clients.extend((0..4).map(|_| ("fresh", connect())));
     let all = clients.len() as u64;
     eventually("every connection is accepted", || {
-        metric(&weir, "weir_connections{listener=\"web\"}") == all
+        weir.metric("weir_connections{listener=\"web\"}") == Some(all)
     });
     weir.signal("STOP");
     for (_, client) in &mut clients {

@@ -1,14 +1,11 @@
 //! What the access log and the metrics say of an exchange is what happened: a whole body is no cause, and waiting counts even if
 //! it was in vain.
 
-use super::{Gate, Logged, metric, number};
+use super::{Gate, Logged, number};
 use crate::support::backend::Backend;
 use crate::support::client::{Client, get};
 use crate::support::eventually;
 use crate::support::weir::Extra;
-
-/// The counter of those who left before their answer was whole.
-const GONE: &str = r#"weir_refused_total{listener="web",cause="client_gone"}"#;
 
 const LARGE: usize = 1_000_000;
 
@@ -56,7 +53,7 @@ fn a_whole_response_has_no_cause_however_it_is_framed() {
         assert!(line.contains(&format!(r#""bytes_sent":{LARGE}"#)), "{line}");
         assert!(!line.contains(r#""cause""#), "{line}");
     }
-    assert_eq!(metric(&logged.weir, GONE), 0);
+    assert_eq!(logged.weir.refused("client_gone"), 0);
 }
 
 /// The other side of it: who leaves is still said to have left.
@@ -76,7 +73,7 @@ fn a_client_that_leaves_within_its_response_is_the_cause() {
     drop(client);
     let line = logged.line("/leaves");
     assert!(line.contains(r#""cause":"client_gone""#), "{line}");
-    assert_eq!(metric(&logged.weir, GONE), 1);
+    assert_eq!(logged.weir.refused("client_gone"), 1);
 }
 
 #[test]

@@ -119,6 +119,11 @@ pub(crate) fn post(target: &str, body: &str) -> String {
     )
 }
 
+/// What a response says in Cache-Status.
+pub(crate) fn cache_status(response: &Response) -> String {
+    response.get("cache-status").unwrap_or("nothing").to_owned()
+}
+
 /// One request on a connection of its own.
 #[track_caller]
 pub(crate) fn once(port: u16, raw: impl AsRef<[u8]>) -> Response {

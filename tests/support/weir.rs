@@ -96,6 +96,43 @@ impl Weir {
         client::once(self.admin, client::get(target))
     }
 
+    /// The value of a metric such as `weir_upstream_in_flight{upstream="app"}`; `None` while it is not listed.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str) -> Option<u64> {
+        let metrics = self.admin("/metrics").text();
+        let mut lines = metrics.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map(|value| value.parse().expect("a whole number"))
+    }
+
+    /// How often something was counted; a counter is not listed before its first time.
+    #[track_caller]
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        self.metric(name).unwrap_or_default()
+    }
+
+    /// What is in flight to the upstream of [`config`].
+    #[track_caller]
+    pub(crate) fn in_flight(&self) -> u64 {
+        let gauge = self.metric("weir_upstream_in_flight{upstream=\"app\"}");
+        gauge.expect("the gauge is there")
+    }
+
+    /// How much waits for the upstream of [`config`].
+    #[track_caller]
+    pub(crate) fn waiting(&self) -> u64 {
+        let gauge = self.metric("weir_upstream_waiting{upstream=\"app\"}");
+        gauge.expect("the gauge is there")
+    }
+
+    /// How often the listener of [`config`] refused something for `cause`.
+    #[track_caller]
+    pub(crate) fn refused(&self, cause: &str) -> u64 {
+        self.count(&format!(
+            "weir_refused_total{{listener=\"web\",cause=\"{cause}\"}}"
+        ))
+    }
+
     /// Is the process running?
     pub(crate) fn lives(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

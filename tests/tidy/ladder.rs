@@ -1,7 +1,8 @@
 //! The ladder: a room of `src/` names only itself and rooms on lower rungs. Paths are followed from `crate::`, from the crate's
 //! own name and from `super::` chains that climb to the root; the root itself re-exports nothing, so it is no back door.
 
-use super::source::{Source, is_ident};
+use super::source::Source;
+use super::tokens::{Token, tokens};
 
 /// Each room and its rung.
 pub(crate) const RUNGS: [(&str, u8); 23] = [
@@ -104,36 +105,6 @@ fn module_depth(path: &str) -> usize {
     } else {
         parts
     }
-}
-
-/// A word, `::`, or one other character, and where it stands.
-#[derive(Clone, Copy)]
-struct Token<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-fn tokens(code: &str) -> Vec<Token<'_>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(c) = code[at..].chars().next() {
-        let rest = &code[at..];
-        let length = if is_ident(c) {
-            rest.find(|c| !is_ident(c)).unwrap_or(rest.len())
-        } else if rest.starts_with("::") {
-            2
-        } else {
-            c.len_utf8()
-        };
-        if !c.is_whitespace() {
-            found.push(Token {
-                text: &rest[..length],
-                at,
-            });
-        }
-        at += length;
-    }
-    found
 }
 
 /// A room that a file names.

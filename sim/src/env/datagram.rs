@@ -17,7 +17,7 @@ use tokio::io::ReadBuf;
 use turmoil::net::UdpSocket;
 use weirkeeper::env::Datagram;
 
-use super::net::Counted;
+use super::count::Counted;
 use super::{Fabric, lock};
 
 /// The largest datagram, and more.

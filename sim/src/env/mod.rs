@@ -4,6 +4,7 @@
 //! host's view of it, and one core loop's. Absent: what the hosts do (that is the world's), and any real socket or clock.
 
 mod clock;
+mod count;
 mod datagram;
 mod net;
 mod stream;
@@ -20,8 +21,9 @@ use weirkeeper::env::{Env, Task};
 use weirkeeper::rng::Rng;
 
 pub use self::clock::{EPOCH, SimClock};
+pub use self::count::Open;
 pub use self::datagram::SimDatagram;
-pub use self::net::{Open, SimListener, SimNet};
+pub use self::net::{SimListener, SimNet};
 pub use self::stream::{Link, SimStream};
 
 /// One host's environment, as one of its core loops sees it.

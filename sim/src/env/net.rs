@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use turmoil::net::{TcpListener, TcpStream};
 use weirkeeper::env::{Datagram, Listener, Net};
 
+use super::count::Counted;
 use super::datagram::{Hub, SimDatagram};
 use super::stream::{Link, SimStream};
 use super::{Fabric, lock};
@@ -135,55 +136,6 @@ impl Listener for SimListener {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.0.addr)
-    }
-}
-
-/// Connections that were dialled to one address, from the dial to the drop; or sockets that are associated with it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Open {
-    /// Now.
-    pub now: u32,
-    /// The most at once.
-    pub peak: u32,
-    /// All of them.
-    pub total: u64,
-}
-
-/// Counts one connection for as long as it lives.
-#[derive(Debug)]
-pub(super) struct Counted {
-    fabric: Arc<Fabric>,
-    addr: SocketAddr,
-    /// It was taken off already.
-    forgotten: bool,
-}
-
-impl Counted {
-    pub(super) fn new(fabric: &Arc<Fabric>, addr: SocketAddr) -> Self {
-        let mut open = lock(&fabric.open);
-        let entry = open.entry(addr).or_default();
-        entry.now += 1;
-        entry.total += 1;
-        entry.peak = entry.peak.max(entry.now);
-        drop(open);
-        Counted {
-            fabric: Arc::clone(fabric),
-            addr,
-            forgotten: false,
-        }
-    }
-
-    /// It was taken off already.
-    pub(super) fn forget(mut self) {
-        self.forgotten = true;
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        if !self.forgotten {
-            self.fabric.uncount(self.addr);
-        }
     }
 }
 

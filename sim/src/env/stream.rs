@@ -18,7 +18,7 @@ use turmoil::net::TcpStream;
 use weirkeeper::env::Stream;
 use weirkeeper::rng::Rng;
 
-use super::net::Counted;
+use super::count::Counted;
 use super::{Fabric, lock};
 
 const KEPT: &str = "the connection is kept until it is dropped";

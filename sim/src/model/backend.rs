@@ -4,9 +4,7 @@
 //! reaches it and checks, at that moment, that the proxy kept to what the config allows.
 
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,17 +20,17 @@ use super::certificates;
 use super::faults::Struck;
 use super::message::{self, Head, Reader};
 use super::origin::Origin;
-use super::running::{Has, Running};
+use super::running::{Load, Running};
 use super::socket::Socket;
 use super::tunnel::Errand;
 use crate::env::{Link, SimEnv, SimStream, lock};
 use crate::ledger::Ledger;
 use crate::plan::BackendPlan;
+use crate::scenario::BackendModel;
 
 /// One modelled backend.
 #[derive(Debug)]
 pub struct Backend {
-    pub(super) index: usize,
     pub(super) plan: BackendPlan,
     pub(super) env: SimEnv,
     pub(super) ledger: Ledger,
@@ -40,6 +38,8 @@ pub struct Backend {
     origin: Option<Arc<Origin>>,
     permits: Semaphore,
     tls: Option<Arc<ServerConfig>>,
+    /// What it works on.
+    pub(super) load: Load,
     pub(super) state: Mutex<State>,
 }
 
@@ -57,13 +57,8 @@ pub(super) struct State {
     /// Connections older than this one end with their message.
     pub(super) retired: u64,
     hang_until: Tick,
-    pub(super) slow: Vec<f64>,
-    pub(super) malformed: Vec<f64>,
-    /// Requests that it has.
-    pub(super) running: Vec<Has>,
-    /// When it had too many, over streams whose resets may still have been on their way.
-    pub(super) over: Vec<(Tick, Vec<usize>)>,
-    pub(super) peak: u32,
+    slow: Vec<f64>,
+    malformed: Vec<f64>,
     pub(super) healed: bool,
 }
 
@@ -74,6 +69,24 @@ struct Connection {
     idle: bool,
     /// It is retired: whoever serves it hears of it here.
     told: Arc<Notify>,
+}
+
+impl State {
+    /// How long the next work takes.
+    pub(super) fn time(&mut self, model: &BackendModel) -> Duration {
+        let slow: f64 = self.slow.iter().product();
+        let time = model.service_time.sample(&mut self.rng).mul_f64(slow);
+        match self.healed {
+            true => time.min(HEALED),
+            false => time,
+        }
+    }
+
+    /// The share of answers that are no HTTP.
+    pub(super) fn garbled(&self, model: &BackendModel) -> f64 {
+        let rates = self.malformed.iter();
+        rates.fold(model.malformed_rate, |a, b| a.max(*b))
+    }
 }
 
 impl Backend {
@@ -98,7 +111,7 @@ impl Backend {
             .concurrency
             .map_or(Semaphore::MAX_PERMITS, |c| c as usize);
         Arc::new(Backend {
-            index,
+            load: Load::new(index, &plan, &env, &ledger),
             plan,
             env,
             ledger,
@@ -116,9 +129,6 @@ impl Backend {
                 hang_until: Tick::ZERO,
                 slow: Vec::new(),
                 malformed: Vec::new(),
-                running: Vec::new(),
-                over: Vec::new(),
-                peak: 0,
                 healed: false,
             }),
         })
@@ -151,7 +161,7 @@ impl Backend {
 
     /// The most requests that it had at once, orphans aside.
     pub fn peak(&self) -> u32 {
-        lock(&self.state).peak
+        self.load.peak()
     }
 
     fn connected(self: &Arc<Self>, stream: SimStream) {
@@ -235,7 +245,7 @@ impl Backend {
         reader: &mut Reader,
         stream: &mut Socket,
     ) -> bool {
-        let running = Running::begin(self, id, stream.sim().link(), None);
+        let running = Running::begin(&self.load, id, stream.sim().link(), None);
         if let Some(manner) = self.plan.manner {
             self.see(id, head, stream.is_tls());
             let errand = head
@@ -268,7 +278,7 @@ impl Backend {
             tokio::select! {
                 biased;
                 answer = work => answer,
-                () = left(stream) => return false,
+                () = stream.left() => return false,
             }
         } else {
             work.await
@@ -446,6 +456,9 @@ impl Struck for Backend {
     }
 }
 
+/// Work takes no longer once all is healed: a probe asks whether it is answered, not whether in time.
+const HEALED: Duration = Duration::from_millis(5);
+
 /// Writes larger than this go in pieces.
 const PIECE: usize = 16 * 1024;
 
@@ -456,19 +469,6 @@ fn remove(list: &mut Vec<f64>, value: f64) {
     if let Some(at) = list.iter().position(|x| *x == value) {
         list.remove(at);
     }
-}
-
-/// Completes when the proxy has let go of the connection and the backend has heard of it.
-pub(super) fn left(stream: &mut Socket) -> impl Future<Output = ()> {
-    poll_fn(move |cx| {
-        let ready = Pin::new(&mut *stream).poll_readable(cx);
-        // Data would be the next request, which waits for its turn.
-        if ready.is_ready() && stream.sim().link().dialler_left() {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
 }
 
 /// Takes a connection out of the list, however it ends.

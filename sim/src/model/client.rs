@@ -19,7 +19,7 @@ use super::message::{Fault, Framing, Head, Reader};
 use super::pattern::Whose;
 use super::socket::Socket;
 use super::speech::Speech;
-use super::streams::client::{Carrier, Pool};
+use super::streams::pool::{Carrier, Pool};
 use super::tunnel::{self, Prefixed};
 use crate::env::{SimEnv, lock};
 use crate::ledger::{End, Ledger, PROBE};

@@ -233,7 +233,7 @@ impl Redis {
                         biased;
                         () = added => {}
                         () = clock.sleep_until(until) => return Some(Reply::NoArray),
-                        () = super::backend::left(stream) => return None,
+                        () = stream.left() => return None,
                     }
                 }
             }

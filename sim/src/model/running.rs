@@ -1,24 +1,63 @@
-//! What a backend works on: for how long, and counted against what the proxy may send it.
+//! What a backend works on, counted against what the proxy may send it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use weirkeeper::env::{Clock, Env};
 use weirkeeper::time::Tick;
 
-use super::backend::{Backend, State};
-use crate::env::{Link, lock};
-use crate::scenario::BackendModel;
-
-/// Work takes no longer once all is healed: a probe asks whether it is answered, not whether in time.
-const HEALED: Duration = Duration::from_millis(5);
+use crate::env::{Link, SimEnv, lock};
+use crate::ledger::Ledger;
+use crate::plan::BackendPlan;
 
 /// A stream's reset arrives within this, unless messages are held back.
 const PROMPT: Duration = Duration::from_millis(50);
 
+/// The requests that one backend has.
+#[derive(Debug)]
+pub(super) struct Load {
+    index: usize,
+    name: String,
+    /// What the config allows.
+    max_in_flight: Option<u32>,
+    /// Resets of streams are never held back on their way to it.
+    prompt: bool,
+    env: SimEnv,
+    ledger: Ledger,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: Vec<Has>,
+    /// When there were too many, over streams whose resets may still have been on their way.
+    over: Vec<(Tick, Vec<usize>)>,
+    peak: u32,
+}
+
+impl Load {
+    /// That of backend number `index`, which has nothing yet.
+    pub(super) fn new(index: usize, plan: &BackendPlan, env: &SimEnv, ledger: &Ledger) -> Self {
+        Load {
+            index,
+            name: plan.name.clone(),
+            max_in_flight: plan.max_in_flight,
+            prompt: plan.manner.is_some_and(|m| m.prompt),
+            env: env.clone(),
+            ledger: ledger.clone(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// The most requests at once, orphans aside.
+    pub(super) fn peak(&self) -> u32 {
+        lock(&self.state).peak
+    }
+}
+
 /// A request that a backend has.
 #[derive(Debug)]
-pub(super) struct Has {
+struct Has {
     execution: usize,
     /// The connection that it came on.
     connection: Arc<Link>,
@@ -36,21 +75,21 @@ impl Has {
 
 /// A request that the backend has, however it ends.
 pub(super) struct Running<'a> {
-    backend: &'a Backend,
+    load: &'a Load,
     pub(super) execution: usize,
 }
 
 impl<'a> Running<'a> {
     /// It begins, on `connection`, and on a `stream` of it over HTTP/2.
     pub(super) fn begin(
-        backend: &'a Backend,
+        load: &'a Load,
         id: u64,
         connection: &Arc<Link>,
         stream: Option<&Arc<Link>>,
     ) -> Self {
-        let now = backend.env.clock().now();
-        let execution = backend.ledger.book().begin(now, backend.index, id);
-        let mut state = lock(&backend.state);
+        let now = load.env.clock().now();
+        let execution = load.ledger.book().begin(now, load.index, id);
+        let mut state = lock(&load.state);
         state.running.push(Has {
             execution,
             connection: Arc::clone(connection),
@@ -61,27 +100,26 @@ impl<'a> Running<'a> {
         let orphans = state.running.len() - held.len();
         let had = u32::try_from(held.len()).unwrap_or(u32::MAX);
         state.peak = state.peak.max(had);
-        let over = backend.plan.max_in_flight.is_some_and(|max| had > max);
-        let prompt = backend.plan.manner.is_some_and(|m| m.prompt);
+        let over = load.max_in_flight.is_some_and(|max| had > max);
         match stream {
-            Some(_) if over && prompt => state.over.push((now, held)),
+            Some(_) if over && load.prompt => state.over.push((now, held)),
             Some(_) => {}
             None if over => state.over.push((Tick::ZERO, held)),
             None => {}
         }
-        let broken = overdue(&mut state, now, backend.plan.max_in_flight);
+        let broken = overdue(&mut state, now, load.max_in_flight);
         drop(state);
-        let mut book = backend.ledger.book();
+        let mut book = load.ledger.book();
         if orphans > 0 {
             book.reach("orphaned work");
         }
         if let Some(had) = broken {
-            let name = &backend.plan.name;
+            let name = &load.name;
             let what = format!("{name} had {had} requests at once at {now}, more than it may");
             book.violation("capacity", what);
         }
         drop(book);
-        Running { backend, execution }
+        Running { load, execution }
     }
 }
 
@@ -104,34 +142,17 @@ fn overdue(state: &mut State, now: Tick, max: Option<u32>) -> Option<usize> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let now = self.backend.env.clock().now();
-        let mut state = lock(&self.backend.state);
-        let broken = overdue(&mut state, now, self.backend.plan.max_in_flight);
+        let load = self.load;
+        let now = load.env.clock().now();
+        let mut state = lock(&load.state);
+        let broken = overdue(&mut state, now, load.max_in_flight);
         state.running.retain(|h| h.execution != self.execution);
         drop(state);
-        let mut book = self.backend.ledger.book();
+        let mut book = load.ledger.book();
         if let Some(had) = broken {
-            let name = &self.backend.plan.name;
+            let name = &load.name;
             book.violation("capacity", format!("{name} kept {had} requests at {now}"));
         }
         book.finish(now, self.execution);
-    }
-}
-
-impl State {
-    /// How long the next work takes.
-    pub(super) fn time(&mut self, model: &BackendModel) -> Duration {
-        let slow: f64 = self.slow.iter().product();
-        let time = model.service_time.sample(&mut self.rng).mul_f64(slow);
-        match self.healed {
-            true => time.min(HEALED),
-            false => time,
-        }
-    }
-
-    /// The share of answers that are no HTTP.
-    pub(super) fn garbled(&self, model: &BackendModel) -> f64 {
-        let rates = self.malformed.iter();
-        rates.fold(model.malformed_rate, |a, b| a.max(*b))
     }
 }

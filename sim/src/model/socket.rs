@@ -1,5 +1,6 @@
 //! A model's end of a connection, in the clear or over TLS.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -79,6 +80,19 @@ impl Socket {
                 Poll::Ready(Ok(()))
             }
         }
+    }
+
+    /// Completes when the proxy has let go of the connection and this end has heard of it.
+    pub fn left(&mut self) -> impl Future<Output = ()> {
+        poll_fn(move |cx| {
+            let ready = Pin::new(&mut *self).poll_readable(cx);
+            // Data would be the next request, which waits for its turn.
+            if ready.is_ready() && self.sim().link().dialler_left() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
     }
 
     /// The drop that follows resets the connection.

@@ -1,8 +1,14 @@
-//! What holds for the clients of a listener: times, bounds, HTTP/2, and networks that are theirs.
+//! What holds for the clients of a listener: times, bounds, HTTP/2, and networks that are theirs. Each section stands here with
+//! its defaults, how its keys are read, and how they are written back.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
+
+use crate::config::raw;
+use crate::config::reader::{Node, Object};
+use crate::config::section::{count, put, shown_duration, shown_size, size};
+use crate::config::units::format_size;
 
 /// HTTP/2 towards clients (RFC 9113).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,56 @@ impl Default for Http2 {
     }
 }
 
+impl Http2 {
+    /// On, off, or what differs from `before`.
+    pub(crate) fn read(node: &Node<'_>, before: Option<Http2>) -> Option<Http2> {
+        if node.is_off() {
+            return None;
+        }
+        let mut h = before.unwrap_or_default();
+        if node.is_true() {
+            return Some(h);
+        }
+        if !node.is_object() {
+            node.error("expected true, false, or an object such as {\"cleartext\": false}");
+            return Some(h);
+        }
+        let o = node.object()?;
+        // RFC 9113 section 6.9.1 has windows end here.
+        let window = |n: Node<'_>| n.size(16 << 10..=(1 << 31) - 1);
+        let window = |n| window(n).and_then(|b| u32::try_from(b).ok());
+        put(
+            &mut h.cleartext,
+            o.get("cleartext").and_then(|n| n.boolean()),
+        );
+        let streams = o.get("streams").and_then(|n| n.integer(1..=100_000));
+        put(&mut h.streams, streams.and_then(|n| u32::try_from(n).ok()));
+        put(
+            &mut h.stream_window,
+            o.get("stream_window").and_then(window),
+        );
+        put(
+            &mut h.connection_window,
+            o.get("connection_window").and_then(window),
+        );
+        o.finish();
+        Some(h)
+    }
+
+    /// The section that says the same.
+    pub(crate) fn render(http2: Option<Http2>) -> raw::Http2OrSwitch {
+        let Some(h) = http2 else {
+            return raw::Http2OrSwitch::Switch(false);
+        };
+        raw::Http2OrSwitch::Http2(raw::Http2 {
+            cleartext: Some(h.cleartext),
+            streams: Some(h.streams),
+            stream_window: shown_size(h.stream_window as usize),
+            connection_window: shown_size(h.connection_window as usize),
+        })
+    }
+}
+
 /// Client-side timeouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientTimeouts {
@@ -41,6 +97,53 @@ pub struct ClientTimeouts {
     pub tunnel: Duration,
     /// Between two datagrams, whichever way, of a UDP session.
     pub session: Duration,
+}
+
+impl Default for ClientTimeouts {
+    fn default() -> Self {
+        let secs = Duration::from_secs;
+        ClientTimeouts {
+            header: secs(10),
+            idle: secs(75),
+            body: secs(60),
+            tunnel: secs(600),
+            session: secs(30),
+        }
+    }
+}
+
+impl ClientTimeouts {
+    /// Takes over what stands in the section.
+    pub(crate) fn read(&mut self, o: &Object<'_>) {
+        put(&mut self.header, o.get("header").and_then(|n| n.duration()));
+        put(
+            &mut self.idle,
+            o.get("idle").and_then(|n| n.duration_or_never()),
+        );
+        put(
+            &mut self.body,
+            o.get("body").and_then(|n| n.duration_or_never()),
+        );
+        put(
+            &mut self.tunnel,
+            o.get("tunnel").and_then(|n| n.duration_or_never()),
+        );
+        put(
+            &mut self.session,
+            o.get("session").and_then(|n| n.duration()),
+        );
+    }
+
+    /// The section that says the same.
+    pub(crate) fn render(&self) -> raw::ListenerTimeouts {
+        raw::ListenerTimeouts {
+            header: shown_duration(self.header),
+            idle: shown_duration(self.idle),
+            body: shown_duration(self.body),
+            tunnel: shown_duration(self.tunnel),
+            session: shown_duration(self.session),
+        }
+    }
 }
 
 /// Bounds on what a client may send.
@@ -58,6 +161,65 @@ pub struct Limits {
     pub connections: usize,
     /// UDP sessions at once on this listener, over all cores; beyond it the idlest gives way.
     pub sessions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            head_bytes: 32 << 10,
+            head_fields: 100,
+            uri_bytes: 16 << 10,
+            body_bytes: None,
+            connections: 10_000,
+            sessions: 10_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Takes over what stands in the section.
+    pub(crate) fn read(&mut self, o: &Object<'_>) {
+        let get = |key| o.get(key);
+        // The HTTP library's read buffer cannot be smaller than 8 KiB, nor a target longer than 65,534 bytes.
+        put(
+            &mut self.head_bytes,
+            get("head").and_then(|n| size(n, 8 << 10, 16 << 20)),
+        );
+        put(
+            &mut self.head_fields,
+            get("fields").and_then(|n| count(n, 10_000)),
+        );
+        put(
+            &mut self.uri_bytes,
+            get("uri").and_then(|n| size(n, 1, 65_534)),
+        );
+        put(
+            &mut self.connections,
+            get("connections").and_then(|n| count(n, 1_000_000)),
+        );
+        put(
+            &mut self.sessions,
+            get("sessions").and_then(|n| count(n, 1_000_000)),
+        );
+        let body = |n: Node<'_>| match n.is_off() {
+            true => Some(None),
+            false => n.size(0..=u64::MAX).map(Some),
+        };
+        put(&mut self.body_bytes, get("body").and_then(body));
+    }
+
+    /// The section that says the same.
+    pub(crate) fn render(&self) -> raw::Limits {
+        let body = self.body_bytes.map_or_else(|| "off".into(), format_size);
+        raw::Limits {
+            head: shown_size(self.head_bytes),
+            fields: Some(self.head_fields as u64),
+            uri: shown_size(self.uri_bytes),
+            body: Some(body.into()),
+            connections: Some(self.connections as u64),
+            sessions: Some(self.sessions as u64),
+        }
+    }
 }
 
 /// A network in CIDR notation; a bare address is a network of one.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, KeyPair};
 
-use super::{HTTP, Site, metric, ports, said};
+use super::{HTTP, Site, ports, said};
 use crate::support::client::{self, get};
 use crate::support::tls::Meeting;
 use crate::support::weir::Weir;
@@ -52,7 +52,7 @@ fn a_failed_validation_backs_off_and_the_rest_serves_on() {
         r#"weir_acme_failures_total{{authority="127.0.0.1:{}",name="a.example"}}"#,
         site.server.port()
     );
-    assert_eq!(metric(&weir, &failures), Some(1));
+    assert_eq!(weir.metric(&failures), Some(1));
     // The token is taken back.
     let token = site.server.requests("POST /challenge/");
     assert_eq!(token.len(), 1);

@@ -1,9 +1,9 @@
 //! What a hit looks like: its fields, its conditions, its framing for each kind of client, and its place among
 //! pipelined requests.
 
-use super::{assert_hit, cached, get_with, said, target, warm};
+use super::{assert_hit, cached, get_with, target, warm};
 use crate::support::backend::{Backend, reply};
-use crate::support::client::{Client, Response, get, post};
+use crate::support::client::{Client, Response, cache_status, get, post};
 use crate::support::weir::{Extra, Weir, config};
 use crate::support::wire::{Broken, Framing};
 
@@ -303,7 +303,7 @@ fn a_routes_own_fields_are_on_hits_and_misses_alike() {
     let weir = Weir::start(&config(&[backend.port], extra));
     for round in 0..3 {
         let response = weir.once(get("/fields"));
-        assert_eq!(said(&response).contains("hit"), round > 0);
+        assert_eq!(cache_status(&response).contains("hit"), round > 0);
         assert_eq!(response.get("x-frame-options"), Some("DENY"));
         assert_eq!(response.get("x-seen"), Some("1"));
         assert_eq!(response.get("server"), None);
@@ -327,7 +327,11 @@ fn empty_answers_and_other_statuses_are_stored_as_they_are() {
                 .ask(get_with(&format!("/{status}"), fields))
                 .expect("answered");
             assert_eq!((response.status, response.text().as_str()), (status, ""));
-            assert_eq!(said(&response).contains("hit"), round > 0, "{status}");
+            assert_eq!(
+                cache_status(&response).contains("hit"),
+                round > 0,
+                "{status}"
+            );
             if status == 204 {
                 assert_eq!(response.get("content-length"), None, "RFC 9110 section 8.6");
             }

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Gate, assert_hit, cached, crowd, said};
+use super::{Gate, assert_hit, cached, crowd};
 use crate::support::backend::{Backend, reply};
-use crate::support::client::get;
+use crate::support::client::{cache_status, get};
 use crate::support::eventually;
 use crate::support::wire::{Broken, Framing};
 
@@ -56,7 +56,7 @@ fn a_body_that_breaks_off_is_whole_for_nobody_and_stored_nowhere() {
         }
         let next = weir.once(get("/broken"));
         assert_eq!(next.text(), "all of it", "{piece:?} {tail:?}");
-        assert!(!said(&next).contains("hit"), "{piece:?} {tail:?}");
+        assert!(!cache_status(&next).contains("hit"), "{piece:?} {tail:?}");
         assert_hit(&weir.once(get("/broken")));
     }
 }
@@ -73,7 +73,7 @@ fn a_body_that_ends_with_its_connection_is_not_stored() {
     for _ in 0..2 {
         let response = weir.once(get("/open"));
         assert_eq!(response.text(), "who knows");
-        assert!(!said(&response).contains("hit"));
+        assert!(!cache_status(&response).contains("hit"));
     }
     assert_eq!(backend.log().requests.len(), 2);
 }
@@ -103,7 +103,7 @@ fn what_is_larger_than_an_object_may_be_passes_through() {
                 let response = client.response("GET").expect("it comes whole");
                 assert_eq!(response.message.body.len(), SIZE);
                 assert!(response.message.body.iter().all(|b| *b == b'c'));
-                assert!(!said(&response).contains("hit"), "round {round}");
+                assert!(!cache_status(&response).contains("hit"), "round {round}");
             }
         }
     }
@@ -146,7 +146,7 @@ fn memory_is_bounded_under_urls_without_end() {
     // The latest are there, the first are gone.
     backend.forget();
     assert_hit(&weir.once(get("/1999")));
-    assert!(!said(&weir.once(get("/0"))).contains("hit"));
+    assert!(!cache_status(&weir.once(get("/0"))).contains("hit"));
 }
 
 /// Many small pieces are as good as one: what each of them costs is bounded too.
@@ -171,7 +171,7 @@ fn a_body_in_crumbs_costs_no_more_than_its_share() {
         let response = weir.once(get("/crumbs"));
         assert_eq!(response.message.body.len(), CRUMBS);
         assert!(
-            !said(&response).contains("hit"),
+            !cache_status(&response).contains("hit"),
             "it takes more than a quarter of the memory"
         );
     }

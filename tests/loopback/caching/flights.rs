@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
 use super::leaving::in_two_pieces;
-use super::{Gate, assert_hit, cached, crowd, get_with, said};
+use super::{Gate, assert_hit, cached, crowd, get_with};
 use crate::support::backend::{Backend, reply};
-use crate::support::client::{Client, get};
+use crate::support::client::{Client, cache_status, get};
 use crate::support::eventually;
 use crate::support::wire::{Framing, Message};
 
@@ -35,7 +35,7 @@ fn a_thousand_cold_requests_make_one_fetch() {
         for client in &mut clients {
             let response = client.response("GET").expect("everybody is answered");
             assert_eq!(response.text(), "one for all");
-            collapsed += usize::from(said(&response).contains("collapsed"));
+            collapsed += usize::from(cache_status(&response).contains("collapsed"));
         }
         assert!(collapsed > 0, "nobody followed");
         assert_eq!(backend.log().lines(), ["GET /cold HTTP/1.1"]);
@@ -139,7 +139,7 @@ fn uncacheable_answers_release_all_who_wait() {
         let mut later = crowd(&weir, 3, &get("/own"));
         for client in &mut later {
             let response = client.response("GET").expect("it is answered");
-            assert!(!said(&response).contains("hit"), "{fields:?}");
+            assert!(!cache_status(&response).contains("hit"), "{fields:?}");
         }
     }
 }

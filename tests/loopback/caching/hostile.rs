@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Gate, assert_hit, cached, crowd, get_with, said, warm};
+use super::{Gate, assert_hit, cached, crowd, get_with, warm};
 use crate::support::backend::{Backend, reply};
-use crate::support::client::{Client, get};
+use crate::support::client::{Client, cache_status, get};
 use crate::support::eventually;
 use crate::support::wire::Message;
 
@@ -38,11 +38,15 @@ fn what_is_somebodys_is_not_shared() {
             let mine = weir.once(get_with("/me", asked));
             // Authorized or not, whoever asks may have what was stored for all (RFC 9111 section 3.5).
             let shared = asked.contains("Authorization") && round > 0;
-            assert_eq!(said(&mine).contains("hit"), shared, "{fields:?} {asked:?}");
+            assert_eq!(
+                cache_status(&mine).contains("hit"),
+                shared,
+                "{fields:?} {asked:?}"
+            );
             let other = weir.once(get("/me"));
             if !asked.contains("Authorization") {
                 assert!(
-                    !said(&other).contains("hit"),
+                    !cache_status(&other).contains("hit"),
                     "{fields:?} {asked:?} {round}"
                 );
             }
@@ -74,9 +78,9 @@ fn a_validation_for_somebody_leaves_what_lies_there() {
         assert_eq!(weir.once(get_with("/page", asked)).status, 200);
         let next = weir.once(get("/page"));
         assert!(
-            said(&next).contains("fwd-status=304"),
+            cache_status(&next).contains("fwd-status=304"),
             "{asked:?}: {}",
-            said(&next)
+            cache_status(&next)
         );
     }
 }
@@ -156,7 +160,7 @@ fn spellings_of_a_path_lead_to_one_entry() {
         "/a/b?", "/a/b/", "/A/b", "/a%2Fb", "/a/b?x", "//a/b", "/a//b",
     ] {
         let response = weir.once(get(target));
-        assert!(!said(&response).contains("hit"), "{target}");
+        assert!(!cache_status(&response).contains("hit"), "{target}");
     }
     for target in ["/a/../../b", "/a/%2e%2e/%2e%2e/b", "/%zz", "/a/b%00"] {
         assert_eq!(weir.once(get(target)).status, 400, "{target}");
@@ -166,7 +170,7 @@ fn spellings_of_a_path_lead_to_one_entry() {
     assert_hit(&weir.once(absolute));
     let evil = "GET http://evil.example/a/b HTTP/1.1\r\nHost: test.example\r\n\r\n";
     let response = weir.once(evil);
-    assert!(!said(&response).contains("hit"));
+    assert!(!cache_status(&response).contains("hit"));
     assert_hit(&weir.once(get("/a/b")));
 }
 

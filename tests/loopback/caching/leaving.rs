@@ -33,11 +33,9 @@ fn a_fetch_that_all_have_left_before_its_head_is_given_up() {
     let waiting: Vec<_> = (0..20)
         .map(|n| crowd(&weir, 1, &get(&format!("/left/{n}"))))
         .collect();
-    let in_line = || weir.admin("/metrics").text();
-    let says = |n: u32| format!("weir_upstream_waiting{{upstream=\"app\"}} {n}\n");
-    eventually("they wait in line", || in_line().contains(&says(20)));
+    eventually("they wait in line", || weir.waiting() == 20);
     drop(waiting);
-    eventually("their places are free", || in_line().contains(&says(0)));
+    eventually("their places are free", || weir.waiting() == 0);
     gate.open();
     assert_eq!(first.response("GET").expect("it waited").text(), "late");
     assert_eq!(weir.once(get("/last")).text(), "late");
@@ -184,17 +182,13 @@ fn who_leaves_the_queue_frees_its_place() {
     let weir = Weir::start(&config(&[backend.port], extra));
     let mut first = crowd(&weir, 1, &get("/first"));
     eventually("it runs", || gate.waiting() == 1);
-    let waiting = |weir: &Weir, count: usize| {
-        let line = format!("weir_upstream_waiting{{upstream=\"app\"}} {count}\n");
-        weir.admin("/metrics").text().contains(&line)
-    };
     let queued: Vec<Client> = (0..CROWD)
         .flat_map(|n| crowd(&weir, 1, &get(&format!("/{n}"))))
         .collect();
-    eventually("all wait", || waiting(&weir, CROWD));
+    eventually("all wait", || weir.waiting() == CROWD as u64);
     let mut patient = crowd(&weir, 2, &get("/0"));
     drop(queued);
-    eventually("one is still wanted", || waiting(&weir, 1));
+    eventually("one is still wanted", || weir.waiting() == 1);
     gate.open();
     for client in &mut patient {
         assert_eq!(client.response("GET").map(|r| r.text()), Ok("/0".into()));

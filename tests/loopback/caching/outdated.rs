@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Gate, assert_hit, cached, crowd, get_with, said, target, warm};
+use super::{Gate, assert_hit, cached, crowd, get_with, target, warm};
 use crate::support::backend::{Backend, reply};
-use crate::support::client::{get, post};
+use crate::support::client::{cache_status, get, post};
 use crate::support::wire::Framing;
 
 const FRESH: &str = "Cache-Control: max-age=3600\r\n";
@@ -33,7 +33,7 @@ fn a_successful_unsafe_request_forgets_what_lies_there() {
         warm(&weir, "/thing");
         assert_eq!(weir.once(post("/thing?a=1", "x")).status, status);
         let after = weir.once(get("/thing?a=1"));
-        assert_eq!(said(&after).contains("hit"), !forgets, "{status}");
+        assert_eq!(cache_status(&after).contains("hit"), !forgets, "{status}");
         assert_hit(&weir.once(get("/thing")));
     }
 }
@@ -54,7 +54,7 @@ fn where_it_points_to_is_forgotten_within_one_origin() {
         warm(&weir, "/other");
         assert_eq!(weir.once(post("/thing", "x")).status, 201);
         assert_eq!(
-            said(&weir.once(get("/other"))).contains("hit"),
+            cache_status(&weir.once(get("/other"))).contains("hit"),
             !forgets,
             "{answer}"
         );
@@ -75,7 +75,7 @@ fn all_variants_are_forgotten() {
     }
     weir.once(post("/thing", "x"));
     for a in ["1", "2"] {
-        assert!(!said(&ask(a)).contains("hit"));
+        assert!(!cache_status(&ask(a)).contains("hit"));
         assert_hit(&ask(a));
     }
 }
@@ -149,6 +149,6 @@ fn safe_methods_and_other_urls_leave_it_there() {
             format!("{method} /a HTTP/1.1\r\nHost: test.example\r\nContent-Length: 0\r\n\r\n");
         weir.once(raw);
         let after = weir.once(get("/a"));
-        assert!(!said(&after).contains("hit"), "{method}");
+        assert!(!cache_status(&after).contains("hit"), "{method}");
     }
 }

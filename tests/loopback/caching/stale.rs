@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Gate, assert_hit, cached, crowd, get_with, said};
+use super::{Gate, assert_hit, cached, crowd, get_with};
 use crate::support::backend::{Backend, reply};
-use crate::support::client::get;
+use crate::support::client::{cache_status, get};
 use crate::support::eventually;
 use crate::support::wire::Message;
 
@@ -35,7 +35,7 @@ fn while_it_is_validated_all_are_served_at_once_and_it_is_fetched_once() {
     for client in &mut clients {
         let response = client.response("GET").expect("it is answered at once");
         assert_eq!(response.text(), "0");
-        let said = said(&response);
+        let said = cache_status(&response);
         assert!(said.contains("hit; ttl=-"), "{said}");
     }
     eventually("it is fetched", || gate.waiting() == 1);
@@ -141,7 +141,7 @@ fn in_the_place_of_an_error_it_is_better_than_nothing() {
         assert_eq!((response.status, response.text().as_str()), (200, "good"));
         // Forwarded and so no hit (RFC 9211 section 2.1), with what the backend said of it.
         assert!(
-            said(&response).starts_with("weir; fwd=stale; fwd-status=503; ttl=-"),
+            cache_status(&response).starts_with("weir; fwd=stale; fwd-status=503; ttl=-"),
             "{response:?}"
         );
     }

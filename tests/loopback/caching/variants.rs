@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Gate, assert_hit, cached, crowd, get_with, said};
+use super::{Gate, assert_hit, cached, crowd, get_with};
 use crate::support::backend::{Backend, reply};
-use crate::support::client::{Client, get, once};
+use crate::support::client::{Client, cache_status, get, once};
 use crate::support::eventually;
 use crate::support::weir::{Weir, config};
 use crate::support::wire::{Framing, Message};
@@ -27,7 +27,11 @@ fn each_variant_has_its_own_answer() {
         for tongue in ["de", "en", "fr"] {
             let response = weir.once(in_language("/hello", tongue));
             assert_eq!(response.text(), tongue);
-            assert_eq!(said(&response).contains("hit"), round > 0, "{tongue}");
+            assert_eq!(
+                cache_status(&response).contains("hit"),
+                round > 0,
+                "{tongue}"
+            );
         }
         assert_eq!(weir.once(get("/hello")).text(), "none");
     }
@@ -129,7 +133,7 @@ fn what_it_varies_by_may_change() {
     let other = ask("de", "ann", "X-New: 1\r\n");
     assert_eq!(other.text(), "de/ann");
     assert!(
-        !said(&other).contains("hit"),
+        !cache_status(&other).contains("hit"),
         "the old one was found by new fields"
     );
     // And a response without Vary answers everybody.
@@ -150,7 +154,7 @@ fn hosts_and_ports_are_told_apart() {
             let raw = format!("GET /same HTTP/1.1\r\nHost: {host}\r\n\r\n");
             let response = weir.once(raw);
             assert_eq!(response.text(), host);
-            assert_eq!(said(&response).contains("hit"), round > 0);
+            assert_eq!(cache_status(&response).contains("hit"), round > 0);
         }
     }
     // The same host in another spelling is the same.

@@ -94,13 +94,9 @@ fn cores_share_a_bound_of_one_connection() {
     for _ in 0..50 {
         assert_eq!(weir.once(get("/")).status, 200);
     }
-    let metrics = weir.admin("/metrics").text();
-    let gauge = metrics
-        .lines()
-        .find(|l| l.starts_with("weir_backend_connections"));
-    if let Some(gauge) = gauge {
-        assert!(gauge.ends_with(" 1"), "{gauge}");
-    }
+    let labels = format!("{{upstream=\"app\",backend=\"127.0.0.1:{}\"}}", server.port);
+    let gauge = format!("weir_backend_open_connections{labels}");
+    assert_eq!(weir.metric(&gauge), Some(1));
     // A server may hear of a new connection before it hears of the old one's end.
     assert!(peak.load(Ordering::SeqCst) <= 2);
     drop(weir);

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
 use weirkeeper::env::{Clock, Env};
 
-use super::backend::{Peer, Way};
 use super::end::{Held, Scribe};
 use super::header::{self, Came};
+use super::peer::{Peer, Way};
 use super::text::{HEAD, Kind, Text, digest, own};
 use crate::env::SimStream;
 use crate::ledger::l4::Whose;

@@ -6,10 +6,11 @@
 
 mod answerer;
 pub mod asker;
-pub mod backend;
+mod backend;
 pub mod caller;
 mod end;
 mod header;
+pub mod peer;
 mod replier;
 mod text;
 mod traffic;

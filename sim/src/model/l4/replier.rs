@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::ReadBuf;
 use weirkeeper::env::{Clock, Datagram, Env};
 
-use super::backend::Peer;
+use super::peer::Peer;
 use crate::env::SimDatagram;
 use crate::model::pattern::Whose;
 

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,12 +10,13 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::ext::Protocol;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
-use weirkeeper::env::{Clock, Env, Net, Task};
+use weirkeeper::env::{Clock, Env, Net};
 
+use super::pool::{Carrier, Open};
 use super::{
     CONNECTION_WINDOW, FOR_EVER, FORGOTTEN, Framed, PIECE, are_trailers, head, room, trailers,
 };
-use crate::env::{Link, lock};
+use crate::env::lock;
 use crate::ledger::End;
 use crate::model::client::Group;
 use crate::model::kind::Kind;
@@ -33,55 +33,6 @@ const TRIES: u32 = 20;
 /// So many streams that it has reset within a second the proxy's library remembers. Of others it takes trailers that are under
 /// way for a request of a stream that cannot be.
 const REMEMBERED: usize = 40;
-
-/// Connections of one group, the latest last.
-#[derive(Debug, Default)]
-pub(in crate::model) struct Pool(Mutex<Vec<Shared>>);
-
-/// A connection that requests share.
-#[derive(Debug)]
-struct Shared {
-    send: SendRequest<Bytes>,
-    carrier: Arc<Carrier>,
-}
-
-/// What is known of a connection beside its frames.
-#[derive(Debug)]
-pub(in crate::model) struct Carrier {
-    open: AtomicUsize,
-    gone: AtomicBool,
-    aborted: AtomicBool,
-    /// Requests that were answered, as it may be, before they were through.
-    cut: AtomicUsize,
-    link: Arc<Link>,
-    driver: Mutex<Option<Task>>,
-}
-
-impl Carrier {
-    /// Ends it at once, with whatever it carries.
-    pub(in crate::model) fn abort(&self) {
-        self.aborted.store(true, Ordering::Relaxed);
-        self.gone.store(true, Ordering::Relaxed);
-        self.link.reset();
-        lock(&self.driver).iter().for_each(Task::abort);
-    }
-}
-
-/// A stream that counts as open.
-struct Open(Arc<Carrier>);
-
-impl Open {
-    fn new(carrier: &Arc<Carrier>) -> Self {
-        carrier.open.fetch_add(1, Ordering::Relaxed);
-        Open(Arc::clone(carrier))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// Why a stream gave no answer.
 enum Trouble {
@@ -439,24 +390,4 @@ enum Body {
     Trailed,
     /// A tunnel's bytes.
     Tunnel,
-}
-
-impl Pool {
-    /// A connection with fewer than `at_once` streams on it that takes one more.
-    fn take(&self, at_once: usize) -> Option<(SendRequest<Bytes>, Arc<Carrier>)> {
-        let mut pool = lock(&self.0);
-        let mut cx = Context::from_waker(Waker::noop());
-        pool.retain_mut(|shared| {
-            let dead = shared.carrier.gone.load(Ordering::Relaxed);
-            !dead && !matches!(shared.send.poll_ready(&mut cx), Poll::Ready(Err(_)))
-        });
-        let mut usable = pool.iter().rev();
-        let shared = usable.find(|s| s.carrier.open.load(Ordering::Relaxed) < at_once)?;
-        Some((shared.send.clone(), Arc::clone(&shared.carrier)))
-    }
-
-    fn put(&self, send: SendRequest<Bytes>, carrier: &Arc<Carrier>) {
-        let carrier = Arc::clone(carrier);
-        lock(&self.0).push(Shared { send, carrier });
-    }
 }

@@ -3,7 +3,9 @@
 //! The proxy's client side stands on hyper and its backend side on the same crate, so a fault of the crate's frames may be
 //! shared; what the proxy makes of them is not.
 
-pub(super) mod client;
+mod carrying;
+mod client;
+pub(super) mod pool;
 mod say;
 mod serve;
 

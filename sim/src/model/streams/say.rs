@@ -8,7 +8,7 @@ use h2::{Reason, SendStream};
 use http::{HeaderMap, Response, StatusCode};
 use weirkeeper::env::{Clock, Env};
 
-use super::serve::{Carrying, QUITS};
+use super::carrying::{Carrying, QUITS};
 use super::{PIECE, room, trailers};
 use crate::model::backend::Backend;
 use crate::model::message::Head;

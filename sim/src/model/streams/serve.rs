@@ -14,6 +14,7 @@ use http::{Request, Response};
 use tokio::sync::Notify;
 use weirkeeper::env::{Clock, Env};
 
+use super::carrying::{Carrying, GOES, QUITS, STAYS};
 use super::say::Said;
 use super::{CONNECTION_WINDOW, FOR_EVER, are_trailers, head};
 use crate::env::{Link, lock};
@@ -26,29 +27,6 @@ use crate::model::speech::Manner;
 use crate::wires::Way;
 
 type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// A connection, as its streams know it.
-pub(super) struct Carrying {
-    key: u64,
-    manner: Manner,
-    tls: bool,
-    link: Arc<Link>,
-    /// What is to become of it.
-    fate: AtomicU8,
-}
-
-/// It goes on.
-const STAYS: u8 = 0;
-/// It takes no more streams.
-const GOES: u8 = 1;
-/// It says what it has processed, and ends.
-pub(super) const QUITS: u8 = 2;
-
-impl Carrying {
-    pub(super) fn doom(&self, fate: u8) {
-        self.fate.fetch_max(fate, Ordering::Relaxed);
-    }
-}
 
 impl Backend {
     /// Serves a connection until it ends, idles for too long or is told to go.
@@ -206,7 +184,7 @@ impl Backend {
             return;
         }
         let stream = Arc::new(Link::default());
-        let running = Running::begin(self, id, &carrying.link, Some(&stream));
+        let running = Running::begin(&self.load, id, &carrying.link, Some(&stream));
         let gone = tokio::select! {
             biased;
             () = self.unhung() => false,

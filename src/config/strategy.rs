@@ -1,11 +1,32 @@
-//! `strategy`, and what stands beside it in an upstream and in the flat form: by what requests are hashed, and how far a
-//! backend may be ahead of its share for it.
+//! `strategy` and its kin, in an upstream and in the flat form: how a backend is chosen, by what requests are hashed, and how far
+//! a backend may be ahead of its share for that.
 
 use super::headers::header_name;
 use super::reader::{Node, Object};
-use super::upstream::STRATEGIES;
 use crate::engine::Strategy;
 use crate::message::affinity::HashBy;
+
+/// Every strategy by its name.
+pub(crate) const STRATEGIES: [(&str, Strategy); 6] = [
+    ("round-robin", Strategy::RoundRobin),
+    ("weighted-round-robin", Strategy::WeightedRoundRobin),
+    (
+        "smooth-weighted-round-robin",
+        Strategy::SmoothWeightedRoundRobin,
+    ),
+    ("least-request", Strategy::LeastRequest),
+    ("power-of-two", Strategy::PowerOfTwo),
+    ("hash", Strategy::HASH),
+];
+
+/// The name of `strategy` in a config.
+pub fn strategy_name(strategy: Strategy) -> &'static str {
+    let kind = std::mem::discriminant(&strategy);
+    let known = STRATEGIES
+        .iter()
+        .find(|(_, s)| std::mem::discriminant(s) == kind);
+    known.map_or("unknown", |(name, _)| name)
+}
 
 /// The strategy, and by what it hashes if it does. By default round-robin.
 pub(crate) fn read(o: &Object<'_>) -> (Strategy, HashBy) {
