@@ -209,7 +209,7 @@ mod tests {
             let arrived = Arrived {
                 status: StatusCode::from_u16(status).expect("a status"),
                 headers: &headers,
-                times: Times { requested: Default::default(), received: Default::default() },
+                times: Times::default(),
                 length,
                 ends_by_close,
                 ranged,

@@ -21,7 +21,7 @@ use crate::l7::conn::Conn;
 use crate::l7::h1::Out;
 use crate::message::target::{self, Plain};
 use crate::telemetry::Exchange;
-use crate::time::{Tick, Wall};
+use crate::time::Tick;
 
 /// Fields of a request that is looked at here; more are the decoder's to count.
 const FIELDS: usize = 48;
@@ -132,7 +132,7 @@ fn one<E: Env>(conn: &Conn<E>, bytes: &[u8], out: &mut Out) -> Option<usize> {
     let Body::Whole(body) = &stored.body else {
         return None;
     };
-    let now: Wall = conn.core().env.clock().wall().into();
+    let now = started;
     let life = &stored.life;
     let Reuse::Fresh { age } = policy::reuse(life, stored.is_soft(), &Wants::default(), now) else {
         return None;
