@@ -28,6 +28,7 @@ pub const SOMETIMES: &[&str] = &[
     "fail open",
     "gave up",
     "hang",
+    "idempotent, and sent again with its body",
     "malformed",
     "not idempotent, and not made up for",
     "orphaned work",

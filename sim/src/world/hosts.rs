@@ -82,6 +82,12 @@ pub(super) fn reach(book: &mut Book, plan: &Plan) {
         match request.end {
             Some((_, End::Answered { status: 200 })) if attempts > 1 => {
                 notes.push("retried and answered");
+                let kind = plan.clients.get(request.group);
+                let kind = kind.and_then(|(model, _)| model.requests.get(request.kind));
+                let with_body = kind.is_some_and(|kind| kind.body_bytes > 0);
+                if with_body && request.idempotent && plan.site.is_none() {
+                    notes.push("idempotent, and sent again with its body");
+                }
             }
             Some((_, End::Refused { status: 502 })) if attempts == 1 && !request.idempotent => {
                 notes.push("not idempotent, and not made up for");
