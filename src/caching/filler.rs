@@ -303,12 +303,8 @@ impl<E: Env> InFlight<E> {
         let judged = arrived.judge(&order.rules, &order.wants, |bytes| {
             self.caching().may_hold(bytes)
         });
-        let head_of = match partial {
-            true => policy::head_of_part,
-            false => policy::head_of,
-        };
         let kept = judged.as_ref().ok().map(|keep| Kept {
-            head: head_of(&parts.headers, keep, came.times.received.wall),
+            head: arrived.head(keep),
             life: keep.life,
             vary: keep.vary.clone(),
         });
