@@ -14,7 +14,7 @@ use weirkeeper::cache::rules::Rules;
 use weirkeeper::cache::store::Store;
 use weirkeeper::cache::stored::{Body, Entry, Head, Stored};
 use weirkeeper::rng::Rng;
-use weirkeeper::time::Wall;
+use weirkeeper::time::Tick;
 
 /// As in the product: it decides what an entry takes beside its bytes.
 #[global_allocator]
@@ -43,7 +43,7 @@ fn head() -> Head {
 
 fn response() -> Entry {
     let life = Life {
-        received: Wall::from_secs(1),
+        received: Tick::from_millis(1000),
         lifetime: 3600,
         ..Life::default()
     };
@@ -144,7 +144,7 @@ fn rules(c: &mut Criterion) {
                 black_box(&stored.life),
                 false,
                 &Wants::default(),
-                Wall::from_secs(90),
+                Tick::from_millis(90_000),
             )
         });
     });

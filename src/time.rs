@@ -1,5 +1,6 @@
-//! The only time types. [`Tick`] is monotonic, counted from an origin that the environment chose; [`Wall`] is the date, for
-//! HTTP dates and for the ages of stored responses, which replicas share. Nothing here reads a clock.
+//! The only time types. [`Tick`] is monotonic, counted from an origin that the environment chose: whatever lasts goes by it.
+//! [`Wall`] is the date, which may step either way at any time, and is for what the protocol says in dates. [`Moment`] is both.
+//! Nothing here reads a clock.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -80,6 +81,15 @@ impl Wall {
     pub const fn since(self, earlier: Wall) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// One moment, by both clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// What ages and waits are counted by.
+    pub tick: Tick,
+    /// What dates are held against.
+    pub wall: Wall,
 }
 
 impl From<SystemTime> for Wall {

@@ -26,8 +26,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use weirkeeper::cache::life::Life;
 use weirkeeper::cache::policy::{self, Ask, Keep, Reuse, Times, Uncacheable, Wants};
 use weirkeeper::cache::rules::Rules;
-use weirkeeper::cache::stored::{Body, Stored};
-use weirkeeper::time::Wall;
+use weirkeeper::cache::stored::{Body, Head, Stored};
+use weirkeeper::time::{Moment, Tick, Wall};
 
 /// When everything here is received, in seconds: Fri, 15 Jan 2027 08:00:00 GMT.
 const NOW: u64 = 1_800_000_000;
@@ -47,9 +47,20 @@ fn map(fields: Fields<'_>) -> HeaderMap {
     map
 }
 
-/// Seconds after [`NOW`].
-fn after(secs: u64) -> Wall {
-    Wall::from_secs(NOW + secs)
+/// How long the process has been running then.
+const UP: Duration = Duration::from_secs(1_000_000);
+
+/// Seconds after [`NOW`], by the clock that ages go by.
+fn after(secs: u64) -> Tick {
+    Tick::ZERO + UP + Duration::from_secs(secs)
+}
+
+/// Seconds after [`NOW`], by both clocks.
+fn then(secs: u64) -> Moment {
+    Moment {
+        tick: after(secs),
+        wall: Wall::from_secs(NOW + secs),
+    }
 }
 
 /// An HTTP date that many seconds after [`NOW`], or before it.
@@ -116,8 +127,8 @@ impl Exchange {
 
     fn times(&self) -> Times {
         Times {
-            requested: Wall::from_secs(NOW - self.took),
-            received: after(0),
+            requested: Tick::ZERO + (UP - Duration::from_secs(self.took)),
+            received: then(0),
         }
     }
 
@@ -156,7 +167,7 @@ impl Exchange {
     /// As it lies in the store.
     fn stored(&self, body: &'static str) -> Stored {
         let keep = self.keep();
-        let head = policy::head_of(&self.response, &keep, after(0));
+        let head = policy::head_of(&self.response, &keep, then(0).wall);
         let body = Body::Whole(Bytes::from_static(body.as_bytes()));
         Stored::new(self.status, head, body, keep.life)
     }

@@ -1,6 +1,8 @@
 //! Promises that were broken once, each kept by a test on real sockets: at the edges between two requests of a connection, two
 //! directions of an exchange, two attempts. Absent: whatever the other folders promise already.
 
+mod collapsed;
+mod conditions;
 mod edge;
 mod endings;
 mod fields;

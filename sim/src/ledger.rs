@@ -126,6 +126,8 @@ pub struct Made {
     pub status: u16,
     /// Bytes of the whole representation.
     pub size: usize,
+    /// Its body broke off.
+    pub broken: bool,
 }
 
 /// One visit of a cacheable page, as its visitor knows it.
@@ -194,6 +196,8 @@ pub struct Got {
     pub cache: String,
     /// Age.
     pub age: Option<u64>,
+    /// The proxy's word for why there is no answer.
+    pub error: Option<String>,
     /// The body came to its end.
     pub whole: bool,
 }

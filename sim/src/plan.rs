@@ -109,7 +109,7 @@ impl Plan {
                 if config.redis.is_none() {
                     errors.push(format!("the config has no Redis (faults[{i}].kind)"));
                 }
-            } else if !known(&fault.backend) {
+            } else if !fault.kind.spares_backends() && !known(&fault.backend) {
                 let name = &fault.backend;
                 errors.push(format!(
                     "no backend is called \"{name}\" (faults[{i}].backend): there are {}",

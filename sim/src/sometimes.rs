@@ -28,6 +28,7 @@ pub const SOMETIMES: &[&str] = &[
     "fail open",
     "gave up",
     "hang",
+    "idempotent, and sent again with its body",
     "malformed",
     "not idempotent, and not made up for",
     "orphaned work",
@@ -49,9 +50,12 @@ pub const CACHED: &[&str] = &[
     "a part out of a whole",
     "a part out of parts",
     "a visitor has it already",
+    "a visitor has what may not be stored",
     "Redis lied",
     "broken answer",
     "cacheable body broken off",
+    "clock_step",
+    "fetched anew behind a body that broke off",
     "followed",
     "found in Redis",
     "gave up",
@@ -211,6 +215,12 @@ pub fn of_caches(book: &Book) -> Vec<&'static str> {
         let Some(made) = made else {
             continue;
         };
+        let barred = made.terms.no_store || made.terms.private || made.terms.set_cookie;
+        let whole = made.status == 200;
+        note(
+            got.status == 304 && whole && barred,
+            "a visitor has what may not be stored",
+        );
         let part = hit && got.status == 206;
         note(part && made.status != 206, "a part out of a whole");
         note(part && made.status == 206, "a part out of parts");
@@ -222,10 +232,24 @@ pub fn of_caches(book: &Book) -> Vec<&'static str> {
         let orphaned = followed && request(made.request).is_some_and(left);
         note(orphaned, "the leader left, its follower was served");
     }
+    notes.extend(renewals(book));
     notes.extend(refreshes(book));
     notes.extend(races(book));
     notes.extend(evictions(book));
     notes
+}
+
+/// Requests whose fetch broke off, and that got what another brought.
+fn renewals(book: &Book) -> Vec<&'static str> {
+    let broken = book.made.iter().filter(|m| m.broken);
+    let whole = broken.filter(|m| {
+        let visit = book.visits.get(&m.request);
+        let got = visit.and_then(|v| v.got.as_ref());
+        got.is_some_and(|g| g.whole && g.status == 200 && !g.is_hit())
+    });
+    whole
+        .map(|_| "fetched anew behind a body that broke off")
+        .collect()
 }
 
 /// Fetches that nobody waited for.

@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap};
 
 use super::policy::{self, Keep, Times, Uncacheable, Wants};
 use super::rules::Rules;
+use super::stored::Head;
 
 /// A response's head, and what is known of the fetch that brought it.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +93,15 @@ impl Arrived<'_> {
         match self.is_partial() {
             true => 200,
             false => self.status.as_u16(),
+        }
+    }
+
+    /// Its fields as they are stored: those of a part are the whole's.
+    pub fn head(&self, keep: &Keep) -> Head {
+        let received = self.times.received.wall;
+        match self.is_partial() {
+            true => policy::head_of_part(self.headers, keep, received),
+            false => policy::head_of(self.headers, keep, received),
         }
     }
 
@@ -209,7 +219,7 @@ mod tests {
             let arrived = Arrived {
                 status: StatusCode::from_u16(status).expect("a status"),
                 headers: &headers,
-                times: Times { requested: Default::default(), received: Default::default() },
+                times: Times::default(),
                 length,
                 ends_by_close,
                 ranged,

@@ -7,10 +7,13 @@
 mod binary;
 mod json;
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bans::Seen;
 use super::stored::{Body, Entry, Stored, Varies};
+use crate::time::Tick;
 
 /// How a record's content is written down. Any of them is read, whichever is configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +48,9 @@ pub enum Corrupt {
     /// It is larger than a record may be, or would be once it is decompressed.
     #[error("too large")]
     TooLarge,
+    /// It is kept for longer than it was written for, so that nobody knows how old it is.
+    #[error("of unknown age")]
+    Undated,
     /// The checksum holds, and the content is none that is ever written.
     #[error("malformed")]
     Malformed,
@@ -53,7 +59,7 @@ pub enum Corrupt {
 const MAGIC: u8 = b'W';
 
 /// Raised whenever a record's meaning changes: what is older or newer is a miss, so versions may run side by side.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const BINARY: u8 = 0;
 const JSON: u8 = 1;
@@ -62,12 +68,23 @@ const LZ4: u8 = 2;
 /// Magic, version, form, checksum.
 const HEADER: usize = 7;
 
-/// Writes `entry` down as it lies under `key`. `seen` is the last purge that was known when its fetch began. `None` when the
-/// record, or what it decompresses to, would be larger than `max` bytes.
+/// What is known of a record beside its bytes, when it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// For how long the server will still keep it: how old it is is told by that, and by no machine's date.
+    pub left: Duration,
+    /// When the server was asked.
+    pub asked: Tick,
+}
+
+/// Writes `entry` down at `now` as it lies under `key`. `seen` is the last purge that was known when its fetch began. `None` when
+/// the record, or what it decompresses to, would be larger than `max` bytes. Whoever keeps it is to do so for as long as
+/// [`Life::left`](super::life::Life::left) says at `now`.
 pub fn encode(
     entry: &Entry,
     key: &[u8],
     seen: Seen,
+    now: Tick,
     serializer: Serializer,
     max: u64,
 ) -> Option<Bytes> {
@@ -76,9 +93,9 @@ pub fn encode(
         return None;
     }
     let (form, content) = match serializer {
-        Serializer::Binary => (BINARY, binary::write(entry, key, seen)?),
-        Serializer::Json => (JSON, json::write(entry, key, seen)?),
-        Serializer::Lz4 => compress(binary::write(entry, key, seen)?, max),
+        Serializer::Binary => (BINARY, binary::write(entry, key, seen, now)?),
+        Serializer::Json => (JSON, json::write(entry, key, seen, now)?),
+        Serializer::Lz4 => compress(binary::write(entry, key, seen, now)?, max),
     };
     let mut out = BytesMut::with_capacity(HEADER + content.len());
     out.put_slice(&[MAGIC, VERSION, form]);
@@ -91,7 +108,7 @@ pub fn encode(
 ///
 /// # Errors
 /// When it is no whole, unchanged record of this version for this key within `max` bytes.
-pub fn decode(bytes: &Bytes, key: &[u8], max: u64) -> Result<(Entry, Seen), Corrupt> {
+pub fn decode(bytes: &Bytes, key: &[u8], kept: Kept, max: u64) -> Result<(Entry, Seen), Corrupt> {
     if bytes.len() as u64 > max {
         return Err(Corrupt::TooLarge);
     }
@@ -112,9 +129,9 @@ pub fn decode(bytes: &Bytes, key: &[u8], max: u64) -> Result<(Entry, Seen), Corr
     }
     let content = bytes.slice(HEADER..);
     match form {
-        BINARY => binary::read(&content, key),
-        JSON => json::read(&content, key),
-        LZ4 => binary::read(&decompress(&content, max)?, key),
+        BINARY => binary::read(&content, key, kept),
+        JSON => json::read(&content, key, kept),
+        LZ4 => binary::read(&decompress(&content, max)?, key, kept),
         _ => Err(Corrupt::Malformed),
     }
 }

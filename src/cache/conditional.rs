@@ -1,10 +1,11 @@
-//! Conditions of a GET or HEAD, answered from a stored 200 (RFC 9110 section 13, RFC 9111 section 4.3.2). Absent: If-Match and
-//! If-Unmodified-Since, which are the origin's to evaluate.
+//! Conditions of a GET or HEAD, held against the head of a 200, stored or just come (RFC 9110 section 13, RFC 9111 section
+//! 4.3.2). Absent: If-Match and If-Unmodified-Since, which are the origin's to evaluate.
 
 use http::{HeaderMap, HeaderValue, header};
 
 use super::date;
-use super::stored::Stored;
+use super::stored::Head;
+use crate::time::Wall;
 
 /// What a request's conditions come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,12 +16,12 @@ pub enum Answer {
     NotModified,
 }
 
-/// Evaluates them in the order of RFC 9110 section 13.2.2.
-pub fn evaluate(request: &HeaderMap, stored: &Stored) -> Answer {
+/// Evaluates them in the order of RFC 9110 section 13.2.2. `now` is what years of two digits are read by.
+pub fn evaluate(request: &HeaderMap, head: &Head, now: Wall) -> Answer {
     let unchanged = if request.contains_key(header::IF_NONE_MATCH) {
-        names_stored(request, stored.head.get("etag"))
+        names_stored(request, head.get("etag"))
     } else {
-        is_unmodified(request, stored).unwrap_or(false)
+        is_unmodified(request, head, now).unwrap_or(false)
     };
     match unchanged {
         true => Answer::NotModified,
@@ -30,13 +31,11 @@ pub fn evaluate(request: &HeaderMap, stored: &Stored) -> Answer {
 
 /// Is If-Modified-Since no earlier than the last change? Where a response does not say when that was, Date stands in for it
 /// (RFC 9111 section 4.3.2). `None` where there is no such condition, or none that can be read.
-fn is_unmodified(request: &HeaderMap, stored: &Stored) -> Option<bool> {
+fn is_unmodified(request: &HeaderMap, head: &Head, now: Wall) -> Option<bool> {
     let mut lines = request.get_all(header::IF_MODIFIED_SINCE).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return None;
     };
-    let head = &stored.head;
-    let now = stored.life.received;
     let limit = date::parse(line.as_bytes(), now)?;
     let changed = head.get("last-modified").or_else(|| head.get("date"))?;
     Some(date::parse(changed, now)? <= limit)

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::time::Wall;
+use crate::time::Tick;
 
 /// How a request joins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,9 +21,9 @@ pub enum Join<T> {
 #[derive(Debug)]
 pub struct Flights<T> {
     flying: BTreeMap<Box<[u8]>, T>,
-    passes: BTreeMap<Box<[u8]>, Wall>,
+    passes: BTreeMap<Box<[u8]>, Tick>,
     /// The passes in the order in which they were noted, which is nearly that in which they end.
-    noted: VecDeque<(Wall, Box<[u8]>)>,
+    noted: VecDeque<(Tick, Box<[u8]>)>,
     max_passes: usize,
 }
 
@@ -39,7 +39,7 @@ impl<T: Clone> Flights<T> {
     }
 
     /// Joins the flight under `key`, or begins it with what `make` gives.
-    pub fn join(&mut self, now: Wall, key: &[u8], make: impl FnOnce() -> T) -> Join<T> {
+    pub fn join(&mut self, now: Tick, key: &[u8], make: impl FnOnce() -> T) -> Join<T> {
         if let Some(flight) = self.flying.get(key) {
             return Join::Follow(flight.clone());
         }
@@ -68,12 +68,12 @@ impl<T: Clone> Flights<T> {
     }
 
     /// Do requests for `key` go alone now?
-    pub fn is_passed(&self, now: Wall, key: &[u8]) -> bool {
+    pub fn is_passed(&self, now: Tick, key: &[u8]) -> bool {
         self.passes.get(key).is_some_and(|until| now < *until)
     }
 
     /// Has requests for `key` go alone until then. The oldest memory gives way.
-    pub fn remember(&mut self, key: &[u8], until: Wall) {
+    pub fn remember(&mut self, key: &[u8], until: Tick) {
         if self.max_passes == 0 {
             return;
         }

@@ -15,11 +15,11 @@ use super::life::Life;
 use super::rules::Rules;
 use super::status::Forward;
 use crate::message::fields;
-use crate::time::Wall;
+use crate::time::{Moment, Tick};
 
 pub use self::invalidate::{also_invalidates, invalidates};
 pub use self::reuse::{Reuse, early, is_error, on_error, reuse};
-pub use self::validate::{head_of, matches_304, refresh, validators};
+pub use self::validate::{head_of, head_of_part, matches_304, refresh, validators};
 
 /// Selecting fields of one response; beyond that it is as if it were selected by everything.
 const VARY_MAX: usize = 16;
@@ -112,12 +112,12 @@ fn has_cookie(headers: &HeaderMap, names: &[String]) -> bool {
 }
 
 /// When a request left and when its response's head came.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
-    /// request_time (RFC 9111 section 4.2.3).
-    pub requested: Wall,
-    /// response_time.
-    pub received: Wall,
+    /// request_time (RFC 9111 section 4.2.3): delays are counted from it.
+    pub requested: Tick,
+    /// response_time: time here is counted from it, and the response's dates are held against it.
+    pub received: Moment,
 }
 
 /// How a response is to be kept.

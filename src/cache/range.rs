@@ -7,6 +7,7 @@ use http::{HeaderMap, header};
 use super::conditional::is_same_strong;
 use super::date;
 use super::stored::{Body, Head, Stored};
+use crate::time::Wall;
 
 /// More ranges in one request than anybody needs; such a request gets the whole.
 const MOST_RANGES: usize = 8;
@@ -37,17 +38,14 @@ pub enum Ranged {
     },
 }
 
-/// What a request's Range and If-Range come to on a stored 200; `None` if what they ask for is not stored.
-pub fn select(request: &HeaderMap, stored: &Stored) -> Option<Ranged> {
+/// What a request's Range and If-Range come to on a stored 200; `None` if what they ask for is not stored. `now` is what years of
+/// two digits are read by.
+pub fn select(request: &HeaderMap, stored: &Stored, now: Wall) -> Option<Ranged> {
     let total = match &stored.body {
         Body::Whole(body) => body.len() as u64,
         Body::Parts { total, .. } => *total,
     };
-    let ranged = if if_range(request, stored) {
-        parse(request, total)
-    } else {
-        Ranged::Whole
-    };
+    let ranged = of_head(request, &stored.head, total, now);
     if matches!(stored.body, Body::Whole(_)) {
         return Some(ranged);
     }
@@ -61,8 +59,17 @@ pub fn select(request: &HeaderMap, stored: &Stored) -> Option<Ranged> {
     there.then_some(ranged)
 }
 
-/// Does If-Range hold (RFC 9110 section 13.1.5)? It must be the very validator that is stored, and a strong one.
-fn if_range(request: &HeaderMap, stored: &Stored) -> bool {
+/// What they come to on a 200 with this head and so many bytes, of which none need be here. `now` is what years of two digits are
+/// read by.
+pub fn of_head(request: &HeaderMap, head: &Head, total: u64, now: Wall) -> Ranged {
+    match if_range(request, head, now) {
+        true => parse(request, total),
+        false => Ranged::Whole,
+    }
+}
+
+/// Does If-Range hold (RFC 9110 section 13.1.5)? It must be the very validator of the response, and a strong one.
+fn if_range(request: &HeaderMap, head: &Head, now: Wall) -> bool {
     let mut lines = request.get_all(header::IF_RANGE).iter();
     let (Some(condition), second) = (lines.next(), lines.next()) else {
         return true;
@@ -72,16 +79,16 @@ fn if_range(request: &HeaderMap, stored: &Stored) -> bool {
     }
     let condition = condition.as_bytes().trim_ascii();
     if condition.starts_with(b"\"") || condition.starts_with(b"W/") {
-        return is_same_strong(condition, stored.head.get("etag"));
+        return is_same_strong(condition, head.get("etag"));
     }
-    stored.head.get("last-modified") == Some(condition) && is_strong_date(condition, stored)
+    head.get("last-modified") == Some(condition) && is_strong_date(condition, head, now)
 }
 
 /// A response that was made a second or more after its last change: nothing can have changed twice since (RFC 9110 section
 /// 8.8.2.2).
-fn is_strong_date(modified: &[u8], stored: &Stored) -> bool {
-    let read = |text: &[u8]| date::parse(text, stored.life.received);
-    let made = stored.head.get("date").and_then(read);
+fn is_strong_date(modified: &[u8], head: &Head, now: Wall) -> bool {
+    let read = |text: &[u8]| date::parse(text, now);
+    let made = head.get("date").and_then(read);
     read(modified).is_some_and(|modified| made.is_some_and(|made| made > modified))
 }
 

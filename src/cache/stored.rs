@@ -80,8 +80,8 @@ pub enum Body {
     },
 }
 
-/// Fields as they go on the wire: `name: value\r\n`, one after the other. Without hop-by-hop fields, Content-Length,
-/// Content-Range and Age, which are said anew each time; with a Date. A box, because a store holds millions.
+/// Fields as they go on the wire: `name: value\r\n`, one after the other. Without hop-by-hop fields, Content-Length and Age,
+/// which are said anew each time, and without the Content-Range of a part; with a Date. A box, because a store holds millions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head(Box<[u8]>);
 

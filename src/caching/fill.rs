@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::Frame;
 
@@ -170,6 +170,8 @@ impl Fill {
             id,
             taken: 0,
             length: None,
+            skip: 0,
+            part: false,
             over: false,
             leads: false,
         })
@@ -290,8 +292,14 @@ impl Audience for Fill {
 pub struct Reader {
     fill: Arc<Fill>,
     id: usize,
+    /// Bytes that were handed out.
     taken: u64,
+    /// Bytes to hand out in all, where that is known.
     length: Option<u64>,
+    /// Bytes that come before the first one to hand out.
+    skip: u64,
+    /// It reads a part, which ends before the body does.
+    part: bool,
     over: bool,
     leads: bool,
 }
@@ -326,17 +334,62 @@ impl Reader {
         landing
     }
 
+    /// Waits for the first piece of the body, or its end; if not `patient`, looks only whether it has broken off.
+    ///
+    /// # Errors
+    /// It has, and this reader has read nothing of it.
+    pub async fn begun(&mut self, patient: bool) -> Result<(), Cause> {
+        std::future::poll_fn(|cx| {
+            let mut state = self.fill.lock();
+            match &state.end {
+                Some(End::Failed(cause)) => return Poll::Ready(Err(*cause)),
+                Some(End::Whole(_)) => return Poll::Ready(Ok(())),
+                None => {}
+            }
+            if !patient || !state.pieces.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            state.place(self.id).waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// From here on it reads no more than the bytes from `first` to `last`, as positions in the body. To be said before the
+    /// first piece is taken.
+    pub fn narrow(&mut self, first: u64, last: u64) {
+        self.skip = first;
+        self.length = Some(last.saturating_sub(first).saturating_add(1));
+        self.part = true;
+    }
+
     /// The next piece of the body, or its trailers; `None` at its end.
     pub fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        while !(self.part && self.over) {
+            let next = ready!(self.poll_next(cx));
+            let beside = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(Bytes::is_empty);
+            match next {
+                Some(Ok(frame)) if self.part && beside(&frame) => {}
+                next => return Poll::Ready(next),
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
         let mut state = self.fill.lock();
         let first = state.first;
         let at = state.place(self.id).at;
         if let Some(piece) = state.pieces.get(at - first) {
-            let piece = piece.clone();
+            let mut piece = piece.clone();
             state.place(self.id).at += 1;
+            if self.part {
+                let left = self.length.unwrap_or(0) - self.taken;
+                piece = cut(piece, &mut self.skip, left);
+            }
             self.taken += piece.len() as u64;
             self.over = self.length == Some(self.taken)
                 || (at + 1 - first == state.pieces.len()
@@ -369,7 +422,11 @@ impl Reader {
             return Some(Bytes::new());
         }
         let mut state = self.fill.lock();
-        if self.taken > 0 || state.first > 0 || !matches!(state.end, Some(End::Whole(None))) {
+        if self.part
+            || self.taken > 0
+            || state.first > 0
+            || !matches!(state.end, Some(End::Whole(None)))
+        {
             return None;
         }
         let whole = match state.pieces.len() {
@@ -391,6 +448,15 @@ impl Reader {
     pub fn is_over(&self) -> bool {
         self.over
     }
+}
+
+/// What of `piece` lies behind the next `skip` bytes, and within `left` more.
+fn cut(mut piece: Bytes, skip: &mut u64, left: u64) -> Bytes {
+    let skipped = usize::try_from(*skip).map_or(piece.len(), |skip| skip.min(piece.len()));
+    piece.advance(skipped);
+    *skip -= skipped as u64;
+    piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+    piece
 }
 
 impl State {

@@ -21,7 +21,7 @@ use crate::cache::stored::{Body, Entry, Stored};
 use crate::config::model::Route;
 use crate::env::{Clock, Env};
 use crate::message::cause::Cause;
-use crate::time::Wall;
+use crate::time::{Moment, Tick};
 use crate::upstream::Upstream;
 use crate::upstream::attempt::{Audience, Facts, Fetched, Run};
 use crate::upstream::fetch::Fetch;
@@ -122,8 +122,8 @@ impl<E: Env> InFlight<E> {
         &self.order.desk.caching
     }
 
-    fn now(&self) -> Wall {
-        self.errand.env().clock().wall().into()
+    fn now(&self) -> Tick {
+        self.errand.now()
     }
 
     /// Nobody else may follow from here on.
@@ -221,7 +221,10 @@ impl<E: Env> InFlight<E> {
         let fetched = run.answer(NoBody, &mut facts).await;
         let times = Times {
             requested,
-            received: self.now(),
+            received: Moment {
+                tick: self.now(),
+                wall: self.errand.env().clock().wall().into(),
+            },
         };
         match fetched {
             Ok(fetched) => Ok(Came {
@@ -297,7 +300,7 @@ impl<E: Env> InFlight<E> {
             self.caching().may_hold(bytes)
         });
         let kept = judged.as_ref().ok().map(|keep| Kept {
-            head: policy::head_of(&parts.headers, keep, came.times.received),
+            head: arrived.head(keep),
             life: keep.life,
             vary: keep.vary.clone(),
         });
@@ -341,6 +344,9 @@ impl<E: Env> InFlight<E> {
         })));
         let whole = self.stream(&mut fetch, judged.is_ok()).await;
         let (Ok(keep), Some(head), Ok((true, _))) = (judged, head, &whole) else {
+            // Whoever asks anew now is not to find this one.
+            self.leave();
+            self.release(false);
             return self.fill.end(whole.map(|(_, trailers)| trailers));
         };
         let body = self.fill.collect();

@@ -36,7 +36,7 @@ use crate::message::head::Head;
 use crate::message::target::Target;
 use crate::rng::Rng;
 use crate::tier::{Look, Shared, Tier};
-use crate::time::Wall;
+use crate::time::Tick;
 use crate::upstream::inbound::Inbound;
 use crate::upstream::origin::Origin;
 use crate::wire::core::Core;
@@ -120,7 +120,7 @@ impl Caching {
     /// With `personal` the request carries what may make its response somebody's.
     fn join(
         &self,
-        now: Wall,
+        now: Tick,
         key: &[u8],
         personal: bool,
         make: impl FnOnce() -> Arc<Fill>,
@@ -132,6 +132,12 @@ impl Caching {
         flights.join(now, key, make)
     }
 
+    /// Do such requests go alone now, because what they got was not to be shared?
+    fn is_passed(&self, now: Tick, key: &[u8], personal: bool) -> bool {
+        let flights = self.flights();
+        flights.is_passed(now, key) || (personal && flights.is_passed(now, &personal_key(key)))
+    }
+
     fn land(&self, key: &[u8], fill: &Arc<Fill>) {
         self.flights().land(key, |other| Arc::ptr_eq(other, fill));
     }
@@ -141,7 +147,7 @@ impl Caching {
         self.flights().also(key, Arc::clone(fill));
     }
 
-    fn remember(&self, key: &[u8], personal: bool, until: Wall) {
+    fn remember(&self, key: &[u8], personal: bool, until: Tick) {
         match personal {
             true => self.flights().remember(&personal_key(key), until),
             false => self.flights().remember(key, until),

@@ -11,7 +11,7 @@ use crate::message::head::Fields;
 use crate::message::target;
 use crate::telemetry::CachingStatus;
 use crate::tier::{Published, Shared};
-use crate::time::Wall;
+use crate::time::Tick;
 
 /// What a purge came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl Operator<'_> {
     }
 
     /// What lies in memory under `url`, which is in the form of [`normal_url`].
-    pub fn stored(self, url: &str, now: Wall) -> UrlStatus {
+    pub fn stored(self, url: &str, now: Tick) -> UrlStatus {
         let forms: Vec<String> = self.caching.urls(url);
         let mut found = UrlStatus::default();
         self.caching.store.each(|key, entry| {
@@ -209,7 +209,7 @@ impl Caching {
     }
 }
 
-fn describe(key: &[u8], entry: &Entry, stored: &Stored, now: Wall) -> StoredStatus {
+fn describe(key: &[u8], entry: &Entry, stored: &Stored, now: Tick) -> StoredStatus {
     let tags = store::tags(stored).map(|tag| String::from_utf8_lossy(tag).into_owned());
     StoredStatus {
         status: stored.status,

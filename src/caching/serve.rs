@@ -10,7 +10,7 @@ use crate::cache::range::{self, Ranged};
 use crate::cache::rules::Rules;
 use crate::cache::status::CacheStatus;
 use crate::cache::stored::{Body, Stored};
-use crate::time::Wall;
+use crate::time::{Moment, Tick, Wall};
 
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -28,8 +28,18 @@ const IN_304: [HeaderName; 7] = [
     header::VIA,
 ];
 
+/// What a 304 leaves out of a 200: it describes a content that is not sent.
+const OF_CONTENT: [HeaderName; 6] = [
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::TRAILER,
+];
+
 /// The head of a stored response as a client is to see it, with its age.
-pub fn head(stored: &Stored, now: Wall) -> HeaderMap {
+pub fn head(stored: &Stored, now: Tick) -> HeaderMap {
     let mut headers = stored.head.to_map();
     headers.insert(header::AGE, HeaderValue::from(stored.life.age(now)));
     headers
@@ -45,28 +55,28 @@ pub fn tell(headers: &mut HeaderMap, rules: &Rules, status: &CacheStatus) {
 }
 
 /// Can `stored` answer a request that wants this? What is stored in parts answers for those parts alone.
-pub fn can_answer(stored: &Stored, wants: &Wants, request: &HeaderMap) -> bool {
+pub fn can_answer(stored: &Stored, wants: &Wants, request: &HeaderMap, now: Wall) -> bool {
     match &stored.body {
         Body::Whole(_) => true,
         Body::Parts { .. } => {
-            wants.range && !wants.head && range::select(request, stored).is_some()
+            wants.range && !wants.head && range::select(request, stored, now).is_some()
         }
     }
 }
 
 /// The answer to a request, out of `stored`.
-pub fn answer(stored: &Stored, wants: &Wants, request: &HeaderMap, now: Wall) -> Response<Bytes> {
-    let headers = head(stored, now);
+pub fn answer(stored: &Stored, wants: &Wants, request: &HeaderMap, now: Moment) -> Response<Bytes> {
+    let headers = head(stored, now.tick);
     if wants.conditional
         && stored.status == 200
-        && conditional::evaluate(request, stored) == Answer::NotModified
+        && conditional::evaluate(request, &stored.head, now.wall) == Answer::NotModified
     {
         return not_modified(&headers);
     }
     if wants.range
         && !wants.head
         && stored.status == 200
-        && let Some(response) = ranged(stored, request, &headers)
+        && let Some(response) = ranged(stored, request, &headers, now.wall)
     {
         return response;
     }
@@ -105,13 +115,42 @@ pub fn not_modified(headers: &HeaderMap) -> Response<Bytes> {
     with(StatusCode::NOT_MODIFIED, kept, Bytes::new())
 }
 
-fn ranged(stored: &Stored, request: &HeaderMap, headers: &HeaderMap) -> Option<Response<Bytes>> {
-    match range::select(request, stored)? {
+/// 304 in the place of a backend's own answer to whom it is for: without what describes the content, and with all else that the
+/// backend says, cookies say.
+pub fn unmodified(headers: &HeaderMap) -> Response<Bytes> {
+    let mut kept = headers.clone();
+    for name in &OF_CONTENT {
+        kept.remove(name);
+    }
+    with(StatusCode::NOT_MODIFIED, kept, Bytes::new())
+}
+
+/// The part of a body that is still to come, in the place of a backend's 200: its head.
+pub fn part(headers: &HeaderMap, (first, last, total): (u64, u64, u64)) -> Response<Bytes> {
+    let mut response = with(StatusCode::PARTIAL_CONTENT, headers.clone(), Bytes::new());
+    content_range(&mut response, &format!("bytes {first}-{last}/{total}"));
+    response
+}
+
+/// 416: nothing of what is asked for is within so many bytes.
+pub fn unsatisfiable(total: u64) -> Response<Bytes> {
+    let mut response = bare(StatusCode::RANGE_NOT_SATISFIABLE);
+    content_range(&mut response, &format!("bytes */{total}"));
+    response
+}
+
+fn ranged(
+    stored: &Stored,
+    request: &HeaderMap,
+    headers: &HeaderMap,
+    now: Wall,
+) -> Option<Response<Bytes>> {
+    match range::select(request, stored, now)? {
         Ranged::Whole => None,
         Ranged::One { first, last, total } => {
             let body = range::slice(&stored.body, first, last)?;
-            let mut response = with(StatusCode::PARTIAL_CONTENT, headers.clone(), body);
-            content_range(&mut response, &format!("bytes {first}-{last}/{total}"));
+            let mut response = part(headers, (first, last, total));
+            *response.body_mut() = body;
             Some(response)
         }
         Ranged::Many(parts) => {
@@ -122,17 +161,15 @@ fn ranged(stored: &Stored, request: &HeaderMap, headers: &HeaderMap) -> Option<R
             let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
             let body = range::multipart(&parts, total, kind, &stored.body, BOUNDARY)?;
             let mut response = with(StatusCode::PARTIAL_CONTENT, headers.clone(), body);
+            // Each part has its own.
+            response.headers_mut().remove(header::CONTENT_RANGE);
             let kind = format!("multipart/byteranges; boundary={BOUNDARY}");
             if let Ok(kind) = HeaderValue::try_from(kind) {
                 response.headers_mut().insert(header::CONTENT_TYPE, kind);
             }
             Some(response)
         }
-        Ranged::Unsatisfiable { total } => {
-            let mut response = bare(StatusCode::RANGE_NOT_SATISFIABLE);
-            content_range(&mut response, &format!("bytes */{total}"));
-            Some(response)
-        }
+        Ranged::Unsatisfiable { total } => Some(unsatisfiable(total)),
     }
 }
 

@@ -12,9 +12,6 @@ pub use crate::tier::Waited;
 use crate::tier::{self as second, Tier, Token};
 use crate::time::Tick;
 
-/// Nothing lies there for longer, whatever a response says of itself.
-const LONGEST: Duration = Duration::from_secs(7 * 86_400);
-
 /// May this replica fetch?
 pub enum Lease<E: Env> {
     /// It may; and what lies there by now.
@@ -125,13 +122,7 @@ pub fn put<E: Env>(desk: &Desk<E>, key: &[u8], entry: &Entry, seen: Seen, life: 
     let Some(tier) = desk.tier.as_ref() else {
         return false;
     };
-    let stale = life.stale_while_revalidate.max(life.stale_if_error);
-    let left = life
-        .lifetime
-        .saturating_sub(life.initial_age)
-        .saturating_add(stale);
-    let left = Duration::from_secs(left.into()).min(LONGEST);
-    !left.is_zero() && tier.put(key, entry, seen, left)
+    tier.put(key, entry, seen, life)
 }
 
 /// Takes an entry out.

@@ -94,7 +94,7 @@ async fn look<E: Env>(
 
 /// Can it be served as it is? Parts of a response are nothing for those who want all of it.
 fn is_usable<E: Env>(desk: &Desk<E>, order: &Order<E>, stored: &Stored) -> bool {
-    let now = desk.core.env.clock().wall().into();
+    let now = desk.core.now();
     let reuse = policy::reuse(&stored.life, stored.is_soft(), &order.wants, now);
     is_whole(stored) && matches!(reuse, Reuse::Fresh { .. })
 }

@@ -24,7 +24,7 @@ use crate::env::{Clock, Env};
 use crate::h1::BodyFraming;
 use crate::message::cause::Cause;
 use crate::message::head::Head;
-use crate::time::Wall;
+use crate::time::{Moment, Tick, Wall};
 use crate::upstream::Upstream;
 use crate::upstream::attempt::{Facts, Herald, Run};
 use crate::upstream::fetch::Fetch;
@@ -134,10 +134,15 @@ where
     );
     let mut patience = tier::patience(asked.desk);
     let visit = Visit { asked, wants };
+    let mut renewed = false;
     for look in 0..LOOKS {
         let found = find(visit.desk, primary.clone(), inbound.headers.map(), patience).await;
         patience = found.patience;
-        match visit.decide(found, look + 1 == LOOKS, notes).await? {
+        let attempt = Attempt {
+            last: look + 1 == LOOKS,
+            renewed,
+        };
+        match visit.decide(found, attempt, notes).await? {
             Step::Done(served) => {
                 let Served { head, body, status } = *served;
                 let body = match body {
@@ -147,6 +152,7 @@ where
                 return Ok(Answer { head, body, status });
             }
             Step::Again => {}
+            Step::Anew => renewed = true,
             Step::Alone(why) => return visit.asked.alone(upload, notes, why).await,
         }
     }
@@ -161,11 +167,22 @@ struct Manner {
     ranged: bool,
 }
 
+/// Which of its looks a request is at.
+#[derive(Clone, Copy)]
+struct Attempt {
+    /// No other follows.
+    last: bool,
+    /// A fetch has broken off before anything of it was read.
+    renewed: bool,
+}
+
 /// What comes next for a request.
 enum Step {
     Done(Box<Served>),
     /// What it waited for was not for it; what lies there now may be.
     Again,
+    /// What it waited for broke off before it had read anything of it: another fetch, once.
+    Anew,
     /// To a backend, as if there were no cache.
     Alone(Forward),
 }
@@ -218,16 +235,26 @@ impl<E: Env> Asked<'_, E> {
 }
 
 impl<E: Env> Visit<'_, E> {
-    fn now(&self) -> Wall {
+    fn now(&self) -> Tick {
+        self.desk.core.now()
+    }
+
+    /// What years of two digits are read by.
+    fn date(&self) -> Wall {
         self.desk.core.env.clock().wall().into()
     }
 
-    async fn decide(&self, found: Found, last: bool, notes: &mut Notes<'_>) -> Result<Step, Cause> {
+    async fn decide(
+        &self,
+        found: Found,
+        attempt: Attempt,
+        notes: &mut Notes<'_>,
+    ) -> Result<Step, Cause> {
         let request = self.inbound.headers.map();
         let answering = found
             .stored
             .clone()
-            .filter(|s| serve::can_answer(s, &self.wants, request));
+            .filter(|s| serve::can_answer(s, &self.wants, request, self.date()));
         if let Some(stored) = answering {
             let reuse = policy::reuse(&stored.life, stored.is_soft(), &self.wants, self.now());
             let detail = found.from_redis.then_some("redis");
@@ -250,10 +277,10 @@ impl<E: Env> Visit<'_, E> {
         if self.wants.only_if_cached {
             return Ok(self.gateway_timeout(why, notes));
         }
-        if self.wants.head || self.wants.no_store || last {
+        if self.wants.head || self.wants.no_store || attempt.last {
             return Ok(Step::Alone(why));
         }
-        self.fetch(found, why, notes).await
+        self.fetch(found, (why, attempt.renewed), notes).await
     }
 
     /// Why a backend must be asked.
@@ -263,7 +290,9 @@ impl<E: Env> Visit<'_, E> {
         match &found.stored {
             None if found.varied => Forward::VaryMiss,
             None => Forward::UriMiss,
-            Some(stored) if !serve::can_answer(stored, wants, self.inbound.headers.map()) => {
+            Some(stored)
+                if !serve::can_answer(stored, wants, self.inbound.headers.map(), self.date()) =>
+            {
                 Forward::Partial
             }
             Some(stored) if choosy && stored.life.ttl(self.now()) > 0 => Forward::Request,
@@ -283,7 +312,11 @@ impl<E: Env> Visit<'_, E> {
 
     fn serve_as(&self, stored: &Stored, status: &CacheStatus, notes: &mut Notes<'_>) -> Step {
         stored.hit();
-        let response = serve::answer(stored, &self.wants, self.inbound.headers.map(), self.now());
+        let now = Moment {
+            tick: self.now(),
+            wall: self.date(),
+        };
+        let response = serve::answer(stored, &self.wants, self.inbound.headers.map(), now);
         self.own(response, status, notes)
     }
 
@@ -397,7 +430,7 @@ impl<E: Env> Visit<'_, E> {
     async fn fetch(
         &self,
         found: Found,
-        why: Forward,
+        (why, renewed): (Forward, bool),
         notes: &mut Notes<'_>,
     ) -> Result<Step, Cause> {
         let stale = found.stored.clone().filter(|s| super::is_whole(s));
@@ -406,9 +439,14 @@ impl<E: Env> Visit<'_, E> {
         // Neither a part nor what must be newer than any fetch under way is shared.
         let ranged = self.wants.range && stale.is_none();
         let solo = ranged || self.wants.no_cache;
+        let (now, key, personal) = (self.now(), &found.place.key, self.is_personal());
+        if solo && found.stored.is_none() && caching.is_passed(now, key, personal) {
+            // It will not be stored, so that nothing need be taken from the request.
+            return Ok(Step::Alone(why));
+        }
         let join = match solo {
             true => Join::Pass,
-            false => caching.join(self.now(), &found.place.key, self.is_personal(), own),
+            false => caching.join(now, key, personal, own),
         };
         let (fill, leads, shared) = match join {
             Join::Lead(fill) if self.came_meanwhile(&found) => {
@@ -435,8 +473,9 @@ impl<E: Env> Visit<'_, E> {
             visit: self,
             why,
             leads,
+            renewed,
             stale,
         };
-        arrival.settle(landing, reader, notes)
+        arrival.settle(landing, reader, notes).await
     }
 }

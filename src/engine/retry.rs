@@ -40,22 +40,21 @@ impl RetrySpec {
 pub enum Progress {
     /// No byte of the request can have reached the backend.
     NeverSent,
-    /// Some of it may have, and no response byte came back. `replayable` says whether the whole request can be sent again.
-    Sent {
-        /// No byte of the body has been consumed.
-        replayable: bool,
-    },
+    /// Some of it may have, and no response byte came back before the connection ended.
+    Sent,
+    /// Some of it may have, and nobody knows whether the backend is still at work on it: it took too long.
+    Abandoned,
     /// The response has begun.
     Answered,
 }
 
-/// May the request be sent again (RFC 9110 section 9.2.2)? Only if it never reached a backend, or if its method is idempotent,
-/// nothing came back and its body can be sent again.
-pub fn may_retry(method: &http::Method, progress: Progress) -> bool {
+/// May the request be sent again (RFC 9110 section 9.2.2)? Only if it is there as a `whole`, with all of its body that was taken,
+/// and either never reached a backend, or its method is idempotent and nothing came back.
+pub fn may_retry(method: &http::Method, progress: Progress, whole: bool) -> bool {
     match progress {
-        Progress::NeverSent => true,
-        Progress::Sent { replayable } => replayable && method.is_idempotent(),
-        Progress::Answered => false,
+        Progress::NeverSent => whole,
+        Progress::Sent => whole && method.is_idempotent(),
+        Progress::Abandoned | Progress::Answered => false,
     }
 }
 
@@ -105,15 +104,18 @@ mod tests {
 
     #[test]
     fn a_post_is_sent_again_only_if_it_never_went_out() {
-        let replayable = Progress::Sent { replayable: true };
-        assert!(may_retry(&http::Method::POST, Progress::NeverSent));
-        assert!(!may_retry(&http::Method::POST, replayable));
-        assert!(may_retry(&http::Method::GET, replayable));
-        assert!(!may_retry(
-            &http::Method::PUT,
-            Progress::Sent { replayable: false }
-        ));
-        assert!(!may_retry(&http::Method::GET, Progress::Answered));
+        use http::Method;
+        assert!(may_retry(&Method::POST, Progress::NeverSent, true));
+        assert!(!may_retry(&Method::POST, Progress::Sent, true));
+        for method in [Method::GET, Method::PUT, Method::DELETE] {
+            assert!(may_retry(&method, Progress::NeverSent, true), "{method}");
+            assert!(may_retry(&method, Progress::Sent, true), "{method}");
+            // Part of its body is lost.
+            assert!(!may_retry(&method, Progress::NeverSent, false), "{method}");
+            assert!(!may_retry(&method, Progress::Sent, false), "{method}");
+            assert!(!may_retry(&method, Progress::Abandoned, true), "{method}");
+            assert!(!may_retry(&method, Progress::Answered, true), "{method}");
+        }
     }
 
     #[test]

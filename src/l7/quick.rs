@@ -25,7 +25,7 @@ use crate::message::head::Fields;
 use crate::message::known::{Known, Set};
 use crate::message::target::Target;
 use crate::telemetry::Exchange;
-use crate::time::{Tick, Wall};
+use crate::time::Tick;
 use crate::upstream::inbound::hex_id;
 
 /// Can any request to this listener be answered here?
@@ -118,7 +118,7 @@ fn hit<E: Env>(conn: &Conn<E>, head: &Head, out: &mut Out) -> Option<()> {
     let Body::Whole(body) = &stored.body else {
         return None;
     };
-    let now: Wall = conn.core().env.clock().wall().into();
+    let now = started;
     let life = &stored.life;
     let Reuse::Fresh { age } = policy::reuse(life, stored.is_soft(), &Wants::default(), now) else {
         return None;

@@ -34,7 +34,7 @@ use crate::site::Site;
 use crate::site::secure::Secure;
 use crate::telemetry::{CachingStatus, CertificateStatus, Telemetry, UpstreamStatus};
 use crate::tier::Shared;
-use crate::time::{Tick, Wall};
+use crate::time::Tick;
 use crate::tls::Challenges;
 use crate::wire::core::Drain;
 
@@ -175,7 +175,7 @@ impl<E: Env> Proxy<E> {
     }
 
     /// What lies in memory under `url`, which is in the form of [`normal_url`].
-    pub fn stored(&self, url: &str, now: Wall) -> UrlStatus {
+    pub fn stored(&self, url: &str, now: Tick) -> UrlStatus {
         self.operator().stored(url, now)
     }
 

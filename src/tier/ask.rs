@@ -42,24 +42,18 @@ pub enum Unanswered {
 }
 
 impl<E: Env> Tier<E> {
-    /// Asks, within `patience`, and tells the breaker what came of it.
-    pub async fn ask(&self, cmd: &::redis::Cmd, patience: Duration) -> Result<Value, Unanswered> {
-        let (mut link, number) = self.link().ok_or(Unanswered::Away)?;
-        self.within(patience, number, link.ask(cmd)).await
-    }
-
-    /// Asks two things at once.
-    pub async fn ask_both(
+    /// Asks several things at once, within `patience`, and tells the breaker what came of it.
+    pub async fn ask_all<const N: usize>(
         &self,
-        cmds: [::redis::Cmd; 2],
+        cmds: [::redis::Cmd; N],
         patience: Duration,
-    ) -> Result<[Value; 2], Unanswered> {
+    ) -> Result<[Value; N], Unanswered> {
         let (mut link, number) = self.link().ok_or(Unanswered::Away)?;
         let asking = async {
             let answers = link.ask_all(cmds.into()).await?;
             let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
-            <[Value; 2]>::try_from(answers).map_err(|_| {
-                let what = "two answers were expected";
+            <[Value; N]>::try_from(answers).map_err(|_| {
+                let what = "an answer to each question was expected";
                 RedisError::from((ErrorKind::UnexpectedReturnType, what))
             })
         };

@@ -72,7 +72,7 @@ async fn work<E: Env>(tier: &Tier<E>, number: u64) {
             }
             continue;
         }
-        let commands = batch.iter().map(Op::command).collect();
+        let commands = batch.iter().map(|op| op.command(now)).collect();
         let patience = connect::patience(&tier.model);
         let counts = &tier.shared.counts;
         match clock.timeout(patience, link.ask_all(commands)).await {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ::redis::{Value, cmd};
 
 use super::queue::{Op, PASS};
-use super::{Tier, lock, millis};
+use super::{Tier, kept, lock, millis};
 use crate::cache::bans::Seen;
 use crate::cache::stored::Entry;
 use crate::env::{Clock, Env};
@@ -79,7 +79,9 @@ impl<E: Env> Tier<E> {
         let entry = self.entry_name(key);
         let mut get = cmd("GET");
         get.arg(&entry);
-        let Ok([leased, found]) = self.ask_both([set, get], patience).await else {
+        let asked = self.env.clock().now();
+        let questions = [set, self.time_left(&entry), get];
+        let Ok([leased, left, found]) = self.ask_all(questions, patience).await else {
             return Lease::Away;
         };
         match leased {
@@ -91,7 +93,9 @@ impl<E: Env> Tier<E> {
                     };
                     lock(&self.leases).insert(token.name.clone(), held);
                     let found = match found {
-                        Value::BulkString(bytes) => self.read(&entry, key, bytes),
+                        Value::BulkString(bytes) => {
+                            self.read(&entry, key, bytes, kept(&left, asked))
+                        }
                         _ => None,
                     };
                     Lease::Ours(token, found)
@@ -123,12 +127,15 @@ impl<E: Env> Tier<E> {
             if !self.shared.is_following() {
                 return Waited::Over;
             }
-            let Ok(Value::Array(found)) = self.ask(&get, self.model.timeout).await else {
+            let asked = clock.now();
+            let questions = [self.time_left(&name), get.clone()];
+            let answers = self.ask_all(questions, self.model.timeout).await;
+            let Ok([left, Value::Array(found)]) = answers else {
                 return Waited::Over;
             };
             let [entry, lease] = <[Value; 2]>::try_from(found).unwrap_or_default();
             if let Value::BulkString(bytes) = entry
-                && let Some((entry, seen)) = self.read(&name, key, bytes)
+                && let Some((entry, seen)) = self.read(&name, key, bytes, kept(&left, asked))
             {
                 return Waited::Found(entry, seen);
             }

@@ -1,10 +1,12 @@
 //! The cache's second tier: a Redis that replicas share, and that may be slow, wrong or away at any time without a request
 //! failing for it. One [`Tier`] a core, and what they share of it in [`Shared`].
 //!
-//! What is asked of the server: AUTH, SELECT, PING; GET, MGET, SET with NX and PX, DEL; EVAL of the two scripts below;
+//! What is asked of the server: AUTH, SELECT, PING; GET, MGET, PTTL, SET with NX and PX, DEL; EVAL of the two scripts below;
 //! XADD with MAXLEN, XREAD with COUNT and BLOCK, XRANGE and XREVRANGE with COUNT. Of sentinels: SENTINEL
 //! get-master-addr-by-name, and of the master they name: ROLE. A cluster's client also asks for CLUSTER SLOTS and CLIENT
 //! SETINFO.
+//!
+//! How old a record is is told by how long the server will still keep it: of all clocks that is the one that replicas share.
 //!
 //! Under a key lie its record (`:e`) and its lease (`:l`). A lease lasts for two seconds and is prolonged while its fetch
 //! runs, so that one whose holder died is soon free. Purges go through one stream, in whose order records and purges meet
@@ -29,7 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::redis::{Value, cmd};
+use ::redis::{Cmd, Value, cmd};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
@@ -40,13 +42,15 @@ use self::lease::Held;
 use self::queue::{Op, Queue};
 use self::stats::Counts;
 use crate::cache::bans::{Bans, Seen, Verdict};
-use crate::cache::codec::{self, Corrupt};
+use crate::cache::codec::{self, Corrupt, Kept};
+use crate::cache::life::Life;
 use crate::cache::purge::Purge;
 use crate::cache::stored::Entry;
 use crate::config::model;
 use crate::env::{Clock, Env, Task};
 use crate::rng::Rng;
 use crate::telemetry::RedisStatus;
+use crate::time::Tick;
 
 /// KEYS\[1\] is deleted if it is ARGV\[1\]: whoever holds a lease gives it back, and nobody else's.
 pub const COMPARE_AND_DELETE: &str =
@@ -233,12 +237,17 @@ impl<E: Env> Tier<E> {
         let name = self.entry_name(key);
         let mut get = cmd("GET");
         get.arg(&name);
-        match self.ask(&get, patience).await {
-            Ok(Value::BulkString(bytes)) => match self.read(&name, key, bytes) {
-                Some((entry, seen)) => Look::Found(entry, seen),
-                None => Look::Nothing,
-            },
-            Ok(Value::Nil) => {
+        let asked = self.env.clock().now();
+        // The time first: if another record takes its place in between, it seems older than it is, and not younger.
+        let found = self.ask_all([self.time_left(&name), get], patience).await;
+        match found.map(|[left, found]| (left, found)) {
+            Ok((left, Value::BulkString(bytes))) => {
+                match self.read(&name, key, bytes, kept(&left, asked)) {
+                    Some((entry, seen)) => Look::Found(entry, seen),
+                    None => Look::Nothing,
+                }
+            }
+            Ok((_, Value::Nil)) => {
                 self.shared.counts.misses.add(1);
                 Look::Nothing
             }
@@ -254,8 +263,14 @@ impl<E: Env> Tier<E> {
         }
     }
 
-    /// Writes `entry` behind the request's back. False when it will not be there: it is too large, or too much waits already.
-    pub fn put(&self, key: &[u8], entry: &Entry, seen: Seen, lifetime: Duration) -> bool {
+    /// Writes `entry`, or the note that leads to one, of this `life` behind the request's back. False when it will not be there:
+    /// it is of no use any more or too large, or too much waits already.
+    pub fn put(&self, key: &[u8], entry: &Entry, seen: Seen, life: &Life) -> bool {
+        let now = self.env.clock().now();
+        let left = life.left(now);
+        if left.is_zero() {
+            return false;
+        }
         let counts = &self.shared.counts;
         if !self.is_up() {
             counts.dropped.add(1);
@@ -263,7 +278,7 @@ impl<E: Env> Tier<E> {
         }
         let name = self.entry_name(key);
         let (serializer, max) = (self.model.serializer, self.model.max_value);
-        let Some(record) = codec::encode(entry, key, seen, serializer, max) else {
+        let Some(record) = codec::encode(entry, key, seen, now, serializer, max) else {
             // The record that lies there is older than this one, and must not be found in its place.
             self.enqueue(Op::Delete { name });
             return false;
@@ -271,7 +286,7 @@ impl<E: Env> Tier<E> {
         self.enqueue(Op::Store {
             name,
             record,
-            lifetime,
+            until: now + left,
         })
     }
 
@@ -286,9 +301,9 @@ impl<E: Env> Tier<E> {
     }
 
     /// A record of use, if these bytes are one.
-    fn read(&self, name: &str, key: &[u8], bytes: Vec<u8>) -> Option<(Entry, Seen)> {
+    fn read(&self, name: &str, key: &[u8], bytes: Vec<u8>, kept: Kept) -> Option<(Entry, Seen)> {
         let counts = &self.shared.counts;
-        match codec::decode(&Bytes::from(bytes), key, self.model.max_value) {
+        match codec::decode(&Bytes::from(bytes), key, kept, self.model.max_value) {
             Ok((entry, seen)) => match self.shared.judge(key, &entry, seen) {
                 Verdict::Keep => {
                     counts.hits.add(1);
@@ -336,6 +351,13 @@ impl<E: Env> Tier<E> {
         taken
     }
 
+    /// Asks how long a record will still be there.
+    fn time_left(&self, name: &str) -> Cmd {
+        let mut left = cmd("PTTL");
+        left.arg(name);
+        left
+    }
+
     fn entry_name(&self, key: &[u8]) -> String {
         format!("{}{{{:032x}}}:e", self.model.prefix, hash(key))
     }
@@ -357,6 +379,18 @@ impl<E: Env> Tier<E> {
 pub fn soften(entry: &Entry) {
     if let Entry::Response(stored) = entry {
         stored.soft.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the server says of the time that it keeps a record for. One without an end is none that we wrote.
+fn kept(left: &Value, asked: Tick) -> Kept {
+    let left = match left {
+        Value::Int(millis) => u64::try_from(*millis).ok(),
+        _ => None,
+    };
+    Kept {
+        left: left.map_or(Duration::MAX, Duration::from_millis),
+        asked,
     }
 }
 

@@ -7,6 +7,7 @@ use ::redis::{Cmd, cmd};
 use bytes::Bytes;
 
 use super::{COMPARE_AND_DELETE, COMPARE_AND_SET, millis};
+use crate::time::Tick;
 
 /// Stands in the place of a lease when its holder will store nothing, so that nobody goes on waiting for it.
 pub const PASS: &str = "pass";
@@ -28,7 +29,8 @@ pub enum Op {
     Store {
         name: String,
         record: Bytes,
-        lifetime: Duration,
+        /// Until when it is to lie there.
+        until: Tick,
     },
     Delete {
         name: String,
@@ -56,26 +58,23 @@ impl Op {
         }
     }
 
-    /// As the server is told.
-    pub fn command(&self) -> Cmd {
+    /// As the server is told at `now`. What has waited for so long that it is of no use any more goes, as what is older does.
+    pub fn command(&self, now: Tick) -> Cmd {
         match self {
+            Op::Store { name, until, .. } if *until <= now => delete(name),
             Op::Store {
                 name,
                 record,
-                lifetime,
+                until,
             } => {
                 let mut set = cmd("SET");
                 set.arg(name)
                     .arg(&record[..])
                     .arg("PX")
-                    .arg(millis(*lifetime));
+                    .arg(millis(until.since(now)));
                 set
             }
-            Op::Delete { name } => {
-                let mut del = cmd("DEL");
-                del.arg(name);
-                del
-            }
+            Op::Delete { name } => delete(name),
             Op::Release { name, token } => {
                 let mut eval = cmd("EVAL");
                 eval.arg(COMPARE_AND_DELETE).arg(1).arg(name).arg(token);
@@ -85,6 +84,12 @@ impl Op {
             Op::Prolong { name, token, by } => compare_and_set(name, token, token, *by),
         }
     }
+}
+
+fn delete(name: &str) -> Cmd {
+    let mut del = cmd("DEL");
+    del.arg(name);
+    del
 }
 
 fn compare_and_set(name: &str, token: &str, value: &str, lifetime: Duration) -> Cmd {
@@ -150,7 +155,7 @@ mod tests {
         Op::Store {
             name: "a".into(),
             record: vec![0; size].into(),
-            lifetime: Duration::from_secs(1),
+            until: Tick::from_millis(1000),
         }
     }
 

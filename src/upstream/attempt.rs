@@ -30,7 +30,7 @@ use crate::upstream::h2::{self, Exchange, Ticket};
 use crate::upstream::inbound::{Hop, Inbound};
 use crate::upstream::origin::Origin;
 use crate::upstream::pool::{Backend, Carrier, Link};
-use crate::upstream::replay::Replay;
+use crate::upstream::replay::{HELD, Replay};
 use crate::wire::errand::Errand;
 
 /// How often in a row a connection may turn out to be closed. The second one is fresh, unless other requests share it.
@@ -114,7 +114,11 @@ impl<E: Env> Run<'_, E> {
         B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
     {
         // Pinned where it is made: it is large, and would be moved with every request.
-        let mut attempts = pin!(self.attempts(Replay::new(body), facts));
+        let bound = match self.inbound.method.is_idempotent() {
+            true => HELD,
+            false => 0,
+        };
+        let mut attempts = pin!(self.attempts(Replay::new(body, bound), facts));
         match self.upstream.model.timeouts.request {
             None => attempts.await,
             Some(limit) => {
@@ -169,6 +173,7 @@ impl<E: Env> Run<'_, E> {
             let failure = match self.attempt(lease, backend, &mut upload, facts.id).await {
                 Ok((parts, attempt)) => {
                     let timeouts = upstream.model.timeouts;
+                    upload.settle();
                     let fetch = Fetch::new(errand, attempt, timeouts, meta.deadline, upload);
                     return Ok((parts, fetch));
                 }
@@ -176,8 +181,8 @@ impl<E: Env> Run<'_, E> {
             };
             meta.exclude.insert(id);
             meta.attempt += 1;
-            let replayable = may_retry(&self.inbound.method, failure.progress);
-            if !replayable || !upstream.may_try_another(meta.attempt, failure.cause) {
+            let may_again = may_retry(&self.inbound.method, failure.progress, upload.is_whole());
+            if !may_again || !upstream.may_try_another(meta.attempt, failure.cause) {
                 return Err(failure.cause);
             }
             tracing::debug!(backend = %backend.model.name, cause = %failure.cause, "trying another backend");
@@ -243,14 +248,14 @@ impl<E: Env> Run<'_, E> {
                     Err(Failure::new(cause, Progress::NeverSent, outcome))
                 }
             };
-            let mut failure = match tried {
+            let failure = match tried {
                 Ok(came) => return Ok(came),
                 Err(failure) => failure,
             };
-            upload.put_back(std::mem::take(&mut failure.unsent));
+            upload.rewind();
             races += 1;
             let race = failure.outcome == Outcome::ReuseRace && races <= RACES;
-            if !race || !may_retry(&self.inbound.method, failure.progress) {
+            if !race || !may_retry(&self.inbound.method, failure.progress, upload.is_whole()) {
                 if let Some(lease) = lease {
                     lease.finish(failure.outcome);
                 }

@@ -76,14 +76,18 @@ fn an_age_that_overflows_is_the_greatest() {
     }
 }
 
-/// RFC 9111 section 4.2.3: resident_time is added, and a clock that went backwards takes nothing away.
+/// RFC 9111 section 4.2.3: resident_time is added.
 #[test]
 fn age_grows_while_it_lies_here() {
     let life = got(&[("cache-control", "max-age=60"), ("age", "7")]).life();
     assert_eq!(life.age(after(0)), 7);
     assert_eq!(life.age(after(10)), 17);
-    assert_eq!(life.age(Wall::from_secs(NOW - 1000)), 7);
-    assert_eq!(life.age(Wall::from_secs(u64::MAX)), 1 << 31);
+    assert_eq!(life.age(Tick::ZERO), 7, "a moment before it came");
+    let never = Life {
+        initial_age: u32::MAX,
+        ..life
+    };
+    assert_eq!(never.age(after(10)), 1 << 31);
     assert_eq!(life.ttl(after(53)), 0);
     assert_eq!(life.ttl(after(63)), -10);
 }
@@ -95,4 +99,28 @@ fn what_comes_too_old_is_stale_at_once() {
     assert!(!got(&[("cache-control", "max-age=60"), ("age", "60")]).is_fresh(0));
     assert!(!got(&[("cache-control", "max-age=60"), ("date", &hour_ago)]).is_fresh(0));
     assert!(got(&[("cache-control", "max-age=60"), ("age", "59")]).is_fresh(0));
+}
+
+/// RFC 9111 section 4.2.3: only apparent_age is reckoned from dates. The machine's clock may be set an hour back or forward while
+/// a response is fetched or lies here, and no age but that one steps with it.
+#[test]
+fn no_age_steps_with_the_date() {
+    let stored = got(&[("cache-control", "max-age=60"), ("date", &date(0))]);
+    for step in [0, 3600, -3600] {
+        let wall = Wall::from_secs(NOW.checked_add_signed(step).expect("after the epoch"));
+        let times = Times {
+            requested: after(0),
+            received: Moment {
+                tick: after(2),
+                wall,
+            },
+        };
+        let (rules, wants) = (&stored.rules, stored.wants());
+        let keep = policy::store(rules, &wants, 200, &stored.response, times);
+        let life = keep.expect("it may be stored").life;
+        assert_eq!(life.fetch_millis, 2000, "{step}");
+        let apparent = u32::try_from(step.max(2)).expect("it is not negative");
+        assert_eq!(life.age(after(2)), apparent, "{step}");
+        assert_eq!(life.age(after(12)), apparent + 10, "{step}");
+    }
 }

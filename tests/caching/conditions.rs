@@ -8,7 +8,8 @@ use weirkeeper::cache::status::Forward;
 fn unchanged(stored: Fields<'_>, request: Fields<'_>) -> bool {
     let mut all = vec![("cache-control", "max-age=60")];
     all.extend_from_slice(stored);
-    evaluate(&map(request), &got(&all).stored("body")) == Answer::NotModified
+    let stored = got(&all).stored("body");
+    evaluate(&map(request), &stored.head, then(0).wall) == Answer::NotModified
 }
 
 /// RFC 9110 section 13.1.2: If-None-Match names the stored tag, by weak comparison, or everything.

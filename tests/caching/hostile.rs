@@ -37,15 +37,23 @@ const READ: [&str; 25] = [
     "x-a",
 ];
 
+/// So many milliseconds after the beginning of both clocks.
+fn at(millis: u64) -> Moment {
+    Moment {
+        tick: Tick::from_millis(millis),
+        wall: Wall::from_millis(millis),
+    }
+}
+
 /// Everything that reads fields, over these: as a request's, a response's and a 304's.
-fn run_all(fields: &HeaderMap, status: u16, now: Wall, other: Wall) {
+fn run_all(fields: &HeaderMap, status: u16, now: Moment, other: Moment) {
     let rules = Rules {
         heuristic: true,
         key_headers: vec!["x-a".parse().unwrap()],
         ..Rules::default()
     };
     let times = Times {
-        requested: other,
+        requested: other.tick,
         received: now,
     };
     let _ = RequestDirectives::of(fields);
@@ -69,20 +77,20 @@ fn run_all(fields: &HeaderMap, status: u16, now: Wall, other: Wall) {
     let Ok(keep) = policy::store(&rules, &Wants::default(), status, fields, times) else {
         return;
     };
-    let head = policy::head_of(fields, &keep, now);
+    let head = policy::head_of(fields, &keep, now.wall);
     let stored = Stored::new(
         status,
         head,
         Body::Whole(Bytes::from_static(b"abc")),
         keep.life,
     );
-    for time in [now, other] {
+    for time in [now.tick, other.tick] {
         let _ = policy::reuse(&keep.life, false, &wants, time);
         let _ = policy::on_error(&keep.life, &wants, time);
         let _ = policy::early(&keep.life, time, 0.5, 1.0);
     }
-    let _ = conditional::evaluate(fields, &stored);
-    let _ = range::select(fields, &stored);
+    let _ = conditional::evaluate(fields, &stored.head, now.wall);
+    let _ = range::select(fields, &stored, now.wall);
     let _ = policy::validators(&stored.head);
     let _ = policy::matches_304(&stored.head, fields);
     let _ = policy::refresh(&rules, &wants, &stored, fields, times);
@@ -160,8 +168,8 @@ fn fields() -> impl Strategy<Value = HeaderMap> {
 /// The year 10000 has no HTTP date.
 #[test]
 fn a_clock_past_the_last_date_does_not_make_it_panic() {
-    let now = Wall::from_millis(253_402_300_800_000);
-    run_all(&map(&[("expires", "")]), 200, now, Wall::from_millis(0));
+    let now = at(253_402_300_800_000);
+    run_all(&map(&[("expires", "")]), 200, now, at(0));
 }
 
 proptest! {
@@ -169,7 +177,7 @@ proptest! {
 
     #[test]
     fn no_fields_make_it_panic(fields in fields(), status in 0_u16..1000, now in any::<u64>(), other in any::<u64>()) {
-        run_all(&fields, status, Wall::from_millis(now), Wall::from_millis(other));
+        run_all(&fields, status, at(now), at(other));
     }
 
     /// Leniency goes one way: with a plain no-store or private among its items, no Cache-Control is ever stored.
@@ -194,7 +202,7 @@ proptest! {
 /// that a reader whose work grows with the square would be noticed by whoever waits for this test.
 #[test]
 fn large_heads_cost_in_proportion() {
-    let now = after(0);
+    let now = then(0);
     for pattern in [
         ",",
         " ",

@@ -157,7 +157,7 @@ fn scraps_are_bounded() {
 #[test]
 fn parts_answer_for_themselves_alone() {
     let old = stored("\"a\"", parts(10, &[(0, "0123"), (8, "89")]));
-    let ask = |fields: Fields<'_>| select(&map(fields), &old);
+    let ask = |fields: Fields<'_>| select(&map(fields), &old, then(0).wall);
     let one = |first, last| {
         Some(Ranged::One {
             first,

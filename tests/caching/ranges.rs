@@ -13,7 +13,8 @@ fn range(value: &str) -> Ranged {
 fn select_from(body: &'static str, stored: Fields<'_>, request: Fields<'_>) -> Ranged {
     let mut all = vec![("cache-control", "max-age=60")];
     all.extend_from_slice(stored);
-    select(&map(request), &got(&all).stored(body)).expect("a stored whole answers everything")
+    select(&map(request), &got(&all).stored(body), then(0).wall)
+        .expect("a stored whole answers everything")
 }
 
 fn one(first: u64, last: u64) -> Ranged {

@@ -158,7 +158,7 @@ fn theirs(case: &Case) -> Opinion {
         *response.headers_mut() = fields.clone();
         response
     };
-    let received: SystemTime = after(0).into();
+    let received: SystemTime = then(0).wall.into();
     let policy = CachePolicy::new_options(
         &request(&case.request),
         &response(case.status, &case.response),
@@ -168,7 +168,7 @@ fn theirs(case: &Case) -> Opinion {
     if !policy.is_storable() {
         return NOTHING;
     }
-    let now: SystemTime = after(case.secs).into();
+    let now: SystemTime = then(case.secs).wall.into();
     let (chosen, reuses) = match policy.before_request(&request(&case.later), now) {
         BeforeRequest::Fresh(_) => (true, true),
         BeforeRequest::Stale { matches, .. } => (matches, false),

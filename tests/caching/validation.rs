@@ -23,7 +23,7 @@ fn speaks(stored: Fields<'_>, fields: Fields<'_>) -> bool {
 fn refreshed(stored: &Exchange, fields: Fields<'_>) -> Result<(Stored, Keep), Uncacheable> {
     let times = Times {
         requested: after(100),
-        received: after(100),
+        received: then(100),
     };
     let old = stored.stored("body");
     refresh(&stored.rules, &stored.wants(), &old, &map(fields), times)

@@ -2,7 +2,7 @@
 
 use super::fake::{Answer, Fake, bytes};
 use super::server::{Redis, Said};
-use super::{FRESH, counting, joined, joined_of, status, stored, weir, works};
+use super::{FRESH, counting, joined, joined_of, record, status, stored, weir, works};
 use crate::support::backend::{Backend, reply};
 use crate::support::client::{get, post};
 use crate::support::eventually;
@@ -56,6 +56,40 @@ fn everything_in_redis_has_a_bounded_life() {
     });
 }
 
+/// Machines may disagree about the date: how old a record is is told by the time that Redis still keeps it for, and of what is
+/// kept for too long nobody knows that.
+#[test]
+fn an_age_goes_by_the_clock_of_redis() {
+    let Some(redis) = Redis::start("an_age_goes_by_the_clock_of_redis") else {
+        return;
+    };
+    let backend = counting("Cache-Control: max-age=3600\r\n");
+    let (one, other) = (joined(&backend, &redis), joined(&backend, &redis));
+    let first = stored(&one, &redis, "/old");
+    redis.ask(&["PEXPIRE", &record("/old"), "1000000"]);
+    let second = other.once(get("/old"));
+    assert!(status(&second).contains("; hit"), "{second:?}");
+    assert_eq!(second.text(), first.text());
+    let age: u32 = second
+        .get("age")
+        .and_then(|age| age.parse().ok())
+        .expect("it has an age");
+    assert!((2600..2800).contains(&age), "{age}");
+    for (target, command) in [
+        ("/endless", &["PERSIST"][..]),
+        ("/longer", &["PEXPIRE", "4000000"]),
+    ] {
+        let first = stored(&one, &redis, target);
+        let key = record(target);
+        let mut words = vec![command[0], &key];
+        words.extend_from_slice(&command[1..]);
+        redis.ask(&words);
+        let second = other.once(get(target));
+        assert!(!status(&second).contains("; hit"), "{target}: {second:?}");
+        assert_ne!(second.text(), first.text(), "{target}");
+    }
+}
+
 #[test]
 fn variants_are_told_apart_across_proxies() {
     let Some(redis) = Redis::start("variants_are_told_apart_across_proxies") else {
@@ -99,7 +133,7 @@ fn every_form_is_read_by_all_whatever_they_write() {
         let Said::Text(bytes) = redis.ask(&["GET", &super::record(&target)]) else {
             panic!("a record is a string");
         };
-        assert_eq!(bytes[..3], [b'W', 1, mark], "{form}");
+        assert_eq!(bytes[..3], [b'W', 2, mark], "{form}");
         eventually("the other proxy reads it", || {
             let response = reader.once(get(&target));
             assert_eq!(response.text(), "text ".repeat(200));

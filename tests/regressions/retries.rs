@@ -136,3 +136,64 @@ fn a_retry_that_waits_in_vain_answers_with_the_first_failure() {
 fn a_retry_that_finds_the_queue_full_answers_with_the_first_failure() {
     dies_late(r#", "capacity": 0"#);
 }
+
+/// Answers one request on its first connection, reads another one there and closes; answers everything elsewhere.
+fn closes_over_the_second() -> Backend {
+    Backend::start(|conn| {
+        while conn.request().is_some() {
+            conn.reply(reply(200, "Connection: keep-alive\r\n", "ok"));
+            if conn.index == 0 {
+                conn.request();
+                return;
+            }
+        }
+    })
+}
+
+fn with_body(method: &str, body: &str, chunked: bool) -> String {
+    let head = format!("{method} /again HTTP/1.1\r\nHost: test.example\r\n");
+    match chunked {
+        false => format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()),
+        true => {
+            let (one, two) = body.split_at(body.len() / 2);
+            let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+            let body = format!("{}{}0\r\n\r\n", chunk(one), chunk(two));
+            format!("{head}Transfer-Encoding: chunked\r\n\r\n{body}")
+        }
+    }
+}
+
+/// A kept connection turns out to be closed when the request has gone out. One that may be repeated, with a body that is at hand,
+/// is sent again as a GET is; others are not.
+#[test]
+fn an_idempotent_request_with_a_small_body_is_sent_again() {
+    let (small, large) = ("small ".repeat(2_000), "large ".repeat(40_000));
+    for (method, body, chunked, status) in [
+        ("PUT", small.as_str(), false, 200),
+        ("PUT", small.as_str(), true, 200),
+        ("DELETE", small.as_str(), false, 200),
+        ("PUT", "", false, 200),
+        ("POST", small.as_str(), false, 502),
+        ("POST", small.as_str(), true, 502),
+        ("PATCH", small.as_str(), false, 502),
+        // More than is held of a body.
+        ("PUT", large.as_str(), false, 502),
+    ] {
+        let what = format!("{method} of {} bytes, chunked: {chunked}", body.len());
+        let backend = closes_over_the_second();
+        let weir = Weir::start(&config(&[backend.port], Extra::default()));
+        let mut client = Client::connect(weir.port);
+        assert_eq!(client.ask(get("/first")).map(|r| r.status), Ok(200));
+        let answer = client.ask(with_body(method, body, chunked));
+        assert_eq!(answer.map(|r| r.status), Ok(status), "{what}");
+        let log = backend.log();
+        let sent: Vec<_> = log
+            .requests
+            .iter()
+            .filter(|r| r.start.contains("/again"))
+            .collect();
+        assert_eq!(sent.len(), if status == 200 { 2 } else { 1 }, "{what}");
+        assert!(sent.iter().all(|r| r.body == body.as_bytes()), "{what}");
+        assert!(log.broken.is_empty(), "{what}: {:?}", log.broken);
+    }
+}

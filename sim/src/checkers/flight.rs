@@ -63,7 +63,7 @@ pub(super) fn check(run: &Run) -> Vec<String> {
 }
 
 /// Anybody may have it, in one variant, for a second at least.
-fn is_simple(page: &Page) -> bool {
+pub(super) fn is_simple(page: &Page) -> bool {
     let t = &page.terms;
     let plain = Terms {
         max_age: t.max_age,

@@ -4,16 +4,23 @@
 //! A cache counts whole seconds from the moment that it has the head, and rounds the time of the fetch down: where fetches may
 //! take long, that is a second of grace. What a request led to itself is as new as it can be.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use weirkeeper::cache::rules::Rules;
 use weirkeeper::time::Tick;
 
+use super::flight::is_simple;
 use crate::ledger::{Asked, End, Got, Made, Visit};
 use crate::model::content::Rep;
 use crate::plan::Plan;
 use crate::run::Run;
+
+/// Longer than any fetch takes, and far from what clocks step by.
+const FETCH: Duration = Duration::from_secs(60);
+
+/// Memory in which nothing gives way to others.
+const AMPLE: u64 = 8 << 20;
 
 /// How long another replica may still serve what was changed, while Redis is well.
 const PROPAGATION: Duration = Duration::from_millis(500);
@@ -40,7 +47,54 @@ pub(super) fn check(run: &Run) -> Vec<String> {
         .take(5)
         .collect();
     found.extend(outdated(run).into_iter().take(5));
+    found.extend(expired(run).into_iter().take(5));
     found
+}
+
+/// What was taken for stale while it was fresh: an answer of the same replica that had come whole before has said for how long,
+/// and nothing else has become of that page.
+fn expired(run: &Run) -> Vec<String> {
+    let (plan, book) = (&run.plan, &run.book);
+    let Some(site) = &plan.site else {
+        return Vec::new();
+    };
+    if plan.config.cache.memory < AMPLE {
+        return Vec::new();
+    }
+    let simple = |page: usize| {
+        let changed = |m: &Made| m.changed && m.rep.page == page;
+        is_simple(&site.pages[page]) && !book.made.iter().any(changed)
+    };
+    let request = |id: u64| book.requests.get(usize::try_from(id).ok()?);
+    // When each replica's answers have said that a page ends to be fresh, at the earliest, and since when that was known.
+    let mut said: BTreeMap<(usize, usize), Vec<(Tick, Tick)>> = BTreeMap::new();
+    for (id, visit, got, _) in answers(run).filter(|(_, v, _, _)| simple(v.asked.page)) {
+        let there = got.is_hit() || got.says("stored");
+        let end = request(id).and_then(|r| r.end);
+        let (Some((end, _)), Some(ttl), true) = (end, got.ttl(), there && got.whole) else {
+            continue;
+        };
+        let Some(ttl) = u64::try_from(ttl).ok().and_then(|ttl| ttl.checked_sub(1)) else {
+            continue;
+        };
+        let fresh = got.at + Duration::from_secs(ttl);
+        let place = (visit.replica, visit.asked.page);
+        said.entry(place).or_default().push((end, fresh));
+    }
+    let stale = answers(run).filter(|(_, v, got, _)| v.asked.is_plain() && got.says("fwd=stale"));
+    stale
+        .filter_map(|(id, visit, got, _)| {
+            let offered = request(id)?.offered;
+            let known = said.get(&(visit.replica, visit.asked.page))?;
+            let slack = transit(plan) + Duration::from_millis(200);
+            let early = |(end, fresh): &&(Tick, Tick)| *end <= offered && got.at + slack < *fresh;
+            let (_, fresh) = known.iter().find(early)?;
+            let (at, page) = (got.at, visit.asked.page);
+            Some(format!(
+                "visit {id} got page {page} at {at} because what lay there was stale, and it was fresh until {fresh}"
+            ))
+        })
+        .collect()
 }
 
 fn answers(run: &Run) -> impl Iterator<Item = (u64, &Visit, &Got, &Made)> {
@@ -105,12 +159,16 @@ fn too_old(plan: &Plan, asked: &Asked, got: &Got, made: &Made) -> Option<String>
     if age + Duration::from_secs(1) + grace < old {
         return Some(format!("{old:?} old, and its Age says {age:?}"));
     }
+    // The time that a fetch takes counts as age before anything is made (RFC 9111 section 4.2.3).
+    if age > old + FETCH {
+        return Some(format!("{old:?} old, and its Age says {age:?}"));
+    }
     None
 }
 
 /// Do answers come at once when they are made?
 fn is_quick(plan: &Plan) -> bool {
-    plan.faults.iter().all(|f| f.kind.is_redis())
+    plan.faults.iter().all(|f| f.kind.spares_backends())
 }
 
 /// What is older than a change whose answer had come before it was asked for.

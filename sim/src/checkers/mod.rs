@@ -6,6 +6,8 @@
 mod affinity;
 mod bytes;
 mod capacity;
+mod collapsed;
+mod conditions;
 mod conservation;
 mod entitlement;
 mod flight;
@@ -51,6 +53,8 @@ pub fn check(run: &Run) -> Vec<Violation> {
     found.extend(named("vary", vary::check(run)));
     found.extend(named("freshness", freshness::check(run)));
     found.extend(named("flight", flight::check(run)));
+    found.extend(named("collapsed", collapsed::check(run)));
+    found.extend(named("conditions", conditions::check(run)));
     found.extend(named("redis", redis::check(run)));
     found.extend(named("heads", heads::check(run)));
     found.extend(named("streams", streams::check(run)));

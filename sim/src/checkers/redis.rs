@@ -52,5 +52,5 @@ pub fn is_sound(plan: &Plan) -> bool {
         let m = &b.model;
         m.fail_rate == 0.0 && m.malformed_rate == 0.0 && m.close_rate == 0.0
     });
-    site && backends && ample && plan.faults.iter().all(|f| f.kind.is_redis())
+    site && backends && ample && plan.faults.iter().all(|f| f.kind.spares_backends())
 }

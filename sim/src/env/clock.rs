@@ -5,7 +5,7 @@
 //! is to the end: what crashes in our worlds is a model within a host, never the host.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -25,6 +25,8 @@ pub struct SimClock {
     origin: OnceLock<(Instant, Duration)>,
     /// The last time that was read. It stands in where no simulation is running: while a finished world is being dropped.
     last: AtomicU64,
+    /// Milliseconds by which this host's date is ahead of the others', or behind.
+    stepped: AtomicI64,
 }
 
 impl SimClock {
@@ -32,11 +34,15 @@ impl SimClock {
         SimClock {
             origin: OnceLock::new(),
             last: AtomicU64::new(0),
+            stepped: AtomicI64::new(0),
         }
     }
-}
 
-impl SimClock {
+    /// Sets this host's date forward, or back, by so many milliseconds. What lasts goes on as before.
+    pub fn step(&self, millis: i64) {
+        self.stepped.fetch_add(millis, Ordering::Relaxed);
+    }
+
     fn origin(&self) -> (Instant, Duration) {
         *self.origin.get_or_init(|| {
             let elapsed = turmoil::sim_elapsed().unwrap_or_default();
@@ -58,7 +64,14 @@ impl Clock for SimClock {
     }
 
     fn wall(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + EPOCH + Duration::from_nanos(self.now().as_nanos())
+        let date = EPOCH + Duration::from_nanos(self.now().as_nanos());
+        let stepped = self.stepped.load(Ordering::Relaxed);
+        let by = Duration::from_millis(stepped.unsigned_abs());
+        SystemTime::UNIX_EPOCH
+            + match stepped < 0 {
+                true => date.saturating_sub(by),
+                false => date + by,
+            }
     }
 
     type Sleep = tokio::time::Sleep;

@@ -103,7 +103,8 @@ impl<B: Struck> Striking<B> {
             | FaultKind::RedisLoss
             | FaultKind::RedisStall
             | FaultKind::RedisSlow
-            | FaultKind::RedisLies => {}
+            | FaultKind::RedisLies
+            | FaultKind::ClockStep => {}
             FaultKind::Blackhole => {
                 let holds = &mut lock(held)[self.zone];
                 *holds += 1;
@@ -128,7 +129,8 @@ impl<B: Struck> Striking<B> {
             | FaultKind::RedisLoss
             | FaultKind::RedisStall
             | FaultKind::RedisSlow
-            | FaultKind::RedisLies => {}
+            | FaultKind::RedisLies
+            | FaultKind::ClockStep => {}
             FaultKind::Blackhole => {
                 let holds = &mut lock(held)[self.zone];
                 *holds -= 1;

@@ -76,6 +76,7 @@ impl Origin {
             let kept = usize::try_from(rng.below(left as u64)).unwrap_or(0);
             answer.bytes.truncate(begin + kept);
             answer.close = true;
+            book.made[number].broken = true;
             book.reach("cacheable body broken off");
         }
         Some(answer)
@@ -107,6 +108,7 @@ impl Origin {
             changed,
             status: 0,
             size: page.size,
+            broken: false,
         }
     }
 }

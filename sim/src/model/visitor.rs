@@ -322,6 +322,7 @@ impl Visitors {
                 made,
                 cache: head.field("cache-status").unwrap_or("").to_string(),
                 age: head.number("age"),
+                error: head.error.clone(),
                 whole: false,
             },
         );

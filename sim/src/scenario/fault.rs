@@ -14,7 +14,7 @@ use super::units::Span;
 pub struct Fault {
     /// What.
     pub kind: FaultKind,
-    /// The backend's name; nothing for the kinds that strike Redis.
+    /// The backend's name; nothing for the kinds that strike Redis or a clock.
     #[serde(default)]
     pub backend: String,
     /// When it begins.
@@ -22,7 +22,7 @@ pub struct Fault {
     /// How long it lasts. Every fault is over when the measured time ends.
     #[serde(rename = "for", default)]
     pub lasts: Span,
-    /// `slow`: service times are multiplied by this. `malformed`, `redis_lies`: the share of answers. `redis_slow`: milliseconds.
+    /// `slow`: multiplies service times. `malformed`, `redis_lies`: share of answers. `redis_slow`: ms. `clock_step`: seconds.
     #[serde(default = "one")]
     pub factor: f64,
 }
@@ -63,6 +63,8 @@ pub enum FaultKind {
     RedisSlow,
     /// This share of the values that Redis gives, `factor`, is not what was stored.
     RedisLies,
+    /// The first proxy's date is `factor` seconds ahead, or behind where that is negative.
+    ClockStep,
 }
 
 impl FaultKind {
@@ -92,6 +94,11 @@ impl FaultKind {
         FaultKind::REDIS.contains(&self)
     }
 
+    /// Does it strike no backend?
+    pub fn spares_backends(self) -> bool {
+        self.is_redis() || self == FaultKind::ClockStep
+    }
+
     /// Its name in files and reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -108,6 +115,7 @@ impl FaultKind {
             FaultKind::RedisStall => "redis_stall",
             FaultKind::RedisSlow => "redis_slow",
             FaultKind::RedisLies => "redis_lies",
+            FaultKind::ClockStep => "clock_step",
         }
     }
 }
@@ -181,6 +189,24 @@ pub fn swarm_redis(seed: u64, count: u64, span: Duration) -> Vec<Fault> {
                 FaultKind::RedisLies => [0.1, 0.5, 1.0][pick(&mut rng, 3)],
                 _ => 1.0,
             },
+        }
+    };
+    (0..count).map(fault).collect()
+}
+
+/// Steps of the first proxy's date, by an hour either way.
+pub fn swarm_clock(seed: u64, count: u64, span: Duration) -> Vec<Fault> {
+    let root = Rng::new(seed);
+    let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let fault = |index| {
+        let mut rng = root.stream("clock fault", index);
+        let at = rng.below(millis);
+        Fault {
+            kind: FaultKind::ClockStep,
+            backend: String::new(),
+            at: Span::millis(at),
+            lasts: Span::millis((1 + rng.below(3000)).min(millis - at)),
+            factor: if rng.chance(0.5) { 3600.0 } else { -3600.0 },
         }
     };
     (0..count).map(fault).collect()

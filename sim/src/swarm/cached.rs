@@ -95,6 +95,11 @@ pub fn plan(seed: u64) -> Plan {
         let faults = fault::swarm_redis(seed, 1 + rng.below(6), MEASURE.0);
         plan.faults.extend(faults);
     }
+    let mut clock = root.stream("cached clock", 0);
+    if clock.below(3) == 0 {
+        let faults = fault::swarm_clock(seed, 1 + clock.below(4), MEASURE.0);
+        plan.faults.extend(faults);
+    }
     plan
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use weirkeeper::engine::BackendSpec;
 use weirkeeper::engine::trace::Event;
+use weirkeeper::env::{Clock, Env};
 use weirkeeper::time::Tick;
 
 use crate::env::{Fabric, SimEnv};
@@ -14,6 +15,7 @@ use crate::ledger::{Book, End, Ledger};
 use crate::model::faults::PROXIES;
 use crate::plan::Plan;
 use crate::run::Subject;
+use crate::scenario::fault::{Fault, FaultKind};
 use crate::sometimes;
 
 /// How long what is under way may take to end once the load is over. Simulated, so that waiting costs little.
@@ -30,16 +32,42 @@ pub(super) fn host_proxies(
     ledger: &Ledger,
     subject: &Rc<impl Subject>,
 ) {
-    for name in &PROXIES[..plan.replicas] {
+    for (replica, name) in PROXIES[..plan.replicas].iter().enumerate() {
         let env = SimEnv::new(fabric, name);
         let (served, book) = (plan.clone(), ledger.clone());
         let subject = Rc::clone(subject);
         sim.host(*name, move || {
             let (subject, env) = (Rc::clone(&subject), env.clone());
             let (plan, book) = (served.clone(), book.clone());
-            async move { subject.serve(env, &plan, book).await.map_err(Into::into) }
+            async move {
+                let steps = plan.faults.iter();
+                let steps = steps.filter(|f| replica == 0 && f.kind == FaultKind::ClockStep);
+                for fault in steps {
+                    let span = (plan.warmup, plan.healed());
+                    let work = step(env.clone(), book.clone(), fault.clone(), span);
+                    env.spawn("fault", work);
+                }
+                subject.serve(env, &plan, book).await.map_err(Into::into)
+            }
         });
     }
+}
+
+/// Sets a proxy's date ahead or back, and right again when the fault is over.
+async fn step(env: SimEnv, ledger: Ledger, fault: Fault, (origin, healed): (Duration, Duration)) {
+    let clock = env.clock();
+    let at = Tick::ZERO + origin + fault.at.0;
+    let healed = Tick::ZERO + healed;
+    if at >= healed {
+        return;
+    }
+    let (name, millis) = (fault.kind.name(), (fault.factor * 1e3) as i64);
+    clock.sleep_until(at).await;
+    ledger.book().fault(clock.now(), name, 0, true);
+    clock.step(millis);
+    clock.sleep_until((at + fault.lasts.0).min(healed)).await;
+    clock.step(-millis);
+    ledger.book().fault(clock.now(), name, 0, false);
 }
 
 /// Notes the rare states that only the whole book shows.
@@ -54,6 +82,12 @@ pub(super) fn reach(book: &mut Book, plan: &Plan) {
         match request.end {
             Some((_, End::Answered { status: 200 })) if attempts > 1 => {
                 notes.push("retried and answered");
+                let kind = plan.clients.get(request.group);
+                let kind = kind.and_then(|(model, _)| model.requests.get(request.kind));
+                let with_body = kind.is_some_and(|kind| kind.body_bytes > 0);
+                if with_body && request.idempotent && plan.site.is_none() {
+                    notes.push("idempotent, and sent again with its body");
+                }
             }
             Some((_, End::Refused { status: 502 })) if attempts == 1 && !request.idempotent => {
                 notes.push("not idempotent, and not made up for");

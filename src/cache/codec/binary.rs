@@ -1,13 +1,15 @@
 //! The binary form: a head in postcard, then the body as it is, so that reading it copies no body.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::super::bans::Seen;
 use super::super::life::Life;
 use super::super::stored::{Body, Entry, Head, Stored};
-use super::{Corrupt, checked, checked_names};
-use crate::time::Wall;
+use super::{Corrupt, Kept, checked, checked_names};
+use crate::time::Tick;
 
 /// All of a record but the body.
 #[derive(Deserialize, Serialize)]
@@ -43,7 +45,8 @@ enum BodyForm {
 
 #[derive(Deserialize, Serialize)]
 pub(super) struct LifeForm {
-    received_millis: u64,
+    /// How long it had been here when it was written down.
+    resident_millis: u64,
     initial_age: u32,
     lifetime: u32,
     stale_while_revalidate: u32,
@@ -54,10 +57,12 @@ pub(super) struct LifeForm {
     no_cache: bool,
 }
 
-impl From<&Life> for LifeForm {
-    fn from(life: &Life) -> Self {
+impl LifeForm {
+    /// As it is written down at `now`.
+    pub(super) fn of(life: &Life, now: Tick) -> Self {
+        let resident = now.since(life.received).as_millis();
         LifeForm {
-            received_millis: life.received.as_millis(),
+            resident_millis: u64::try_from(resident).unwrap_or(u64::MAX),
             initial_age: life.initial_age,
             lifetime: life.lifetime,
             stale_while_revalidate: life.stale_while_revalidate,
@@ -68,12 +73,13 @@ impl From<&Life> for LifeForm {
             no_cache: life.no_cache,
         }
     }
-}
 
-impl From<LifeForm> for Life {
-    fn from(form: LifeForm) -> Self {
-        Life {
-            received: Wall::from_millis(form.received_millis),
+    /// As it is read from a server that keeps it.
+    pub(super) fn read(self, kept: Kept) -> Result<Life, Corrupt> {
+        let form = self;
+        let resident = Duration::from_millis(form.resident_millis);
+        let life = Life {
+            received: Tick::ZERO,
             initial_age: form.initial_age,
             lifetime: form.lifetime,
             stale_while_revalidate: form.stale_while_revalidate,
@@ -82,17 +88,19 @@ impl From<LifeForm> for Life {
             explicit: form.explicit,
             must_revalidate: form.must_revalidate,
             no_cache: form.no_cache,
-        }
+        };
+        let life = life.kept_elsewhere(resident, kept.left, kept.asked);
+        life.ok_or(Corrupt::Undated)
     }
 }
 
 /// `None` is for what postcard cannot write, which none of these is.
-pub(super) fn write(entry: &Entry, key: &[u8], seen: Seen) -> Option<Vec<u8>> {
+pub(super) fn write(entry: &Entry, key: &[u8], seen: Seen, now: Tick) -> Option<Vec<u8>> {
     let content = match entry {
         Entry::Response(stored) => Content::Response {
             status: stored.status,
             head: stored.head.as_bytes(),
-            life: LifeForm::from(&stored.life),
+            life: LifeForm::of(&stored.life, now),
             soft: stored.is_soft(),
             body: match &stored.body {
                 Body::Whole(bytes) => BodyForm::Whole(bytes.len() as u64),
@@ -125,7 +133,7 @@ pub(super) fn write(entry: &Entry, key: &[u8], seen: Seen) -> Option<Vec<u8>> {
     Some(out)
 }
 
-pub(super) fn read(content: &Bytes, key: &[u8]) -> Result<(Entry, Seen), Corrupt> {
+pub(super) fn read(content: &Bytes, key: &[u8], kept: Kept) -> Result<(Entry, Seen), Corrupt> {
     let (record, body) =
         postcard::take_from_bytes::<Record<'_>>(content).map_err(|_| Corrupt::Malformed)?;
     if record.key != key {
@@ -145,7 +153,7 @@ pub(super) fn read(content: &Bytes, key: &[u8]) -> Result<(Entry, Seen), Corrupt
         } => {
             let head = Head::parse(head).ok_or(Corrupt::Malformed)?;
             let body = body_of(form, content.slice_ref(body))?;
-            let stored = Stored::new(status, head, body, life.into());
+            let stored = Stored::new(status, head, body, life.read(kept)?);
             stored
                 .soft
                 .store(soft, std::sync::atomic::Ordering::Relaxed);

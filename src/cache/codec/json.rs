@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::super::bans::Seen;
 use super::super::stored::{Body, Entry, Head, Stored};
 use super::binary::LifeForm;
-use super::{Corrupt, checked, checked_names};
+use super::{Corrupt, Kept, checked, checked_names};
+use crate::time::Tick;
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -74,7 +75,7 @@ impl Text {
 }
 
 /// `None` is for what serde_json cannot write, which none of these is.
-pub(super) fn write(entry: &Entry, key: &[u8], seen: Seen) -> Option<Vec<u8>> {
+pub(super) fn write(entry: &Entry, key: &[u8], seen: Seen, now: Tick) -> Option<Vec<u8>> {
     let content = match entry {
         Entry::Response(stored) => {
             let fields = stored.head.lines();
@@ -83,7 +84,7 @@ pub(super) fn write(entry: &Entry, key: &[u8], seen: Seen) -> Option<Vec<u8>> {
             Content::Response {
                 status: stored.status,
                 head: fields.collect(),
-                life: LifeForm::from(&stored.life),
+                life: LifeForm::of(&stored.life, now),
                 soft: stored.is_soft(),
                 body: match &stored.body {
                     Body::Whole(bytes) => BodyForm::Whole(Text::of(bytes)),
@@ -107,7 +108,7 @@ pub(super) fn write(entry: &Entry, key: &[u8], seen: Seen) -> Option<Vec<u8>> {
     serde_json::to_vec(&record).ok()
 }
 
-pub(super) fn read(content: &[u8], key: &[u8]) -> Result<(Entry, Seen), Corrupt> {
+pub(super) fn read(content: &[u8], key: &[u8], kept: Kept) -> Result<(Entry, Seen), Corrupt> {
     let record: Record = serde_json::from_slice(content).map_err(|_| Corrupt::Malformed)?;
     if record.key.bytes()? != key {
         return Err(Corrupt::WrongKey);
@@ -131,7 +132,7 @@ pub(super) fn read(content: &[u8], key: &[u8]) -> Result<(Entry, Seen), Corrupt>
                     }
                 }
             };
-            let stored = Stored::new(status, head_of(head)?, body, life.into());
+            let stored = Stored::new(status, head_of(head)?, body, life.read(kept)?);
             stored.soft.store(soft, Ordering::Relaxed);
             checked(stored)?
         }

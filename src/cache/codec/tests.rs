@@ -9,15 +9,33 @@ use proptest::prelude::*;
 use super::super::life::Life;
 use super::super::stored::Head;
 use super::*;
-use crate::time::Wall;
+use crate::time::Tick;
 
 const FORMS: [Serializer; 3] = [Serializer::Binary, Serializer::Json, Serializer::Lz4];
 const MAX: u64 = 1 << 20;
 const KEY: &[u8] = b"http://a.example/b?c\n\n\0";
+/// When all is written and read.
+const NOW: Tick = Tick::from_millis(1 << 33);
+/// Of a record that is about to end.
+const ENDING: Kept = Kept {
+    left: Duration::ZERO,
+    asked: NOW,
+};
+
+/// What a server says at once of a record that it was given.
+fn kept(entry: &Entry) -> Kept {
+    match entry {
+        Entry::Response(stored) => Kept {
+            left: stored.life.left(NOW),
+            asked: NOW,
+        },
+        Entry::Varies(_) => ENDING,
+    }
+}
 
 fn life(n: u32) -> Life {
     Life {
-        received: Wall::from_millis(u64::from(n) << 16),
+        received: Tick::from_millis(n.into()),
         initial_age: n,
         lifetime: n ^ 5,
         stale_while_revalidate: n.rotate_left(7),
@@ -96,7 +114,7 @@ fn seen() -> Seen {
 }
 
 fn record(entry: &Entry, form: Serializer) -> Bytes {
-    encode(entry, KEY, seen(), form, MAX).expect("it is small")
+    encode(entry, KEY, seen(), NOW, form, MAX).expect("it is small")
 }
 
 /// The same content with a checksum that holds.
@@ -112,7 +130,7 @@ fn every_form_brings_everything_back() {
     for entry in samples() {
         for form in FORMS {
             let bytes = record(&entry, form);
-            let (back, known) = decode(&bytes, KEY, MAX).expect("it was just written");
+            let (back, known) = decode(&bytes, KEY, ENDING, MAX).expect("it was just written");
             assert_eq!(told(&back), told(&entry), "{form:?}");
             assert_eq!(known, seen());
         }
@@ -140,7 +158,7 @@ fn json_is_for_people_and_lz4_only_where_it_is_smaller() {
 #[test]
 fn a_body_is_not_copied() {
     let bytes = record(&samples()[2], Serializer::Binary);
-    let Ok((Entry::Response(stored), _)) = decode(&bytes, KEY, MAX) else {
+    let Ok((Entry::Response(stored), _)) = decode(&bytes, KEY, ENDING, MAX) else {
         panic!("it was just written");
     };
     let Body::Whole(body) = &stored.body else {
@@ -156,15 +174,21 @@ fn every_truncation_and_every_flipped_bit_is_found() {
             let good = record(&entry, form);
             for length in 0..good.len() {
                 let cut = good.slice(..length);
-                assert!(decode(&cut, KEY, MAX).is_err(), "{form:?} at {length}");
+                assert!(
+                    decode(&cut, KEY, ENDING, MAX).is_err(),
+                    "{form:?} at {length}"
+                );
             }
             for bit in 0..good.len() * 8 {
                 let mut bad = good.to_vec();
                 bad[bit / 8] ^= 1 << (bit % 8);
-                assert!(decode(&bad.into(), KEY, MAX).is_err(), "{form:?} bit {bit}");
+                assert!(
+                    decode(&bad.into(), KEY, ENDING, MAX).is_err(),
+                    "{form:?} bit {bit}"
+                );
             }
             let longer = [&good[..], b"x"].concat();
-            let told = decode(&longer.into(), KEY, MAX).map(|_| ());
+            let told = decode(&longer.into(), KEY, ENDING, MAX).map(|_| ());
             assert_eq!(told, Err(Corrupt::Checksum));
         }
     }
@@ -173,7 +197,7 @@ fn every_truncation_and_every_flipped_bit_is_found() {
 #[test]
 fn what_is_wrong_is_named() {
     let good = record(&varies(), Serializer::Binary);
-    let told = |bytes: &[u8]| decode(&Bytes::copy_from_slice(bytes), KEY, MAX).map(|_| ());
+    let told = |bytes: &[u8]| decode(&Bytes::copy_from_slice(bytes), KEY, ENDING, MAX).map(|_| ());
     assert_eq!(told(b"W\x01"), Err(Corrupt::Truncated));
     assert_eq!(told(b"just some text"), Err(Corrupt::Foreign));
     let mut newer = good.to_vec();
@@ -181,9 +205,9 @@ fn what_is_wrong_is_named() {
     assert_eq!(told(&newer), Err(Corrupt::Version));
     for form in FORMS {
         let bytes = record(&varies(), form);
-        let other = decode(&bytes, b"http://a.example/\n", MAX).map(|_| ());
+        let other = decode(&bytes, b"http://a.example/\n", ENDING, MAX).map(|_| ());
         assert_eq!(other, Err(Corrupt::WrongKey), "{form:?}");
-        let small = decode(&bytes, KEY, bytes.len() as u64 - 1).map(|_| ());
+        let small = decode(&bytes, KEY, ENDING, bytes.len() as u64 - 1).map(|_| ());
         assert_eq!(small, Err(Corrupt::TooLarge), "{form:?}");
     }
     assert_eq!(told(&sealed(9, b"")), Err(Corrupt::Malformed));
@@ -193,9 +217,13 @@ fn what_is_wrong_is_named() {
 fn a_record_that_would_be_too_large_is_not_written() {
     let entry = response(Body::Whole(vec![b'x'; 5000].into()), false, 1);
     for form in FORMS {
-        assert_eq!(encode(&entry, KEY, seen(), form, 5000), None, "{form:?}");
+        assert_eq!(
+            encode(&entry, KEY, seen(), NOW, form, 5000),
+            None,
+            "{form:?}"
+        );
         assert!(
-            encode(&entry, KEY, seen(), form, 6000).is_some(),
+            encode(&entry, KEY, seen(), NOW, form, 6000).is_some(),
             "{form:?}"
         );
     }
@@ -206,7 +234,7 @@ fn no_memory_is_given_for_a_length_that_is_only_claimed() {
     // A body of zeros that is small here and would be a gigabyte there.
     let bomb = |claimed: u32, packed: &[u8]| {
         let content = [&claimed.to_le_bytes()[..], packed].concat();
-        decode(&sealed(LZ4, &content), KEY, MAX).map(|_| ())
+        decode(&sealed(LZ4, &content), KEY, ENDING, MAX).map(|_| ())
     };
     assert_eq!(bomb(1 << 30, &[0; 100]), Err(Corrupt::TooLarge));
     assert_eq!(bomb(u32::MAX, &[]), Err(Corrupt::TooLarge));
@@ -220,7 +248,7 @@ fn no_memory_is_given_for_a_length_that_is_only_claimed() {
         &b"\xff\xff\xff\xff\x0f"[..],
         b"\x00\x00\x00\x01\xff\xff\xff\xff\x0f",
     ] {
-        let told = decode(&sealed(BINARY, content), KEY, MAX).map(|_| ());
+        let told = decode(&sealed(BINARY, content), KEY, ENDING, MAX).map(|_| ());
         assert_eq!(told, Err(Corrupt::Malformed));
     }
 }
@@ -255,7 +283,7 @@ fn what_the_store_never_holds_is_malformed() {
     ];
     for entry in bad {
         for form in FORMS {
-            let told = decode(&record(&entry, form), KEY, MAX).map(|_| ());
+            let told = decode(&record(&entry, form), KEY, ENDING, MAX).map(|_| ());
             assert_eq!(
                 told,
                 Err(Corrupt::Malformed),
@@ -285,8 +313,8 @@ proptest! {
         }
         let stored = Stored::new(status, Head::of(&headers), Body::Whole(body.into()), life(n));
         let entry = Entry::Response(Arc::new(stored));
-        let bytes = encode(&entry, &key, seen(), FORMS[form], MAX).expect("it is small");
-        let (back, known) = decode(&bytes, &key, MAX).expect("it was just written");
+        let bytes = encode(&entry, &key, seen(), NOW, FORMS[form], MAX).expect("it is small");
+        let (back, known) = decode(&bytes, &key, kept(&entry), MAX).expect("it was just written");
         prop_assert_eq!(told(&back), told(&entry));
         prop_assert_eq!(known, seen());
     }
@@ -297,7 +325,7 @@ proptest! {
         content in proptest::collection::vec(any::<u8>(), 0..300),
     ) {
         // No panic, and nothing beyond the bound.
-        if let Ok((entry, _)) = decode(&sealed(form, &content), KEY, 1000) {
+        if let Ok((entry, _)) = decode(&sealed(form, &content), KEY, ENDING, 1000) {
             prop_assert!(body_size(&entry) <= 1000);
         }
     }
@@ -313,7 +341,7 @@ proptest! {
         let mut content = bytes[HEADER..].to_vec();
         let at = at.index(content.len());
         content[at] = byte;
-        if let Ok((entry, _)) = decode(&sealed(bytes[2], &content), KEY, MAX) {
+        if let Ok((entry, _)) = decode(&sealed(bytes[2], &content), KEY, ENDING, MAX) {
             prop_assert!(body_size(&entry) <= MAX);
         }
     }

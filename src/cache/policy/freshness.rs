@@ -22,7 +22,7 @@ pub(super) fn life(
     headers: &HeaderMap,
     times: Times,
 ) -> Option<Life> {
-    let date = date_of(headers, &header::DATE, times).unwrap_or(date::seconds(times.received));
+    let date = date_of(headers, &header::DATE, times).unwrap_or(date::seconds(times.received.wall));
     let said = d
         .s_maxage
         .or(d.max_age)
@@ -38,9 +38,9 @@ pub(super) fn life(
         (_, None) => (guess(rules, headers, date, times)?, false),
     };
     let must_revalidate = d.must_revalidate || d.proxy_revalidate || d.s_maxage.is_some();
-    let fetch = times.received.since(times.requested);
+    let fetch = times.received.tick.since(times.requested);
     Some(Life {
-        received: times.received,
+        received: times.received.tick,
         initial_age: initial_age(headers, date, times),
         lifetime,
         stale_while_revalidate: d
@@ -69,7 +69,7 @@ fn expires(d: &ResponseDirectives, headers: &HeaderMap, date: i64, times: Times)
     let mut lines = headers.get_all(header::EXPIRES).iter();
     let first = lines.next()?;
     let at = match lines.next() {
-        None => date::parse(first.as_bytes(), times.received),
+        None => date::parse(first.as_bytes(), times.received.wall),
         Some(_) => None,
     };
     Some(at.map_or(0, |at| span(date, at)))
@@ -87,18 +87,18 @@ fn guess(rules: &Rules, headers: &HeaderMap, date: i64, times: Times) -> Option<
 
 /// corrected_initial_age (RFC 9111 section 4.2.3), in whole seconds.
 fn initial_age(headers: &HeaderMap, date: i64, times: Times) -> u32 {
-    let apparent = span(date, date::seconds(times.received));
+    let apparent = span(date, date::seconds(times.received.wall));
     let said = headers.get(header::AGE).and_then(|age| {
         // Of a list the first counts; what is no number says nothing (RFC 9111 section 5.1).
         let first = fields::list_items(age.as_bytes()).next()?;
         seconds(first)
     });
-    let delay = whole(times.received.since(times.requested));
+    let delay = whole(times.received.tick.since(times.requested));
     apparent.max(said.unwrap_or(0).saturating_add(delay))
 }
 
 fn date_of(headers: &HeaderMap, name: &HeaderName, times: Times) -> Option<i64> {
-    date::parse(headers.get(name)?.as_bytes(), times.received)
+    date::parse(headers.get(name)?.as_bytes(), times.received.wall)
 }
 
 /// Whole seconds.

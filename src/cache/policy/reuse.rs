@@ -3,7 +3,7 @@
 
 use super::Wants;
 use crate::cache::life::Life;
-use crate::time::Wall;
+use crate::time::Tick;
 
 /// How a stored response may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Reuse {
 
 /// May it be served without asking a backend (RFC 9111 section 4.2, RFC 5861 section 3)? `soft` is a response that was purged
 /// softly.
-pub fn reuse(life: &Life, soft: bool, wants: &Wants, now: Wall) -> Reuse {
+pub fn reuse(life: &Life, soft: bool, wants: &Wants, now: Tick) -> Reuse {
     if life.no_cache || wants.no_cache {
         return Reuse::Validate;
     }
@@ -58,7 +58,7 @@ pub fn reuse(life: &Life, soft: bool, wants: &Wants, now: Wall) -> Reuse {
 }
 
 /// May it be served in the place of an error (RFC 5861 section 4)? Its age then.
-pub fn on_error(life: &Life, wants: &Wants, now: Wall) -> Option<u32> {
+pub fn on_error(life: &Life, wants: &Wants, now: Tick) -> Option<u32> {
     if life.no_cache || life.must_revalidate || wants.no_cache {
         return None;
     }
@@ -76,7 +76,7 @@ pub fn is_error(status: u16) -> bool {
 
 /// XFetch (Vattani, Chierichetti and Lowenstein, 2015): should this request refresh ahead of the end? `unit` is uniform in (0,
 /// 1].
-pub fn early(life: &Life, now: Wall, unit: f64, beta: f64) -> bool {
+pub fn early(life: &Life, now: Tick, unit: f64, beta: f64) -> bool {
     let ahead = f64::from(life.fetch_millis) * beta * -unit.max(f64::MIN_POSITIVE).ln();
     let resident = now.since(life.received).as_millis() as f64;
     let age = f64::from(life.initial_age) * 1000.0 + resident;

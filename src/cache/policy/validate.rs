@@ -68,18 +68,34 @@ pub fn refresh(
         merged.remove(header::DATE);
     }
     let keep = store(rules, wants, stored.status, &merged, times)?;
-    let head = head_of(&merged, &keep, times.received);
+    let head = head_of(&merged, &keep, times.received.wall);
     let refreshed = Stored::new(stored.status, head, stored.body.clone(), keep.life);
     Ok((refreshed, keep))
 }
 
+/// The fields of a 206 as those of the whole that it is a part of.
+pub fn head_of_part(headers: &HeaderMap, keep: &Keep, received: Wall) -> Head {
+    kept(headers, keep, received, |name| {
+        name == header::CONTENT_RANGE
+    })
+}
+
 /// The fields as they are stored: without what is said anew each time and what is one user's, and with a Date (RFC 9110
-/// section 6.6.1).
+/// section 6.6.1). Content-Range says of a whole what its server means by it, and is [`head_of_part`]'s to leave out.
 pub fn head_of(headers: &HeaderMap, keep: &Keep, received: Wall) -> Head {
-    const ANEW: [HeaderName; 4] = [
+    kept(headers, keep, received, |_| false)
+}
+
+/// The fields in their order, but for those that are never stored and those that are `left_out`.
+fn kept(
+    headers: &HeaderMap,
+    keep: &Keep,
+    received: Wall,
+    left_out: impl Fn(&HeaderName) -> bool,
+) -> Head {
+    const ANEW: [HeaderName; 3] = [
         header::AGE,
         header::CONTENT_LENGTH,
-        header::CONTENT_RANGE,
         // Trailers are not stored, and need no announcement.
         header::TRAILER,
     ];
@@ -88,7 +104,8 @@ pub fn head_of(headers: &HeaderMap, keep: &Keep, received: Wall) -> Head {
         .is_some_and(|date| date::parse(date.as_bytes(), received).is_some());
     let mut kept = HeaderMap::with_capacity(headers.len() + 1);
     for (name, value) in headers {
-        let left_out = ANEW.contains(name)
+        let left_out = left_out(name)
+            || ANEW.contains(name)
             || (name == header::DATE && !is_dated)
             || keep.drop.contains(name)
             || fields::is_hop_by_hop(name);

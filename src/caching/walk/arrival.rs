@@ -4,19 +4,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Response, StatusCode};
 use http::header::{self, HeaderMap};
 
 use super::{Here, Notes, Served, Step, Visit};
 use crate::cache::policy::{self, Reuse};
+use crate::cache::range::{self, Ranged};
 use crate::cache::status::{CacheStatus, Forward};
-use crate::cache::stored::{Body, Stored};
+use crate::cache::stored::{Body, Head, Stored};
 use crate::cache::{conditional, key};
 use crate::caching::fill::{self, Fill, Landing, Reader};
 use crate::caching::serve;
 use crate::env::Env;
 use crate::message::cause::Cause;
-use crate::message::head::Head;
 use crate::upstream::attempt::Facts;
 
 /// A fetch's result, as one of its readers sees it.
@@ -24,12 +24,14 @@ pub(super) struct Arrival<'a, 'v, E: Env> {
     pub(super) visit: &'a Visit<'v, E>,
     pub(super) why: Forward,
     pub(super) leads: bool,
+    /// A fetch before this one broke off.
+    pub(super) renewed: bool,
     /// What could be served in the place of an error.
     pub(super) stale: Option<Arc<Stored>>,
 }
 
 impl<E: Env> Arrival<'_, '_, E> {
-    pub(super) fn settle(
+    pub(super) async fn settle(
         self,
         landing: Landing,
         reader: Reader,
@@ -85,7 +87,7 @@ impl<E: Env> Arrival<'_, '_, E> {
                         return Ok(step);
                     }
                 }
-                self.respond(&answer, reader, notes)
+                self.respond(&answer, reader, notes).await
             }
         }
     }
@@ -125,14 +127,14 @@ impl<E: Env> Arrival<'_, '_, E> {
         let visit = self.visit;
         let reuse = policy::reuse(&stored.life, stored.is_soft(), &visit.wants, visit.now());
         !matches!(reuse, Reuse::Validate)
-            && serve::can_answer(stored, &visit.wants, visit.inbound.headers.map())
+            && serve::can_answer(stored, &visit.wants, visit.inbound.headers.map(), visit.date())
     }
 
     /// A response whose body is coming in.
-    fn respond(
+    async fn respond(
         &self,
         answer: &fill::Answer,
-        reader: Reader,
+        mut reader: Reader,
         notes: &mut Notes<'_>,
     ) -> Result<Step, Cause> {
         let visit = self.visit;
@@ -154,30 +156,92 @@ impl<E: Env> Arrival<'_, '_, E> {
             }
             _ => answer.headers.clone(),
         };
-        if answer.status == StatusCode::OK
-            && visit.wants.conditional
-            && let Some(kept) = &answer.kept
+        let given_back = self.given_back(answer);
+        if let GivenBack::Part { .. } | GivenBack::Nothing = given_back
+            // Who did not ask for it need not hear of its head before it is known that there is a body.
+            && let Err(cause) = reader.begun(!self.leads).await
         {
-            // The client's own conditions did not go to the backend: they are for us to look at.
-            let body = Body::Whole(Bytes::new());
-            let stored = Stored::new(200, kept.head.clone(), body, kept.life);
-            if let conditional::Answer::NotModified =
-                conditional::evaluate(visit.inbound.headers.map(), &stored)
-            {
-                let response = serve::not_modified(&headers);
-                return Ok(visit.own(response, &status, notes));
-            }
+            return self.broken_off(cause, &status, notes);
         }
-        *notes.result = Some(status.result());
-        let head = Head {
-            status: answer.status,
-            fields: headers.into(),
+        let response = match given_back {
+            GivenBack::Unchanged if self.leads => serve::unmodified(&headers),
+            GivenBack::Unchanged => serve::not_modified(&headers),
+            GivenBack::Unsatisfiable { total } => serve::unsatisfiable(total),
+            GivenBack::Part { first, last, total } => {
+                reader.narrow(first, last);
+                let response = serve::part(&headers, (first, last, total));
+                return Ok(self.stream(response, reader, status, notes));
+            }
+            GivenBack::Nothing => {
+                let mut response = Response::new(Bytes::new());
+                *response.status_mut() = answer.status;
+                *response.headers_mut() = headers;
+                return Ok(self.stream(response, reader, status, notes));
+            }
         };
-        Ok(Step::Done(Box::new(Served {
-            head,
+        Ok(visit.own(response, &status, notes))
+    }
+
+    /// The fetch has broken off, and its client has seen nothing of it: it is made anew, once for all whom that befell.
+    fn broken_off(
+        &self,
+        cause: Cause,
+        status: &CacheStatus,
+        notes: &mut Notes<'_>,
+    ) -> Result<Step, Cause> {
+        if !self.renewed {
+            return Ok(Step::Anew);
+        }
+        self.instead_of_error(status, notes).ok_or(cause)
+    }
+
+    /// An answer whose body is read from the fetch.
+    fn stream(
+        &self,
+        response: Response<Bytes>,
+        reader: Reader,
+        status: CacheStatus,
+        notes: &mut Notes<'_>,
+    ) -> Step {
+        *notes.result = Some(status.result());
+        Step::Done(Box::new(Served {
+            head: response.into_parts().0.into(),
             body: Here::Filling(reader),
             status,
-        })))
+        }))
+    }
+
+    /// What becomes of the client's own conditions and ranges. They did not go to the backend, so they are for us to look at,
+    /// whether or not what came is stored.
+    fn given_back(&self, answer: &fill::Answer) -> GivenBack {
+        let (wants, request) = (&self.visit.wants, self.visit.inbound.headers.map());
+        let whole = answer.status == StatusCode::OK;
+        if !(whole || answer.status == StatusCode::PARTIAL_CONTENT) {
+            return GivenBack::Nothing;
+        }
+        if !(wants.conditional || wants.range) {
+            return GivenBack::Nothing;
+        }
+        let head = match &answer.kept {
+            Some(kept) => kept.head.clone(),
+            None => Head::of(&answer.headers),
+        };
+        let now = self.visit.date();
+        let unchanged = || conditional::evaluate(request, &head, now);
+        if wants.conditional && unchanged() == conditional::Answer::NotModified {
+            return GivenBack::Unchanged;
+        }
+        // Where a range went to the backend, a whole is what it has to say to it.
+        let (true, true, Some(total)) = (whole, wants.range && self.stale.is_some(), answer.length)
+        else {
+            return GivenBack::Nothing;
+        };
+        match range::of_head(request, &head, total, now) {
+            Ranged::One { first, last, total } => GivenBack::Part { first, last, total },
+            Ranged::Unsatisfiable { total } => GivenBack::Unsatisfiable { total },
+            // Several parts are cut from what is here only, and the whole is as good.
+            Ranged::Whole | Ranged::Many(_) => GivenBack::Nothing,
+        }
     }
 
     /// May one who did not ask for it have it? It must be storable, chosen by the same fields, and fresh enough.
@@ -192,6 +256,18 @@ impl<E: Env> Arrival<'_, '_, E> {
         let reuse = policy::reuse(&kept.life, false, &visit.wants, visit.now());
         !matches!(reuse, Reuse::Validate)
     }
+}
+
+/// What is made of a backend's answer, by what the client asked for and the backend was not told.
+enum GivenBack {
+    /// The client has it.
+    Unchanged,
+    /// It wants these bytes, from the first to the last, of so many.
+    Part { first: u64, last: u64, total: u64 },
+    /// What it wants lies beyond the end.
+    Unsatisfiable { total: u64 },
+    /// The answer is as it came.
+    Nothing,
 }
 
 /// Do both requests choose the same variant (RFC 9111 section 4.1)?

@@ -39,8 +39,6 @@ pub struct Failure {
     pub progress: Progress,
     /// What the engine should know of it.
     pub outcome: Outcome,
-    /// A piece of the body that was taken and not sent, for the next attempt.
-    pub unsent: Bytes,
 }
 
 /// Sends the request and reads the response head; interim responses are told to `herald`.
@@ -105,10 +103,9 @@ where
         if errand.due().is_none() {
             return Poll::Pending;
         }
-        let progress = Progress::Sent { replayable: false };
         Poll::Ready(Err(Failure::new(
             Cause::FirstByteTimeout,
-            progress,
+            Progress::Abandoned,
             Outcome::Died,
         )))
     })
@@ -116,13 +113,12 @@ where
 }
 
 impl Failure {
-    /// A failure that leaves nothing to send again.
+    /// A failure.
     pub fn new(cause: Cause, progress: Progress, outcome: Outcome) -> Self {
         Failure {
             cause,
             progress,
             outcome,
-            unsent: Bytes::new(),
         }
     }
 }
@@ -142,12 +138,7 @@ fn malformed(error: &DecodeError) -> Failure {
 }
 
 /// The backend closed before a whole head.
-fn closed<E: Env>(
-    link: &Link<E>,
-    sending: &mut Sending,
-    answered: bool,
-    waited: Duration,
-) -> Failure {
+fn closed<E: Env>(link: &Link<E>, sending: &Sending, answered: bool, waited: Duration) -> Failure {
     if answered || !link.read.is_empty() {
         return Failure::new(Cause::BadResponse, Progress::Answered, Outcome::Broken);
     }
@@ -158,13 +149,7 @@ fn closed<E: Env>(
     } else {
         Outcome::Died
     };
-    let progress = sending.progress();
-    Failure {
-        cause: Cause::BackendClosed,
-        progress,
-        outcome,
-        unsent: sending.unsent(),
-    }
+    Failure::new(Cause::BackendClosed, sending.progress(), outcome)
 }
 
 /// Reads more into the link's buffer; 0 is the end of the stream.

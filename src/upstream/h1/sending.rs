@@ -32,7 +32,6 @@ pub struct Sending {
     broken: bool,
     /// Bytes that the backend's socket has taken.
     written: u64,
-    consumed: bool,
     /// The response has not begun, so the waits for the client and for the first byte are this one's to bound.
     watching: bool,
 }
@@ -48,7 +47,6 @@ impl Sending {
             ended,
             broken: false,
             written: 0,
-            consumed: false,
             watching: true,
         }
     }
@@ -64,21 +62,10 @@ impl Sending {
         self.broken = true;
     }
 
-    /// The first piece of the body, if not one byte of the request has gone out: another attempt may send it.
-    pub fn unsent(&mut self) -> Bytes {
-        if self.has_written() || self.framing == BodyFraming::Chunked {
-            Bytes::new()
-        } else {
-            std::mem::take(&mut self.pending)
-        }
-    }
-
     /// What the retry rule needs to know.
     pub fn progress(&self) -> Progress {
-        // A piece that was taken and did not go out is given back by `unsent`, but for chunks, which are framed already.
-        let lost = self.consumed && (self.has_written() || self.framing == BodyFraming::Chunked);
-        match self.has_written() || lost {
-            true => Progress::Sent { replayable: !lost },
+        match self.written > 0 {
+            true => Progress::Sent,
             false => Progress::NeverSent,
         }
     }
@@ -86,10 +73,6 @@ impl Sending {
     /// Bytes that the backend's socket has taken.
     pub fn written(&self) -> u64 {
         self.written
-    }
-
-    fn has_written(&self) -> bool {
-        self.written > 0
     }
 
     /// Was everything sent?
@@ -148,10 +131,7 @@ impl Sending {
         };
         match frame {
             Some(Ok(frame)) => self.take(frame, link),
-            Some(Err(cause)) => {
-                self.consumed = true;
-                return Poll::Ready(Err(cause));
-            }
+            Some(Err(cause)) => return Poll::Ready(Err(cause)),
             None => {
                 self.ended = true;
                 if self.framing == BodyFraming::Chunked {
@@ -194,7 +174,6 @@ impl Sending {
     }
 
     fn take<E: Env>(&mut self, frame: Frame<Bytes>, link: &mut Link<E>) {
-        self.consumed = true;
         match (self.framing, frame.into_data()) {
             (BodyFraming::Chunked, Ok(data)) => {
                 if !data.is_empty() {

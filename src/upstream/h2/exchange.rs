@@ -90,8 +90,7 @@ where
                     errand.arm_in(Phase::FirstByte, exchange.sending.first_byte);
                 }
                 Poll::Ready(Err(cause)) => {
-                    let progress = exchange.sending.progress();
-                    return Poll::Ready(Err(client_failed(cause, progress)));
+                    return Poll::Ready(Err(client_failed(cause, Progress::Sent)));
                 }
                 Poll::Pending => {}
             }
@@ -116,10 +115,9 @@ where
         }
         // It may be the connection that is dead.
         exchange.ticket.retire_connection();
-        let progress = Progress::Sent { replayable: false };
         Poll::Ready(Err(Failure::new(
             Cause::FirstByteTimeout,
-            progress,
+            Progress::Abandoned,
             Outcome::Died,
         )))
     })
@@ -133,26 +131,21 @@ fn fits(headers: &HeaderMap, limits: HeadLimits) -> bool {
 }
 
 /// What the end of a stream without a response says.
-fn failed<E: Env>(error: &h2::Error, exchange: &mut Exchange<E>, waited: Duration) -> Failure {
+fn failed<E: Env>(error: &h2::Error, exchange: &Exchange<E>, waited: Duration) -> Failure {
     tracing::debug!(%error, "a stream ended without a response");
     let reused = exchange.ticket.reused;
-    let sending = &mut exchange.sending;
     // A stream that hears of a GOAWAY is behind the last one that the peer has processed (RFC 9113 section 6.8).
     let left_out = error.is_go_away() && error.is_remote();
     let refused =
         error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
     if left_out || refused {
-        let (progress, unsent) = sending.unprocessed();
         // A backend that refuses one stream may serve others: it is no reason to pass over it.
         let outcome = if left_out {
             race_or(reused, Outcome::Refused)
         } else {
             Outcome::Cancelled
         };
-        return Failure {
-            unsent,
-            ..Failure::new(Cause::BackendClosed, progress, outcome)
-        };
+        return Failure::new(Cause::BackendClosed, Progress::NeverSent, outcome);
     }
     if error.is_library() {
         return Failure::new(Cause::BadResponse, Progress::Answered, Outcome::Broken);
@@ -161,5 +154,5 @@ fn failed<E: Env>(error: &h2::Error, exchange: &mut Exchange<E>, waited: Duratio
     let outcome = race_or(race, Outcome::Died);
     let cause = error.get_io().and_then(tls_cause);
     let cause = cause.unwrap_or(Cause::BackendClosed);
-    Failure::new(cause, sending.progress(), outcome)
+    Failure::new(cause, Progress::Sent, outcome)
 }

@@ -9,7 +9,6 @@ use h2::SendStream;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 
-use crate::engine::retry::Progress;
 use crate::env::Env;
 use crate::message::cause::Cause;
 use crate::message::fields::forbidden_in_trailers;
@@ -29,10 +28,6 @@ pub struct Sending {
     broken: bool,
     /// Body bytes that went into the peer's window.
     sent: u64,
-    /// The only piece that was taken so far, until the response begins: another attempt may send it.
-    first: Option<Bytes>,
-    /// Pieces that were taken.
-    taken: u32,
     /// How long the backend may take from here to its first byte.
     pub first_byte: Duration,
     /// The response has not begun, so the waits for the client and for the first byte are this one's to bound.
@@ -49,17 +44,14 @@ impl Sending {
             ended,
             broken: false,
             sent: 0,
-            first: None,
-            taken: 0,
             first_byte,
             watching: true,
         }
     }
 
-    /// The response has begun: its waits are no longer this one's to bound, and no other attempt will be made.
+    /// The response has begun: its waits are no longer this one's to bound.
     pub fn leave_watch(&mut self) {
         self.watching = false;
-        self.first = None;
     }
 
     /// Was everything sent?
@@ -70,22 +62,6 @@ impl Sending {
     /// Body bytes that went into the peer's window.
     pub fn sent(&self) -> u64 {
         self.sent
-    }
-
-    /// How far it came, where the backend may have processed it.
-    pub fn progress(&self) -> Progress {
-        Progress::Sent {
-            replayable: self.taken == 0,
-        }
-    }
-
-    /// How far it came, where the backend says that it processed nothing, and the piece to send again.
-    pub fn unprocessed(&mut self) -> (Progress, Bytes) {
-        match self.first.take() {
-            Some(first) if self.taken == 1 => (Progress::NeverSent, first),
-            None if self.taken == 0 => (Progress::NeverSent, Bytes::new()),
-            _ => (Progress::Sent { replayable: false }, Bytes::new()),
-        }
     }
 
     /// Sends as much as both sides allow. Ready when nothing is left to do; `Err` when the client's body failed.
@@ -111,14 +87,8 @@ impl Sending {
                 return Poll::Pending;
             };
             match frame {
-                Some(Ok(frame)) => {
-                    self.taken += 1;
-                    self.take(frame, body.is_end_stream());
-                }
-                Some(Err(cause)) => {
-                    self.taken += 1;
-                    return Poll::Ready(Err(cause));
-                }
+                Some(Ok(frame)) => self.take(frame, body.is_end_stream()),
+                Some(Err(cause)) => return Poll::Ready(Err(cause)),
                 None => self.end(None),
             }
             if self.watching {
@@ -131,17 +101,13 @@ impl Sending {
     fn take(&mut self, frame: Frame<Bytes>, last: bool) {
         match frame.into_data() {
             Ok(data) => {
-                self.first = (self.taken == 1 && self.watching).then(|| data.clone());
                 self.last = last;
                 if data.is_empty() && last {
                     self.end(None);
                 }
                 self.pending = data;
             }
-            Err(frame) => {
-                self.first = None;
-                self.end(frame.into_trailers().ok());
-            }
+            Err(frame) => self.end(frame.into_trailers().ok()),
         }
     }
 

@@ -56,6 +56,7 @@ impl Data {
                 let get = |key: &&[u8]| self.get(now, key).map_or(Reply::Nil, Reply::bulk);
                 Reply::Array(keys.iter().map(get).collect())
             }
+            ("PTTL", [key]) => Reply::Int(self.time_left(now, key)),
             ("SET", [key, value, options @ ..]) => self.set(now, key, value, options),
             ("DEL", keys) => {
                 let gone = keys.iter().filter(|k| self.values.remove(**k).is_some());
@@ -81,6 +82,17 @@ impl Data {
         let values = others.map(|(_, value)| value.bytes.as_slice());
         let mut some: Vec<&[u8]> = values.take(which + 1).collect();
         some.pop()
+    }
+
+    /// Milliseconds, rounded down; -2 of what is not there, -1 of what has no end.
+    fn time_left(&self, now: Tick, key: &[u8]) -> i64 {
+        match self.values.get(key).map(|value| value.until) {
+            Some(None) => -1,
+            Some(Some(until)) if now < until => {
+                i64::try_from(until.since(now).as_millis()).unwrap_or(i64::MAX)
+            }
+            _ => -2,
+        }
     }
 
     fn get(&self, now: Tick, key: &[u8]) -> Option<Vec<u8>> {
@@ -244,6 +256,9 @@ mod tests {
         );
         let found = Reply::Array(vec![Reply::bulk("me"), Reply::Nil]);
         assert_eq!(run(&mut data, 99, "MGET l e"), Outcome::Now(found));
+        let left = |millis| Outcome::Now(Reply::Int(millis));
+        assert_eq!(run(&mut data, 99, "PTTL l"), left(1));
+        assert_eq!(run(&mut data, 100, "PTTL l"), left(-2));
         assert_eq!(run(&mut data, 100, "GET l"), Outcome::Now(Reply::Nil));
         assert_eq!(run(&mut data, 100, "SET l you NX PX 100"), ok);
         let eval = |script: &str, rest: &[&str]| {
