@@ -1,13 +1,17 @@
 //! Promises that were broken once, each kept by a test on real sockets: at the edges between two requests of a connection, two
 //! directions of an exchange, two attempts. Absent: whatever the other folders promise already.
 
+mod connections;
+mod descriptors;
 mod edge;
 mod endings;
 mod fields;
 mod pipelining;
+mod places;
 mod readers;
 mod records;
 mod retries;
+mod slow;
 mod smuggling;
 mod uploads;
 

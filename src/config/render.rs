@@ -122,6 +122,8 @@ fn listener(l: &Listener, directory: &Path) -> raw::Listener {
             header: duration(l.timeouts.header),
             idle: duration(l.timeouts.idle),
             body: duration(l.timeouts.body),
+            rate_window: duration(l.timeouts.rate_window),
+            connection_age: duration(l.timeouts.connection_age),
             tunnel: duration(l.timeouts.tunnel),
             session: duration(l.timeouts.session),
         }),
@@ -152,7 +154,13 @@ fn limits(l: &Limits) -> raw::Limits {
             l.body_bytes
                 .map_or_else(|| "off".into(), |b| format_size(b).into()),
         ),
+        min_rate: Some(match l.min_rate {
+            0 => "off".into(),
+            bytes => format_size(bytes).into(),
+        }),
         connections: Some(l.connections as u64),
+        connections_per_address: count(l.connections_per_address),
+        requests_per_connection: count(l.requests_per_connection),
         sessions: Some(l.sessions as u64),
     }
 }
@@ -309,6 +317,10 @@ fn upstream(u: &Upstream) -> raw::Upstream {
             fields: Some(u.limits.fields as u64),
         }),
         via: is_http.then(|| u.via.into()),
+        buffer_request: is_http.then(|| match u.buffer_request {
+            0 => "off".into(),
+            bytes => format_size(bytes as u64).into(),
+        }),
         max_tunnels: count(u.max_tunnels),
         tls: u.tls.as_deref().map(upstream_tls),
         backends: backends.map(|(b, spec)| backend(b, spec)).collect(),

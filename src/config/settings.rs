@@ -22,6 +22,7 @@ pub(crate) struct Defaults {
     pub(crate) limits: Limits,
     pub(crate) response: HeadLimits,
     pub(crate) via: bool,
+    pub(crate) buffer_request: usize,
     pub(crate) retry: RetrySpec,
     pub(crate) queue: QueueSpec,
     pub(crate) back_off: BackOffSpec,
@@ -46,6 +47,8 @@ impl Defaults {
                 header: secs(10),
                 idle: secs(75),
                 body: secs(60),
+                rate_window: secs(20),
+                connection_age: NEVER,
                 tunnel: secs(600),
                 session: secs(30),
             },
@@ -61,7 +64,10 @@ impl Defaults {
                 head_fields: 100,
                 uri_bytes: 16 << 10,
                 body_bytes: None,
+                min_rate: 50,
                 connections: 10_000,
+                connections_per_address: None,
+                requests_per_connection: None,
                 sessions: 10_000,
             },
             response: HeadLimits {
@@ -69,6 +75,7 @@ impl Defaults {
                 fields: 256,
             },
             via: true,
+            buffer_request: 64 << 10,
             retry: RetrySpec::default(),
             queue: QueueSpec {
                 capacity: if flat { 10_000 } else { 1024 },
@@ -149,6 +156,13 @@ fn client_timeouts(o: &Object<'_>, t: &mut ClientTimeouts) {
     put(
         &mut t.body,
         o.get("body").and_then(|n| n.duration_or_never()),
+    );
+    let window = o.get("rate_window");
+    put(&mut t.rate_window, window.and_then(|n| n.duration()));
+    let age = o.get("connection_age");
+    put(
+        &mut t.connection_age,
+        age.and_then(|n| n.duration_or_never()),
     );
     put(
         &mut t.tunnel,
@@ -262,6 +276,16 @@ fn read_limits(o: &Object<'_>, l: &mut Limits) {
         &mut l.connections,
         o.get("connections").and_then(|n| count(n, 1_000_000)),
     );
+    let each = o.get("connections_per_address");
+    put(
+        &mut l.connections_per_address,
+        each.and_then(|n| n.count_or_off()),
+    );
+    let requests = o.get("requests_per_connection");
+    put(
+        &mut l.requests_per_connection,
+        requests.and_then(|n| n.count_or_off()),
+    );
     put(
         &mut l.sessions,
         o.get("sessions").and_then(|n| count(n, 1_000_000)),
@@ -274,6 +298,8 @@ fn read_limits(o: &Object<'_>, l: &mut Limits) {
         }
     };
     put(&mut l.body_bytes, o.get("body").and_then(body));
+    let rate = o.get("min_rate").and_then(body);
+    put(&mut l.min_rate, rate.map(Option::unwrap_or_default));
 }
 
 fn upstream_settings(o: &Object<'_>, d: &mut Defaults) {
@@ -320,6 +346,13 @@ fn upstream_settings(o: &Object<'_>, d: &mut Defaults) {
                 .error("the back-off's base is longer than its max");
         }
         back_off.finish();
+    }
+    if let Some(node) = o.get("buffer_request") {
+        let off = node.is_off().then_some(0);
+        put(
+            &mut d.buffer_request,
+            off.or_else(|| size(node, 0, 16 << 20)),
+        );
     }
     if let Some(node) = o.get("via") {
         match (node.is_true(), node.is_off()) {

@@ -335,6 +335,7 @@ impl Group {
             protocol: self.protocol.unwrap_or(BackendProtocol::Http1),
             limits: d.response,
             via: d.via,
+            buffer_request: d.buffer_request,
             max_tunnels: Some(Defaults::TUNNELS),
             tls: self.tls,
         }

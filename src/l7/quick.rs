@@ -81,9 +81,13 @@ fn is_simple(route: &Route) -> Option<&Arc<Rules>> {
 /// Answers as many requests at the beginning of `bytes` as it can; returns how many bytes they were.
 pub fn answer<E: Env>(conn: &Conn<E>, bytes: &[u8], out: &mut Out) -> usize {
     let mut done = 0;
-    while out.has_room() && done < bytes.len() {
+    // The last answer of a connection says that it is.
+    while out.has_room() && done < bytes.len() && !conn.is_spent(1) {
         match one(conn, &bytes[done..], out) {
-            Some(length) => done += length,
+            Some(length) => {
+                conn.begin_request();
+                done += length;
+            }
             None => break,
         }
     }

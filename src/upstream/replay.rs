@@ -1,18 +1,93 @@
-//! A request's body on its way through attempts: what one attempt took and could not send is the next one's. Absent: the body
-//! itself, which is the caller's, and its limits.
+//! A request's body on its way through attempts: what was read of it before there was a place, and what one attempt took and
+//! could not send, which is the next one's. Absent: the body itself, which is the caller's, and its limits.
 
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::message::cause::Cause;
 
-/// A body with the piece in front that went nowhere. It holds one piece at most.
+/// Bytes that all requests to an upstream may have read ahead together. Beyond it bodies are read as their backends take them.
+const AHEAD_IN_ALL: usize = 64 << 20;
+
+/// A body with what was taken of it and is yet to go out: what was read ahead, and a piece in front that went nowhere.
 pub struct Replay<B> {
     body: B,
     back: Bytes,
+    ahead: Ahead,
+}
+
+/// What was read before there was a place. Pieces are joined, so that a body in small ones takes no more than a large one.
+#[derive(Default)]
+struct Ahead {
+    /// The first piece, which most bodies consist of.
+    first: Bytes,
+    /// What came behind it.
+    more: BytesMut,
+    trailers: Option<HeaderMap>,
+    /// Bytes here.
+    bytes: usize,
+    /// Where they are counted.
+    counted: Option<Arc<AtomicUsize>>,
+    /// The body has said that nothing follows.
+    ended: bool,
+    /// It had to be waited for.
+    waited: bool,
+}
+
+impl Ahead {
+    fn push(&mut self, frame: Frame<Bytes>) {
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                self.trailers = frame.into_trailers().ok();
+                return;
+            }
+        };
+        self.bytes += data.len();
+        if let Some(counted) = &self.counted {
+            counted.fetch_add(data.len(), Ordering::Relaxed);
+        }
+        match self.bytes == data.len() {
+            true => self.first = data,
+            false => self.more.extend_from_slice(&data),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Frame<Bytes>> {
+        let data = match self.first.is_empty() {
+            false => std::mem::take(&mut self.first),
+            true => std::mem::take(&mut self.more).freeze(),
+        };
+        if data.is_empty() {
+            return self.trailers.take().map(Frame::trailers);
+        }
+        self.forget(data.len());
+        Some(Frame::data(data))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes == 0 && self.trailers.is_none()
+    }
+
+    fn forget(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        if let Some(counted) = &self.counted {
+            counted.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.forget(self.bytes);
+    }
 }
 
 impl<B> Replay<B> {
@@ -21,6 +96,7 @@ impl<B> Replay<B> {
         Replay {
             body,
             back: Bytes::new(),
+            ahead: Ahead::default(),
         }
     }
 
@@ -30,6 +106,42 @@ impl<B> Replay<B> {
         if !piece.is_empty() {
             self.back = piece;
         }
+    }
+
+    /// Had what was read ahead to be waited for?
+    pub fn was_waited_for(&self) -> bool {
+        self.ahead.waited
+    }
+}
+
+impl<B> Replay<B>
+where
+    B: Body<Data = Bytes, Error = Cause> + Unpin,
+{
+    /// Reads the body until it has ended, or at least `bytes` of it are here, and counts them in `all` for as long as they are.
+    ///
+    /// # Errors
+    /// The body's.
+    pub async fn read_ahead(&mut self, bytes: usize, all: &Arc<AtomicUsize>) -> Result<(), Cause> {
+        self.ahead.counted = Some(Arc::clone(all));
+        while !self.body.is_end_stream()
+            && self.ahead.bytes < bytes
+            && all.load(Ordering::Relaxed) < AHEAD_IN_ALL
+        {
+            let next = poll_fn(|cx| {
+                let polled = Pin::new(&mut self.body).poll_frame(cx);
+                self.ahead.waited |= polled.is_pending();
+                polled
+            });
+            match next.await {
+                Some(frame) => self.ahead.push(frame?),
+                None => {
+                    self.ahead.ended = true;
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -44,20 +156,31 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
-        if self.back.is_empty() {
-            Pin::new(&mut self.body).poll_frame(cx)
-        } else {
+        if !self.back.is_empty() {
             let back = std::mem::take(&mut self.back);
-            Poll::Ready(Some(Ok(Frame::data(back))))
+            return Poll::Ready(Some(Ok(Frame::data(back))));
         }
+        if let Some(frame) = self.ahead.pop() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if self.ahead.ended {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.back.is_empty() && self.body.is_end_stream()
+        self.back.is_empty()
+            && self.ahead.is_empty()
+            && (self.ahead.ended || self.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let here = (self.back.len() + self.ahead.bytes) as u64;
+        match self.body.size_hint().exact() {
+            Some(left) => SizeHint::with_exact(left + here),
+            None => SizeHint::default(),
+        }
     }
 }
 
@@ -81,5 +204,93 @@ impl Body for NoBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Hands out its pieces, each after a pause where one is asked for.
+    struct Pieces {
+        pieces: VecDeque<(bool, Bytes)>,
+        trailers: Option<HeaderMap>,
+    }
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Cause;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+            if let Some((pause, _)) = self.pieces.front_mut()
+                && std::mem::take(pause)
+            {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let frame = match self.pieces.pop_front() {
+                Some((_, piece)) => Some(Frame::data(piece)),
+                None => self.trailers.take().map(Frame::trailers),
+            };
+            Poll::Ready(frame.map(Ok))
+        }
+    }
+
+    fn drain(body: &mut Replay<Pieces>) -> (Vec<u8>, usize) {
+        let (mut bytes, mut trailers) = (Vec::new(), 0);
+        let all = async {
+            while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+                match frame.expect("it does not fail").into_data() {
+                    Ok(data) => bytes.extend_from_slice(&data),
+                    Err(_) => trailers += 1,
+                }
+            }
+        };
+        tokio_test::block_on(all);
+        (bytes, trailers)
+    }
+
+    proptest! {
+        /// However much is read ahead, every byte comes out once and in order, and nothing stays counted.
+        #[test]
+        fn what_is_read_ahead_is_the_body(
+            pieces in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..50)), 0..20),
+            bytes in 1_usize..400,
+            trailers in any::<bool>(),
+        ) {
+            let whole: Vec<u8> = pieces.iter().flat_map(|(_, p)| p.clone()).collect();
+            let body = Pieces {
+                pieces: pieces.into_iter().map(|(pause, p)| (pause, p.into())).collect(),
+                trailers: trailers.then(HeaderMap::new),
+            };
+            let all = Arc::new(AtomicUsize::new(0));
+            let mut replay = Replay::new(body);
+            tokio_test::block_on(replay.read_ahead(bytes, &all)).expect("it does not fail");
+            let held = all.load(Ordering::Relaxed);
+            prop_assert_eq!(held, replay.ahead.bytes);
+            prop_assert!(held >= bytes.min(whole.len()) && held < bytes + 50);
+            prop_assert_eq!(drain(&mut replay), (whole, usize::from(trailers)));
+            drop(replay);
+            prop_assert_eq!(all.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_ahead_where_all_have_read_enough() {
+        let all = Arc::new(AtomicUsize::new(AHEAD_IN_ALL));
+        let mut replay = Replay::new(Pieces {
+            pieces: VecDeque::from([(false, Bytes::from_static(b"body"))]),
+            trailers: None,
+        });
+        tokio_test::block_on(replay.read_ahead(100, &all)).expect("it does not fail");
+        assert_eq!(all.load(Ordering::Relaxed), AHEAD_IN_ALL);
+        assert_eq!(drain(&mut replay).0, b"body");
     }
 }

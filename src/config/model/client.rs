@@ -37,6 +37,10 @@ pub struct ClientTimeouts {
     pub idle: Duration,
     /// Between two pieces of a request body, or of a response that the client reads.
     pub body: Duration,
+    /// The window of the minimum rate.
+    pub rate_window: Duration,
+    /// After so long, give or take a tenth, a connection of HTTP ends behind its next answer.
+    pub connection_age: Duration,
     /// Between two bytes, whichever way, of a connection that is passed on byte for byte.
     pub tunnel: Duration,
     /// Between two datagrams, whichever way, of a UDP session.
@@ -54,8 +58,14 @@ pub struct Limits {
     pub uri_bytes: usize,
     /// Bytes of a request body (413); `None` is unlimited.
     pub body_bytes: Option<u64>,
+    /// Bytes a second that a client must move; 0 asks for nothing.
+    pub min_rate: u64,
     /// Client connections at once on this listener, over all cores.
     pub connections: usize,
+    /// The same for each client address that is no trusted proxy; `None` is unlimited.
+    pub connections_per_address: Option<u32>,
+    /// Requests over a connection of HTTP; `None` is unlimited.
+    pub requests_per_connection: Option<u32>,
     /// UDP sessions at once on this listener, over all cores; beyond it the idlest gives way.
     pub sessions: usize,
 }

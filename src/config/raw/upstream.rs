@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::leaf::{
     BackendProtocol, BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText, HashWord,
-    LoadFactor, Phase, ProxyVersion, Size, Strategy, Switch,
+    LoadFactor, Phase, ProxyVersion, Size, SizeOrOff, Strategy, Switch,
 };
 
 /// A group of backends behind one queue.
@@ -41,6 +41,9 @@ pub struct Upstream {
     /// Name this proxy in the Via of requests and responses, or "off", since some servers do not compress for a proxy. By
     /// default true.
     pub via: Option<Switch>,
+    /// Bytes of a request body that are read before a place is asked for, where max_in_flight bounds the places. So whoever
+    /// sends slowly holds none meanwhile. By default "64KiB".
+    pub buffer_request: Option<SizeOrOff>,
     /// Upgraded connections (WebSocket) at once, to all backends together. They count apart from requests in flight. By default
     /// 10,000.
     pub max_tunnels: Option<CountOrOff>,
