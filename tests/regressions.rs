@@ -3,13 +3,17 @@
 
 mod collapsed;
 mod conditions;
+mod connections;
+mod descriptors;
 mod edge;
 mod endings;
 mod fields;
 mod pipelining;
+mod places;
 mod readers;
 mod records;
 mod retries;
+mod slow;
 mod smuggling;
 mod uploads;
 

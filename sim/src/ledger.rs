@@ -6,6 +6,7 @@ pub mod l4;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use weirkeeper::engine::trace::Event;
 use weirkeeper::engine::{Outcome, ShedReason};
@@ -33,6 +34,8 @@ pub struct Book {
     pub visits: BTreeMap<u64, Visit>,
     /// What only wires show.
     pub wires: Wires,
+    /// Clients that were slow on purpose.
+    pub slow: Vec<Slow>,
     /// What happened at L4.
     pub l4: l4::L4,
     /// The engine's decisions: upstream, when, what.
@@ -139,6 +142,27 @@ pub struct Visit {
     pub asked: Asked,
     /// What came.
     pub got: Option<Got>,
+}
+
+/// A client that is slow on purpose, at a listener with a minimum rate.
+#[derive(Clone, Copy, Debug)]
+pub struct Slow {
+    /// Its request.
+    pub id: u64,
+    /// It keeps the rate all the same.
+    pub keeps: bool,
+    /// It is slow in reading the answer, and not in sending the body.
+    pub sips: bool,
+    /// Its body is read before there is a place for it.
+    pub ahead: bool,
+    /// How long it may be below the rate.
+    pub bound: Duration,
+    /// When the proxy began to wait for it.
+    pub began: Option<Tick>,
+    /// When its exchange was over.
+    pub ended: Option<Tick>,
+    /// It was told that it is too slow, or its answer broke off.
+    pub cut: bool,
 }
 
 /// What a visitor asks.

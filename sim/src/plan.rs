@@ -131,6 +131,7 @@ impl Plan {
                 Some(listener) if listener.protocol == Protocol::Http || model.listener.is_none() => {
                     speech.push(Speech {
                         tls: listener.tls.is_some(),
+                        requests: listener.limits.requests_per_connection,
                         ..Speech::default()
                     });
                     clients.push((model, listener.bind.port()));

@@ -99,6 +99,15 @@ pub const UNRULY: &[&str] = &[
     "the proxy answered before the body was there",
 ];
 
+/// What must be reached over all seeds of a suite of worlds with a listener that has a minimum rate.
+pub const SLOW: &[&str] = &[
+    "a dripped body was given up",
+    "a slow body was taken whole",
+    "a slow reader got all of its answer",
+    "an answer that was hardly read came to its end",
+    "the last request of a connection",
+];
+
 /// What must be reached over all seeds of a suite of worlds over HTTP/2 and TLS.
 pub const HTTP2: &[&str] = &[
     "a backend heard of a reset",

@@ -175,7 +175,7 @@ fn config_text(rng: &mut Rng, shape: &Shape) -> String {
     routes.push(json!({ "name": "front", "match": all, "upstream": "front" }));
     routes.extend(unruly::routes());
     let config = json!({
-        "listeners": unruly::listeners(),
+        "listeners": unruly::listeners(rng),
         "routes": routes,
         "upstreams": upstreams,
     });

@@ -3,6 +3,7 @@
 
 use super::model::{Action, Config, Listener, Protocol, Route, Upstream};
 use super::units::format_size;
+use crate::engine::descriptors::Demand;
 
 /// What a config can use at most.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,37 @@ pub const WAITING_DATAGRAMS: u64 = 4 << 20;
 
 /// The share of the cache's memory that bodies on their way in may take besides.
 pub const FILLING_SHARE: u64 = 4;
+
+/// Descriptors that are kept back beside [`BASE_DESCRIPTORS`]: visitors of the admin port, names that are resolved, files that
+/// are read anew, connections that are being accepted.
+const SPARE_DESCRIPTORS: u64 = 32;
+
+/// What `config` needs descriptors for with so many workers.
+pub fn demand(config: &Config, workers: usize) -> Demand {
+    let workers = workers.max(1) as u64;
+    let (udp, streams): (Vec<_>, Vec<_>) = config
+        .listeners
+        .iter()
+        .partition(|l| l.protocol == Protocol::Udp);
+    let sockets = workers * config.listeners.len() as u64;
+    let fixed = BASE_DESCRIPTORS + SPARE_DESCRIPTORS + workers * WORKER_DESCRIPTORS + sockets;
+    let sessions: usize = udp.iter().map(|l| l.limits.sessions).sum();
+    let bounded = config.upstreams.iter().map(|u| {
+        let each = u.spec.backends.iter().map(|b| b.max_in_flight);
+        let all = each.sum::<Option<u32>>()?;
+        // Those of tunnels are not counted there.
+        let tunnels = match u.protocol() {
+            Protocol::Http => u.max_tunnels?,
+            _ => 0,
+        };
+        Some(all as usize + tunnels as usize)
+    });
+    Demand {
+        fixed: usize::try_from(fixed).unwrap_or(usize::MAX),
+        clients: streams.iter().map(|l| l.limits.connections).sum(),
+        backends: bounded.sum::<Option<usize>>().map(|n| n + sessions),
+    }
+}
 
 /// The most that `config` can use on a machine of `cores` cores.
 pub fn footprint(config: &Config, cores: usize) -> Footprint {

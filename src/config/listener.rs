@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::acme;
 use super::address;
-use super::model::{Cidr, Listener, Protocol};
+use super::model::{Cidr, Limits, Listener, Protocol};
 use super::reader::{Entry, Node, Object};
 use super::settings::{Defaults, NOT_BUILT, network};
 use super::tls;
@@ -54,6 +54,7 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
     }
     let proxy_protocol = proxied.and_then(|n| proxy_protocol(&n));
     let d = defaults.for_listener(o);
+    doubtful_bounds(o, protocol, &d.limits);
     let tls = o.get("tls");
     if let (Protocol::Udp, Some(node)) = (protocol, &tls) {
         node.error("there is no TLS over udp here");
@@ -88,6 +89,34 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
         tls: tls.map(Arc::new),
         http2,
     })
+}
+
+/// Warns of bounds on clients that a listener names and that have no effect there.
+fn doubtful_bounds(listener: &Object<'_>, protocol: Protocol, limits: &Limits) {
+    let said = |section: &'static str, key: &'static str| {
+        let node = listener.get(section)?.object()?.get(key)?;
+        (!node.is_off()).then_some(node)
+    };
+    if let Some(node) = said("limits", "connections_per_address") {
+        let each = limits.connections_per_address.unwrap_or(u32::MAX) as usize;
+        if protocol == Protocol::Udp {
+            node.warn("it has no effect, since there are no connections over udp");
+        } else if each >= limits.connections {
+            node.warn(format_args!(
+                "it has no effect, since the listener takes {} connections from all together",
+                limits.connections
+            ));
+        }
+    }
+    let keys = [
+        ("limits", "requests_per_connection"),
+        ("timeouts", "connection_age"),
+    ];
+    for (section, key) in keys {
+        if let (true, Some(node)) = (protocol != Protocol::Http, said(section, key)) {
+            node.warn("it has no effect, since only connections of HTTP end between two requests");
+        }
+    }
 }
 
 /// Who may connect, with a header. There must be somebody, or the listener could be left out.

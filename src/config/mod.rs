@@ -41,7 +41,7 @@ use std::sync::Arc;
 
 pub(crate) use error::nearest;
 pub use error::{ConfigError, Errors, Pos};
-pub use footprint::{FILLING_SHARE, Footprint, Item, WAITING_DATAGRAMS, footprint};
+pub use footprint::{FILLING_SHARE, Footprint, Item, WAITING_DATAGRAMS, demand, footprint};
 pub use model::Config;
 pub use redis::REDIS_PASSWORD;
 pub use strategy::strategy_name;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::cache::rules::Rules;
 use crate::engine::UpstreamSpec;
+use crate::engine::pace::MinRate;
 use crate::engine::retry::RetrySpec;
 use crate::engine::router::RouteMatch;
 use crate::h1::HeadLimits;
@@ -82,6 +83,23 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// What a client must send of a body, while it is waited for.
+    pub fn sending_rate(&self) -> MinRate {
+        MinRate {
+            bytes_per_second: self.limits.min_rate,
+            window: self.timeouts.rate_window,
+        }
+    }
+
+    /// What it must take of an answer. Systems take in large steps what a client reads in small ones, so that a window is as long
+    /// as a stall may be.
+    pub fn taking_rate(&self) -> MinRate {
+        MinRate {
+            window: self.timeouts.rate_window.max(self.timeouts.body),
+            ..self.sending_rate()
+        }
+    }
+
     /// Would another listener of `protocol` at `bind` take its address? TCP and UDP have ports of their own.
     pub fn collides(&self, bind: SocketAddr, protocol: Protocol) -> bool {
         let udp = |p| p == Protocol::Udp;
@@ -218,6 +236,8 @@ pub struct Upstream {
     pub via: bool,
     /// The names of fields are written with capitals in requests of HTTP/1.1.
     pub title_case: bool,
+    /// Bytes of a request body that are read before a place is asked for, where places are bounded.
+    pub buffer_request: usize,
     /// Upgraded connections at once, which no max_in_flight counts; `None` is unlimited.
     pub max_tunnels: Option<u32>,
     /// How backends that are reached over TLS are met; `Some` if there is one.
@@ -225,6 +245,13 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Bytes of a request body that are read before a place is asked for; 0 where there are always places.
+    pub fn read_ahead(&self) -> usize {
+        let bounded = self.spec.max_in_flight.is_some()
+            || self.spec.backends.iter().any(|b| b.max_in_flight.is_some());
+        if bounded { self.buffer_request } else { 0 }
+    }
+
     /// What its backends are spoken to in.
     pub fn protocol(&self) -> Protocol {
         self.backends

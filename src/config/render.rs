@@ -16,6 +16,7 @@ use super::plan::{Plan, PlannedRoute};
 use super::raw::{self, Ordered};
 use super::section::{shown_duration, shown_size};
 use super::strategy::strategy_name;
+use super::units::format_size;
 use super::upstream::{VERSIONS, protocol_name};
 use crate::engine::router::{PathMatch, RouteMatch};
 use crate::engine::{BackendSpec, Phase, Strategy};
@@ -264,6 +265,10 @@ fn upstream(u: &Upstream) -> raw::Upstream {
         }),
         via: is_http.then(|| u.via.into()),
         field_case: is_http.then(|| if u.title_case { "title" } else { "received" }.into()),
+        buffer_request: is_http.then(|| match u.buffer_request {
+            0 => "off".into(),
+            bytes => format_size(bytes as u64).into(),
+        }),
         max_tunnels: count(u.max_tunnels),
         tls: u.tls.as_deref().map(upstream_tls),
         backends: backends.map(|(b, spec)| backend(b, spec)).collect(),

@@ -31,3 +31,8 @@ pub(crate) fn shown_duration<T: From<String>>(d: Duration) -> Option<T> {
 pub(crate) fn shown_size<T: From<String>>(bytes: usize) -> Option<T> {
     Some(format_size(bytes as u64).into())
 }
+
+/// A number as a file shows it, or "off".
+pub(crate) fn shown_count<T: From<u64> + From<String>>(n: Option<u32>) -> Option<T> {
+    Some(n.map_or_else(|| "off".to_owned().into(), |n| u64::from(n).into()))
+}

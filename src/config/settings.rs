@@ -24,6 +24,7 @@ pub(crate) struct Defaults {
     pub(crate) limits: Limits,
     pub(crate) response: HeadLimits,
     pub(crate) via: bool,
+    pub(crate) buffer_request: usize,
     pub(crate) retry: RetrySpec,
     pub(crate) queue: QueueSpec,
     pub(crate) back_off: BackOffSpec,
@@ -52,6 +53,7 @@ impl Defaults {
                 fields: 256,
             },
             via: true,
+            buffer_request: 64 << 10,
             retry: RetrySpec::default(),
             queue: QueueSpec {
                 capacity: if flat { 10_000 } else { 1024 },
@@ -189,6 +191,13 @@ fn upstream_settings(o: &Object<'_>, d: &mut Defaults) {
                 .error("the back-off's base is longer than its max");
         }
         back_off.finish();
+    }
+    if let Some(node) = o.get("buffer_request") {
+        let off = node.is_off().then_some(0);
+        put(
+            &mut d.buffer_request,
+            off.or_else(|| size(node, 0, 16 << 20)),
+        );
     }
     if let Some(node) = o.get("via") {
         match (node.is_true(), node.is_off()) {

@@ -318,6 +318,7 @@ impl Group {
             limits: d.response,
             via: d.via,
             title_case: false,
+            buffer_request: d.buffer_request,
             max_tunnels: Some(Defaults::TUNNELS),
             tls: self.tls,
         }

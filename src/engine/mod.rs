@@ -4,7 +4,10 @@
 //! [`upstream::Upstream`] is the aggregate that the shell holds behind one short lock. It answers every
 //! [`offer`](upstream::Upstream::offer) with one of three outcomes and reports later decisions as [`Grant`]s.
 
+pub mod addresses;
 mod backend;
+pub mod descriptors;
+pub mod pace;
 mod pool;
 mod queue;
 pub mod retry;

@@ -17,6 +17,8 @@ use pin_project_lite::pin_project;
 use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::rng::Rng;
+use rustix::io::Errno;
+
 use crate::time::Tick;
 
 /// Everything that the proxy asks of the world. Cloning is cheap: every core and every task holds one.
@@ -65,6 +67,11 @@ pub trait Net: Send + Sync + 'static {
     type Listener: Listener<Stream = Self::Stream>;
     /// A datagram socket.
     type Datagram: Datagram;
+    /// How many descriptors may be open at once; `None` where nothing counts them.
+    fn descriptors(&self) -> Option<usize> {
+        None
+    }
+
     /// Are these the machine's own sockets, so that a library that opens sockets by itself reaches the same peers?
     const REAL: bool = false;
 
@@ -85,6 +92,14 @@ pub trait Net: Send + Sync + 'static {
     fn datagram(&self, addr: SocketAddr) -> io::Result<Self::Datagram>;
     /// A datagram socket on a free port that hears `peer` alone, and hears when nobody is there.
     fn associate(&self, peer: SocketAddr) -> io::Result<Self::Datagram>;
+}
+
+/// Is `error` that no further descriptor can be had, in this process or on this machine?
+pub fn lacks_descriptors(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE]
+        .iter()
+        .any(|none| number == Some(none.raw_os_error()))
 }
 
 /// A datagram socket, such as UDP.

@@ -119,6 +119,10 @@ impl<F: Future<Output = ()>> Future for Named<F> {
     }
 }
 
+/// Bytes that the system holds of what was written to a client and has not been sent.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 256 << 10;
+
 /// Sockets of the operating system.
 #[derive(Clone, Copy, Debug)]
 pub struct TokioNet;
@@ -128,6 +132,11 @@ impl Net for TokioNet {
     type Listener = TcpListener;
     type Datagram = TokioDatagram;
     const REAL: bool = true;
+
+    fn descriptors(&self) -> Option<usize> {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        limit.current.and_then(|n| usize::try_from(n).ok())
+    }
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         Ok(tokio::net::lookup_host((host, port)).await?.collect())
@@ -274,6 +283,9 @@ fn listen_at(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     // Accepted sockets inherit it on Linux, which saves a call a connection.
     socket.set_tcp_nodelay(true)?;
+    // Inherited as well. What a slow reader takes is seen in smaller steps so, and it holds less in the system.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&addr.into())?;
     socket.listen(4096)?;
     TcpListener::from_std(socket.into())

@@ -217,7 +217,11 @@ impl<E: Env> Port<E> {
         if !self.reserve(datagram.len()) {
             return self.dropped(1);
         }
-        let (client, entry) = enter(&self.site, &self.core, self.listener, None, from, None);
+        // No session is refused for its address, which anybody could have written there.
+        let entered = enter(&self.site, &self.core, self.listener, None, from, None);
+        let Some((client, entry)) = entered else {
+            return self.dropped(1);
+        };
         let flow = Arc::new(Flow::new(Bytes::copy_from_slice(datagram)));
         let (id, evicted) = self.table().open(now, from, Arc::clone(&flow));
         flow.is(id);

@@ -1,17 +1,21 @@
 //! What one exchange after another over HTTP works with: the client, the work for it, and the cache.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::caching::Desk;
 use crate::config::model;
+use crate::config::units::NEVER;
 use crate::env::Env;
 use crate::l7::tunnel::Slot;
+use crate::l7::uploads::Uploads;
+use crate::message::cause::Cause;
 use crate::site::client::Client;
+use crate::time::Tick;
 use crate::wire::core::{Core, Place};
 use crate::wire::errand::Errand;
-use crate::wire::watch::Phase;
+use crate::wire::watch::{Phase, SWEEP};
 
 /// A connection of HTTP/1, or a stream of HTTP/2, as everything that works for it sees it.
 pub struct Conn<E: Env> {
@@ -27,6 +31,12 @@ pub struct Conn<E: Env> {
     pub answered: AtomicBool,
     /// A tunnel that has been agreed on, until whoever drives the connection takes it.
     pub tunnel: Slot<E>,
+    /// Requests that have begun on it.
+    requests: AtomicU64,
+    /// When it has been open for long enough.
+    retires: Tick,
+    /// The request bodies that come over it, or over the connection whose stream it is.
+    pub uploads: Arc<Uploads>,
 }
 
 impl<E: Env> Conn<E> {
@@ -39,6 +49,9 @@ impl<E: Env> Conn<E> {
             received: AtomicU64::new(0),
             answered: AtomicBool::new(false),
             tunnel: Slot::default(),
+            requests: AtomicU64::new(0),
+            retires: retires(client),
+            uploads: Arc::new(Uploads::new(client.model().http2)),
         })
     }
 
@@ -52,8 +65,30 @@ impl<E: Env> Conn<E> {
             received: AtomicU64::new(0),
             answered: AtomicBool::new(false),
             tunnel: Slot::default(),
+            requests: AtomicU64::new(0),
+            retires: Tick::MAX,
+            uploads: Arc::clone(&self.uploads),
         });
         (stream, place)
+    }
+
+    /// A request begins.
+    pub fn begin_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Is the connection to end behind what is under way, once `more` requests have begun on it: for their number, or for its
+    /// age?
+    pub fn is_spent(&self, more: u64) -> bool {
+        let bound = self.model().limits.requests_per_connection;
+        let begun = self.requests.load(Ordering::Relaxed) + more;
+        bound.is_some_and(|bound| begun >= u64::from(bound))
+            || self.core().coarse_now() >= self.retires
+    }
+
+    /// When it is old enough to end; [`Tick::MAX`] is never.
+    pub fn retires(&self) -> Tick {
+        self.retires
     }
 
     /// Its listener.
@@ -72,6 +107,27 @@ impl<E: Env> Conn<E> {
         self.errand.watch.near.arm(phase, deadline);
     }
 
+    /// Waits for the client until the first of two deadlines: a `patience` from now, or what a rate leaves until `late`.
+    pub fn arm_first(&self, (gap, patience): (Phase, Duration), (rate, late): (Phase, Tick)) {
+        let stalled = self.core().after(patience);
+        // The clock of the rate is the coarse one as well, and may be a sweep behind.
+        let slow = late + SWEEP;
+        let (phase, deadline) = match slow < stalled {
+            true => (rate, slow),
+            false => (gap, stalled),
+        };
+        self.errand.watch.near.arm(phase, deadline);
+    }
+
+    /// Why a client that does not take its answer is given up, if it is.
+    pub fn gives_up_writing(&self) -> Option<Cause> {
+        match self.due() {
+            Some(Phase::ClientWrite) => Some(Cause::ClientTimeout),
+            Some(Phase::WriteRate) => Some(Cause::ClientSlow),
+            _ => None,
+        }
+    }
+
     /// What the client owes.
     pub fn phase(&self) -> Phase {
         self.errand.watch.near.phase()
@@ -86,4 +142,16 @@ impl<E: Env> Conn<E> {
     pub fn disarm(&self) {
         self.errand.watch.near.disarm();
     }
+}
+
+/// When a connection that begins now is old enough. A tenth either way keeps connections that began together from ending so.
+fn retires<E: Env>(client: &Client<E>) -> Tick {
+    let age = client.model().timeouts.connection_age;
+    if age >= NEVER {
+        return Tick::MAX;
+    }
+    let core = client.core();
+    let (core_number, number) = (core.index() as u64, core.request_id().1);
+    let mut rng = core.env.rng("connection age", core_number << 48 | number);
+    core.now() + age.mul_f64(0.9 + 0.2 * rng.unit())
 }

@@ -45,12 +45,13 @@ pub async fn run<E: Env>(client: Arc<Client<E>>, desk: Arc<Desk<E>>, socket: Soc
 async fn exchanges<E: Env>(conn: &Arc<Conn<E>>, mut stream: StreamOf<E>, http2: Option<Http2>) {
     let mut http2 = http2.filter(|h| h.cleartext && !stream.is_tls());
     // The first head must come within the header timeout; a later one may be waited for as long as a client may idle.
-    let mut patience = conn.model().timeouts.header;
+    let mut wait = (Phase::First, conn.model().timeouts.header);
     let quick = quick::is_possible(conn.model()) && !conn.client.origin.trusted;
     let mut read = BytesMut::new();
     loop {
+        // Once: neither empty lines nor the beginning of a preface are a request.
+        conn.arm_in(wait.0, wait.1);
         while read.is_empty() || (http2.is_some() && is_cut_preface(&read)) {
-            conn.arm_in(Phase::Idle, patience);
             let more = std::future::poll_fn(|cx| {
                 conn.errand.watch.register(cx.waker());
                 poll_first(conn, &mut stream, &mut read, cx)
@@ -71,7 +72,8 @@ async fn exchanges<E: Env>(conn: &Arc<Conn<E>>, mut stream: StreamOf<E>, http2: 
         match Box::pin(h1::serve(conn, stream, std::mem::take(&mut read), quick)).await {
             End::Park(back) => {
                 stream = back;
-                patience = conn.model().timeouts.idle.saturating_sub(PARK_AFTER);
+                let patience = conn.model().timeouts.idle.saturating_sub(PARK_AFTER);
+                wait = (Phase::Idle, patience);
             }
             End::Closed => return,
             End::Tunnel(tunnel, stream, first) => {

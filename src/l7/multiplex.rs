@@ -3,16 +3,16 @@
 //!
 //! Absent: what the walk does with a request, and the handshake that agreed on HTTP/2.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use h2::Reason;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -26,6 +26,7 @@ use crate::l7::conn::Conn;
 use crate::l7::tunnel::{self, Framed, Tunnel, Writer};
 use crate::l7::upload::Upload;
 use crate::l7::walk::{self, Head};
+use crate::time::Tick;
 use crate::wire::StreamOf;
 use crate::wire::core::Place;
 use crate::wire::watch::Phase;
@@ -37,7 +38,7 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Bytes of a response that wait in hyper for a client's window, for each stream.
-const SEND_BUFFER: usize = 64 << 10;
+const SEND_BUFFER: usize = 32 << 10;
 
 /// Streams that the proxy itself has reset and whose frames may still come, and resets by a client of streams that were never
 /// looked at. A client that drives either further is told to go (the Rapid Reset attack).
@@ -52,6 +53,7 @@ pub async fn serve<E: Env>(
 ) {
     let streams = Arc::new(Streams {
         open: AtomicUsize::new(0),
+        told: AtomicU64::new(Tick::MAX.as_nanos()),
         newest: Mutex::new(None),
         writer: Mutex::new(None),
         conn: Arc::clone(conn),
@@ -64,9 +66,14 @@ pub async fn serve<E: Env>(
             let (parts, body) = request.into_parts();
             let upload = Upload::of_stream(&own, body);
             let walk = Box::pin(walk::walk(own, Head::of_stream(parts), upload));
+            // A client that has not heard for so long that it is to go elsewhere does not listen.
+            let is_refused = streams.is_over();
             async move {
+                if is_refused {
+                    return Err(h2::Error::from(Reason::REFUSED_STREAM));
+                }
                 let (head, reply) = walk.await;
-                Ok::<_, Infallible>(Response::from_parts(head.into_parts(), reply))
+                Ok(Response::from_parts(head.into_parts(), reply))
             }
         })
     };
@@ -88,7 +95,7 @@ pub async fn serve<E: Env>(
         .serve_connection(io, service);
     // The first request is waited for as a first head is.
     conn.arm_in(Phase::Idle, conn.model().timeouts.header);
-    let mut told = false;
+    conn.errand.watch.far.arm(Phase::Age, conn.retires());
     let served = std::future::poll_fn(|cx| {
         conn.errand.watch.register(cx.waker());
         loop {
@@ -96,15 +103,16 @@ pub async fn serve<E: Env>(
                 return Poll::Ready(result);
             }
             let idle = conn.due() == Some(Phase::Idle);
+            let told = streams.is_told();
             if told && idle && streams.open.load(Ordering::Relaxed) == 0 {
                 // It was told to go, and took its time.
                 return Poll::Ready(Ok(()));
             }
-            if told || !(idle || conn.errand.watch.is_closing()) {
+            if told || !(idle || conn.is_spent(0) || conn.errand.watch.is_closing()) {
                 return Poll::Pending;
             }
-            told = true;
-            conn.arm_in(Phase::Idle, FAREWELL);
+            streams.tell();
+            conn.errand.watch.far.disarm();
             Pin::new(&mut hyper).graceful_shutdown();
         }
     });
@@ -116,6 +124,8 @@ pub async fn serve<E: Env>(
 /// The streams of one connection. hyper's executor is here, because a stream's task has to know its exchange.
 struct Streams<E: Env> {
     open: AtomicUsize,
+    /// When the client was told to go, in nanoseconds.
+    told: AtomicU64,
     /// The exchange whose task hyper is about to start.
     newest: Mutex<Option<Exchange<E>>>,
     /// hyper's part of the stream that it has just handed over to a tunnel.
@@ -134,14 +144,37 @@ impl<E: Env> Streams<E> {
         own
     }
 
+    /// The client is told to go. What is open goes on.
+    fn tell(&self) {
+        let now = self.conn.core().coarse_now();
+        self.told.store(now.as_nanos(), Ordering::Relaxed);
+        if self.open.load(Ordering::Relaxed) == 0 {
+            self.conn.arm_in(Phase::Idle, FAREWELL);
+        }
+    }
+
+    fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed) < Tick::MAX.as_nanos()
+    }
+
+    /// Was the client told so long ago that it must know?
+    fn is_over(&self) -> bool {
+        let told = Tick::from_nanos(self.told.load(Ordering::Relaxed));
+        self.conn.core().coarse_now() >= told + FAREWELL
+    }
+
     fn opened(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
+        self.conn.begin_request();
         self.conn.disarm();
     }
 
     fn closed(&self) {
         if self.open.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let patience = self.conn.model().timeouts.idle;
+            let patience = match self.is_told() {
+                true => FAREWELL,
+                false => self.conn.model().timeouts.idle,
+            };
             self.conn.arm_in(Phase::Idle, patience);
         }
     }
@@ -203,9 +236,9 @@ async fn exchange<E: Env>(
         }
         // A client that opens no window is not asked for the body's next piece: only this look finds it late. What is dropped
         // here resets the stream.
-        match own.due() {
-            Some(Phase::ClientWrite) => Poll::Ready(None),
-            _ => Poll::Pending,
+        match own.gives_up_writing() {
+            Some(_) => Poll::Ready(None),
+            None => Poll::Pending,
         }
     })
     .await

@@ -15,6 +15,7 @@ use crate::cache::status::CacheResult;
 use crate::caching::fill::Reader;
 use crate::env::{Clock, Env};
 use crate::l7::conn::Conn;
+use crate::l7::taking::Taking;
 use crate::l7::upload::Upload;
 use crate::l7::walk::Head;
 use crate::message::cause::Cause;
@@ -79,6 +80,8 @@ pub struct Stream<E: Env> {
     record: Record<E>,
     /// A failure that waits for what came before it to go out.
     failed: Option<Cause>,
+    /// How a client of HTTP/2 takes it.
+    taking: Taking,
 }
 
 impl<E: Env> Reply<E> {
@@ -95,6 +98,7 @@ impl<E: Env> Reply<E> {
             source,
             record,
             failed: None,
+            taking: Taking::default(),
         }))
     }
 }
@@ -137,6 +141,17 @@ impl<E: Env> Stream<E> {
         if let Some(cause) = self.failed {
             return Poll::Ready(Some(Err(cause)));
         }
+        let conn = &self.record.conn;
+        let is_http2 = self.record.version == Version::HTTP_2;
+        if is_http2 {
+            self.taking.asked(conn);
+            if let Some(piece) = self.taking.next() {
+                self.record.sent += piece.len() as u64;
+                self.record.complete = self.source.is_over() && self.taking.is_empty();
+                self.taking.gave(conn, piece.len());
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+        }
         // A defect in one body ends that body, not the connection's task.
         let polled = catch_unwind(AssertUnwindSafe(|| self.source.poll_piece(cx)));
         let frame = match polled {
@@ -156,12 +171,12 @@ impl<E: Env> Stream<E> {
             }
         };
         match &frame {
+            Some(Ok(_)) if is_http2 => return Poll::Ready(frame.map(|f| f.map(|f| self.give(f)))),
+            // Over HTTP/1 whoever writes it bounds the time.
             Some(Ok(frame)) => {
                 self.record.sent += frame.data_ref().map_or(0, |d| d.len() as u64);
                 // Nobody need ask again once there are as many bytes as were announced.
                 self.record.complete = self.source.is_over();
-                let conn = &self.record.conn;
-                conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
             }
             Some(Err(cause)) => {
                 // Over HTTP/2 what was not flushed is dropped when a body fails. A turn later the head and the pieces before are
@@ -174,6 +189,24 @@ impl<E: Env> Stream<E> {
             None => self.record.complete = true,
         }
         Poll::Ready(frame)
+    }
+}
+
+impl<E: Env> Stream<E> {
+    /// Hands a piece to a stream of HTTP/2, or as much of it as a client that is slow is given at once.
+    fn give(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let frame = match frame.into_data() {
+            Ok(data) => {
+                self.taking.put(data);
+                Frame::data(self.taking.next().unwrap_or_default())
+            }
+            Err(frame) => frame,
+        };
+        let len = frame.data_ref().map_or(0, Bytes::len);
+        self.record.sent += len as u64;
+        self.record.complete = self.source.is_over() && self.taking.is_empty();
+        self.taking.gave(&self.record.conn, len);
+        frame
     }
 }
 
@@ -303,13 +336,13 @@ impl<E: Env> Drop for Record<E> {
     fn drop(&mut self) {
         let conn = &self.conn;
         let now = conn.core().now();
-        conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
         if !self.complete && self.cause.is_none() {
-            self.cause = Some(Cause::ClientGone);
+            self.cause = conn.gives_up_writing().or(Some(Cause::ClientGone));
         }
         let log = self.log.as_ref();
         let user_agent = log.and_then(|log| log.user_agent.as_ref());
         let referer = log.and_then(|log| log.referer.as_ref());
+        conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
         let id = self.log.is_some().then(|| hex_id(self.facts.id));
         let (target, host) = self.log.as_ref().map_or(("", ""), |l| (&l.target, &l.host));
         conn.core().telemetry().record(

@@ -11,8 +11,10 @@ use hyper::body::Incoming;
 
 use super::conn::Conn;
 use super::h1::Line;
+use crate::engine::pace::Pace;
 use crate::env::Env;
 use crate::message::cause::Cause;
+use crate::time::Tick;
 use crate::wire::watch::Phase;
 
 /// A request's body with its bound, its pace and its errors told apart.
@@ -20,6 +22,22 @@ pub struct Upload<E: Env> {
     body: Source<E>,
     limit: u64,
     conn: Arc<Conn<E>>,
+    turn: Turn,
+    /// What has come while the client was waited for; made when it first is.
+    pace: Option<Box<Pace>>,
+    /// It is a conversation, whose client may well be silent.
+    talks: bool,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// What has come waits for the proxy, or for a backend.
+    Ours,
+    /// The proxy waits for more, since then.
+    Client(Tick),
+    /// There is no more.
+    Over,
 }
 
 /// Where a body comes from.
@@ -69,14 +87,105 @@ impl<E: Env> Upload<E> {
         Ok(())
     }
 
+    /// It is part of a conversation, in which the client may wait for an answer to what it has said so far: it is held to no
+    /// rate.
+    pub fn set_talks(&mut self) {
+        self.talks = true;
+    }
+
+    /// It is somebody's turn.
+    fn turn(&mut self, turn: Turn) {
+        match (self.turn, turn) {
+            (Turn::Ours, Turn::Ours) => {}
+            (Turn::Ours, _) => self.conn.uploads.leave(self.conn.core().coarse_now()),
+            (_, Turn::Ours) => self.conn.uploads.enter(),
+            _ => {}
+        }
+        self.turn = turn;
+    }
+
+    /// Why the client is given up for the next piece, if it is. Once the answer has begun, it may take its time for the rest of
+    /// its request.
+    fn lateness(&mut self) -> Option<Cause> {
+        let conn = Arc::clone(&self.conn);
+        let now = conn.core().coarse_now();
+        if !matches!(self.turn, Turn::Client(_)) {
+            self.turn(Turn::Client(now));
+        }
+        if conn.answered.load(Ordering::Relaxed) {
+            return None;
+        }
+        if !matches!(conn.phase(), Phase::RequestBody | Phase::BodyRate) {
+            self.arm(now);
+        }
+        // Found at once, or the next byte would come before the next sweep.
+        if !self.talks && self.pace.as_ref().is_some_and(|pace| pace.is_late()) {
+            conn.errand.watch.near.expire(Phase::BodyRate);
+        }
+        let late = match conn.due()? {
+            Phase::RequestBody => Cause::ClientTimeout,
+            Phase::BodyRate => Cause::ClientSlow,
+            _ => return None,
+        };
+        if matches!(self.turn, Turn::Client(since) if conn.uploads.had_room(since)) {
+            return Some(late);
+        }
+        // Perhaps it could not send, for what others have sent that waits for backends. Its time begins anew.
+        self.turn = Turn::Client(now);
+        self.pace = None;
+        self.arm(now);
+        None
+    }
+
+    /// Waits for the client from `now` on.
+    fn arm(&mut self, now: Tick) {
+        let model = self.conn.model();
+        let late = match self.talks {
+            true => Tick::MAX,
+            false => {
+                let new = || Box::new(Pace::new(model.sending_rate()));
+                let pace = self.pace.get_or_insert_with(new);
+                pace.wait(now);
+                pace.deadline()
+            }
+        };
+        let gap = (Phase::RequestBody, model.timeouts.body);
+        self.conn.arm_first(gap, (Phase::BodyRate, late));
+    }
+
+    /// Something has come, and so many bytes of it are the body's.
+    fn came(&mut self, bytes: u64) {
+        if let Turn::Client(_) = self.turn {
+            self.turn(Turn::Ours);
+        }
+        if let Some(pace) = &mut self.pace {
+            let now = self.conn.core().coarse_now();
+            pace.moved(now, bytes);
+            pace.rest(now);
+        }
+        if matches!(self.conn.phase(), Phase::RequestBody | Phase::BodyRate) {
+            self.conn.disarm();
+        }
+    }
+
     fn new(conn: &Arc<Conn<E>>, body: Source<E>) -> Self {
         conn.received.store(0, Ordering::Relaxed);
         conn.answered.store(false, Ordering::Relaxed);
         let limit = conn.model().limits.body_bytes.unwrap_or(u64::MAX);
+        let turn = match &body {
+            Source::Stream(stream) if !stream.is_end() => Turn::Ours,
+            _ => Turn::Over,
+        };
+        if turn == Turn::Ours {
+            conn.uploads.enter();
+        }
         Upload {
             body,
             limit,
             conn: Arc::clone(conn),
+            turn,
+            pace: None,
+            talks: false,
         }
     }
 }
@@ -174,18 +283,18 @@ impl<E: Env> Body for Upload<E> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
         let Poll::Ready(frame) = self.body.poll(cx) else {
-            return match is_late(&self.conn) {
-                true => Poll::Ready(Some(Err(Cause::ClientTimeout))),
-                false => Poll::Pending,
+            return match self.lateness() {
+                Some(late) => Poll::Ready(Some(Err(late))),
+                None => Poll::Pending,
             };
         };
-        if self.conn.phase() == Phase::RequestBody {
-            self.conn.disarm();
+        let data = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref());
+        let more = data.map_or(0, |data| data.len() as u64);
+        self.came(more);
+        if frame.is_none() {
+            self.turn(Turn::Over);
         }
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            let more = data.len() as u64;
+        if more > 0 {
             let before = self.conn.received.fetch_add(more, Ordering::Relaxed);
             if before + more > self.limit {
                 return Poll::Ready(Some(Err(Cause::BodyTooLarge)));
@@ -212,13 +321,8 @@ impl<E: Env> Body for Upload<E> {
     }
 }
 
-/// Is the next piece of a body overdue? Once the answer has begun, the client may take its time for the rest of its request.
-fn is_late<E: Env>(conn: &Conn<E>) -> bool {
-    if conn.answered.load(Ordering::Relaxed) {
-        return false;
+impl<E: Env> Drop for Upload<E> {
+    fn drop(&mut self) {
+        self.turn(Turn::Over);
     }
-    if conn.phase() != Phase::RequestBody {
-        conn.arm_in(Phase::RequestBody, conn.model().timeouts.body);
-    }
-    conn.due() == Some(Phase::RequestBody)
 }

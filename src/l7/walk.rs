@@ -26,6 +26,7 @@ use crate::message::head::{self, Fields};
 use crate::message::target::{self, Target};
 use crate::upstream::Upstream;
 use crate::upstream::attempt::{Herald, Run};
+use crate::upstream::conversation::is_conversation;
 use crate::upstream::inbound::Inbound;
 
 /// A request's head, whichever way it came.
@@ -263,6 +264,9 @@ async fn answer<E: Env>(
         line,
         ..
     } = &*received;
+    if is_conversation(inbound, upstream.model.protocol) {
+        upload.set_talks();
+    }
     let herald = line.as_deref().map(|line| line as &dyn Herald);
     let run = Run {
         errand: &conn.errand,

@@ -28,6 +28,10 @@ pub enum Cause {
     BodyTooLarge,
     /// The client was too slow with its head or its body.
     ClientTimeout,
+    /// The client moved less than the minimum rate, of its request or of its answer.
+    ClientSlow,
+    /// The client's address has as many connections as it may have.
+    AddressFull,
     /// The client's TLS handshake failed.
     ClientTls,
     /// The client spoke in the clear where TLS is spoken.
@@ -98,8 +102,10 @@ impl Cause {
         use Cause::*;
         match self {
             BadRequest | BadRequestBody | UriTooLong | HeadTooLarge | BodyTooLarge
-            | ClientTimeout | ClientTls | NotTls | TlsInClear | Misdirected | ClientGone
-            | MethodNotAllowed | NotImplemented | VersionUnsupported => Side::Client,
+            | ClientTimeout | ClientSlow | AddressFull | ClientTls | NotTls | TlsInClear
+            | Misdirected | ClientGone | MethodNotAllowed | NotImplemented | VersionUnsupported => {
+                Side::Client
+            }
             Dns | ConnectRefused | ConnectTimeout | ConnectFailed | TlsCertificate | TlsAlert
             | TlsProtocol | BackendClosed | FirstByteTimeout | BadResponse
             | ResponseHeadTooLarge | ResponseIncomplete | BodyTimeout => Side::Backend,
@@ -118,6 +124,8 @@ impl Cause {
             HeadTooLarge => "head_too_large",
             BodyTooLarge => "body_too_large",
             ClientTimeout => "client_timeout",
+            ClientSlow => "client_slow",
+            AddressFull => "address_full",
             ClientTls => "client_tls",
             NotTls => "not_tls",
             TlsInClear => "tls_in_clear",

@@ -5,6 +5,7 @@
 
 mod core;
 mod proxied;
+mod scarce;
 mod server;
 
 use std::io;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
+use self::scarce::Scarce;
 pub use self::server::{Bound, Drained, Socket, serve};
 pub use crate::caching::operate::{
     Purged, Replicas, StoredStatus, UrlFault, UrlStatus, normal_url,
@@ -47,6 +49,8 @@ pub struct Proxy<E: Env> {
     redis: Option<Arc<Shared>>,
     /// One for each listener: the client connections that may still be opened.
     permits: Vec<Arc<Semaphore>>,
+    /// What descriptors allow all of them together.
+    scarce: Scarce,
     /// Addresses as bound, so that every core binds the port that the first one got.
     bound: Mutex<Vec<Option<SocketAddr>>>,
     ready: AtomicBool,
@@ -78,6 +82,7 @@ impl<E: Env> Proxy<E> {
             redis: redis.then(|| Shared::new(env)),
             telemetry,
             permits,
+            scarce: Scarce::new(env, &config, config.workers.unwrap_or_else(cores)),
             ready: AtomicBool::new(false),
             serving: AtomicUsize::new(0),
             cores: AtomicUsize::new(0),
@@ -196,4 +201,9 @@ impl<E: Env> Proxy<E> {
                 .observe(Box::new(move |now, event| observer(i, now, event)));
         }
     }
+}
+
+/// One for each core of the machine.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

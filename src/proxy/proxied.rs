@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::model::{self, Protocol};
 use crate::env::{Clock, Env, Stream};
@@ -15,7 +14,7 @@ use crate::l7::connection;
 use crate::message::cause::Cause;
 use crate::message::proxy_protocol::{self, Addresses, Progress};
 use crate::proxy::core::Core;
-use crate::site::client::enter;
+use crate::site::client::{Permit, enter};
 use crate::wire::SocketOf;
 
 /// Reads a whole header, and not one byte behind it: whoever reads next finds the client's first byte. `None` where the sender
@@ -45,7 +44,7 @@ pub async fn read_header<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Opt
 pub fn admit<E: Env>(
     core: &Arc<Core<E>>,
     listener: usize,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
     mut stream: SocketOf<E>,
     peer: SocketAddr,
 ) {
@@ -60,8 +59,10 @@ pub fn admit<E: Env>(
         let source = named.map_or(peer, |named| named.source);
         let ends = named.or_else(|| ends(&core, &stream, peer));
         let site = &core.proxy.site;
-        let (client, entry) = enter(site, &core.wire, listener, Some(permit), source, ends);
-        let _entry = entry;
+        let entered = enter(site, &core.wire, listener, Some(permit), source, ends);
+        let Some((client, _entry)) = entered else {
+            return;
+        };
         if core.wire.drain.has_begun() {
             // The connection was not yet in the books when the drain told all others to close.
             client.errand.watch.close();

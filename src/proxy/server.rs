@@ -6,25 +6,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::cache::purge::Purge;
 use crate::caching::Desk;
 use crate::config::model::Protocol;
-use crate::env::{Clock, Datagram, Env, Listener, Net, Task};
+use crate::env::{self, Clock, Datagram, Env, Listener, Net, Task};
 use crate::l4::tcp;
 use crate::l4::udp;
 use crate::l7::connection;
 use crate::proxy::Proxy;
 use crate::proxy::core::Core;
 use crate::proxy::proxied;
-use crate::site::client::enter;
+use crate::site::client::{Permit, enter};
 use crate::tier::Tier;
 use crate::wire::watch::SWEEP;
 use crate::wire::{self, SocketOf};
 
 /// How long an accept loop rests after an error such as running out of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Idle connections that make room at once, where descriptors are few.
+const RELEASED: usize = 32;
 
 /// How often a draining core looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
@@ -162,9 +165,17 @@ async fn accept<E: Env>(core: Arc<Core<E>>, listener: usize, socket: <E::Net as 
             // of them.
             // The semaphore is never closed.
             drop(permits.acquire().await.ok()?);
+            let places = core.proxy.scarce.places();
+            if let Some(places) = places {
+                drop(room(&core, listener, places).await?);
+            }
             let accepted = socket.accept().await;
             let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-            Some((permit, accepted))
+            let place = match places {
+                Some(places) => Some(Arc::clone(places).acquire_owned().await.ok()?),
+                None => None,
+            };
+            Some(((permit, place), accepted))
         };
         let accepted = tokio::select! {
             biased;
@@ -179,15 +190,49 @@ async fn accept<E: Env>(core: Arc<Core<E>>, listener: usize, socket: <E::Net as 
     }
 }
 
+/// Waits until descriptors allow another connection. What idles meanwhile makes room.
+async fn room<'a, E: Env>(
+    core: &Core<E>,
+    listener: usize,
+    places: &'a Semaphore,
+) -> Option<SemaphorePermit<'a>> {
+    if let Ok(place) = places.try_acquire() {
+        return Some(place);
+    }
+    let clock = core.wire.env.clock();
+    core.wire.telemetry().paused(core.wire.index());
+    if core.proxy.scarce.is_news(clock.now()) {
+        let name = &core.config().listeners[listener].name;
+        let share = core.proxy.scarce.share();
+        tracing::warn!(
+            listener = %name,
+            "accepting pauses: {share} connections are open, as many as descriptors allow (ulimit -n)"
+        );
+    }
+    loop {
+        core.wire.release_idle(RELEASED);
+        if let Some(place) = clock.timeout(ACCEPT_REST, places.acquire()).await {
+            // The semaphore is never closed.
+            return place.ok();
+        }
+    }
+}
+
 async fn rest_after<E: Env>(core: &Core<E>, listener: usize, error: &io::Error) {
     // The peer gave up before it was accepted: nothing is wrong here.
     if !matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     ) {
-        let name = &core.config().listeners[listener].name;
-        tracing::warn!(listener = %name, %error, "accept failed");
         let clock = core.wire.env.clock();
+        if env::lacks_descriptors(error) {
+            core.wire.telemetry().paused(core.wire.index());
+            core.wire.release_idle(RELEASED);
+        }
+        if core.proxy.scarce.is_news(clock.now()) {
+            let name = &core.config().listeners[listener].name;
+            tracing::warn!(listener = %name, %error, "accepting pauses");
+        }
         clock.sleep_until(clock.now() + ACCEPT_REST).await;
     }
 }
@@ -195,7 +240,7 @@ async fn rest_after<E: Env>(core: &Core<E>, listener: usize, error: &io::Error) 
 fn admit<E: Env>(
     core: &Arc<Core<E>>,
     listener: usize,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
     socket: SocketOf<E>,
     peer: SocketAddr,
 ) {
@@ -204,7 +249,9 @@ fn admit<E: Env>(
     }
     let ends = proxied::ends(core, &socket, peer);
     let site = &core.proxy.site;
-    let (client, entry) = enter(site, &core.wire, listener, Some(permit), peer, ends);
+    let Some((client, entry)) = enter(site, &core.wire, listener, Some(permit), peer, ends) else {
+        return;
+    };
     let (env, desk) = (&core.wire.env, Arc::clone(&core.desk));
     // Each protocol has a kind of task of its own, because a task is as large as the largest future that it may run.
     match core.config().listeners[listener].protocol {

@@ -1,6 +1,6 @@
 //! The client at the other end of a connection: whom its listener serves, and what is known of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -70,18 +70,30 @@ impl<E: Env> Client<E> {
     }
 }
 
-/// Takes a client's connection, or its session, into the books, once it is known whose it is.
+/// A connection's place: with its listener, and among all that descriptors allow, where these are counted.
+pub type Permit = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
+/// Takes a client's connection, or its session, into the books, once it is known whose it is. `None` when its address has as many
+/// connections as it may have; sessions, which hold no permit, are not counted so.
 pub fn enter<E: Env>(
     site: &Arc<Site<E>>,
     core: &Arc<Core<E>>,
     listener: usize,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Permit>,
     peer: SocketAddr,
     ends: Option<Addresses>,
-) -> (Arc<Client<E>>, Entry<E>) {
+) -> Option<(Arc<Client<E>>, Entry<E>)> {
     let peer = peer.ip().to_canonical();
     let mut trusted = site.config.listeners[listener].trusted_proxies.iter();
     let trusted = trusted.any(|net| net.contains(peer));
+    // Clients of a proxy that we trust have that proxy's address.
+    let counted = (permit.is_some() && !trusted).then_some(peer);
+    if counted.is_some_and(|peer| !site.take_address(listener, peer)) {
+        tracing::debug!(%peer, "closed, since its address has as many connections as it may have");
+        let cause = Cause::AddressFull;
+        core.telemetry().refused(core.index(), listener, cause);
+        return None;
+    }
     let (errand, place) = Errand::begin(core);
     let client = Arc::new(Client {
         site: Arc::clone(site),
@@ -92,18 +104,23 @@ pub fn enter<E: Env>(
     });
     core.telemetry().connection_opened(core.index(), listener);
     let entry = Entry {
+        site: Arc::clone(site),
         place,
         listener,
+        counted,
         _permit: permit,
     };
-    (client, entry)
+    Some((client, entry))
 }
 
 /// What a client's connection holds while it lasts.
 pub struct Entry<E: Env> {
+    site: Arc<Site<E>>,
     place: Place<E>,
     listener: usize,
-    _permit: Option<OwnedSemaphorePermit>,
+    /// The address that it counts for.
+    counted: Option<IpAddr>,
+    _permit: Option<Permit>,
 }
 
 impl<E: Env> Drop for Entry<E> {
@@ -111,5 +128,8 @@ impl<E: Env> Drop for Entry<E> {
         let core = self.place.core();
         core.telemetry()
             .connection_closed(core.index(), self.listener);
+        if let Some(address) = self.counted {
+            self.site.free_address(self.listener, address);
+        }
     }
 }

@@ -7,9 +7,11 @@ pub mod respond;
 pub mod secure;
 
 use std::io;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::model::{self, Config};
+use crate::engine::addresses::Addresses;
 use crate::env::Env;
 use crate::site::secure::Secure;
 use crate::tls::Challenges;
@@ -23,6 +25,8 @@ pub struct Site<E: Env> {
     pub upstreams: Vec<Arc<Upstream<E>>>,
     /// One for each listener: its certificates, if it has any.
     pub secure: Vec<Option<Secure>>,
+    /// One for each listener: the connections of each client address, where they are bounded.
+    addresses: Vec<Option<Mutex<Addresses>>>,
     /// Where authorities find their answers; `None` when no certificate is to be had by ACME.
     pub challenges: Option<Arc<Challenges>>,
 }
@@ -37,12 +41,35 @@ impl<E: Env> Site<E> {
         let secure: io::Result<Vec<_>> = config.listeners.iter().map(|l| secured(env, l)).collect();
         let acme = |l: &model::Listener| l.tls.as_ref().is_some_and(|tls| tls.acme.is_some());
         let acme = config.listeners.iter().any(acme);
+        let bounded = |l: &model::Listener| {
+            let bound = l.limits.connections_per_address?;
+            Some(Mutex::new(Addresses::new(bound as usize)))
+        };
         Ok(Site {
+            addresses: config.listeners.iter().map(bounded).collect(),
             upstreams: upstreams.map(|(i, u)| Upstream::new(env, i, u)).collect(),
             secure: secure?,
             challenges: acme.then(Arc::default),
             config: Arc::clone(config),
         })
+    }
+
+    /// A connection from `address` begins at `listener`: false when its address has as many as it may have.
+    fn take_address(&self, listener: usize, address: IpAddr) -> bool {
+        self.addresses(listener)
+            .is_none_or(|mut addresses| addresses.enter(address))
+    }
+
+    /// Such a connection has ended.
+    fn free_address(&self, listener: usize, address: IpAddr) {
+        if let Some(mut addresses) = self.addresses(listener) {
+            addresses.leave(address);
+        }
+    }
+
+    fn addresses(&self, listener: usize) -> Option<MutexGuard<'_, Addresses>> {
+        let addresses = self.addresses[listener].as_ref()?;
+        Some(addresses.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

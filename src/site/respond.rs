@@ -63,6 +63,16 @@ fn table(cause: Cause) -> Row {
             "http_request_error",
             "the request did not come in time",
         ),
+        ClientSlow => row(
+            S::REQUEST_TIMEOUT,
+            "http_request_error",
+            "the request comes too slowly",
+        ),
+        AddressFull => row(
+            S::TOO_MANY_REQUESTS,
+            "connection_limit_reached",
+            "the client's address has too many connections",
+        ),
         ClientTls => row(
             S::BAD_REQUEST,
             "tls_protocol_error",

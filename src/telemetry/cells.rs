@@ -16,13 +16,15 @@ const FIRST_BOUND_NANOS: u64 = 100_000;
 /// The buckets and, behind them, the sum in nanoseconds.
 pub(super) const HISTOGRAM: usize = BOUNDS + 2;
 /// Every cause, at its discriminant.
-pub(super) const CAUSES: [Cause; 37] = [
+pub(super) const CAUSES: [Cause; 39] = [
     Cause::BadRequest,
     Cause::BadRequestBody,
     Cause::UriTooLong,
     Cause::HeadTooLarge,
     Cause::BodyTooLarge,
     Cause::ClientTimeout,
+    Cause::ClientSlow,
+    Cause::AddressFull,
     Cause::ClientTls,
     Cause::NotTls,
     Cause::TlsInClear,
@@ -88,6 +90,7 @@ pub(super) struct Cells {
     cache: usize,
     sessions: usize,
     panics: usize,
+    pauses: usize,
 }
 
 /// Counters of what passes byte for byte, for each listener and target.
@@ -126,6 +129,7 @@ impl Cells {
         let cache = closed + listeners;
         let sessions = cache + listeners * CacheResult::ALL.len();
         let panics = sessions + listeners * targets * Flow::ALL.len();
+        let pauses = panics + 1;
         Cells {
             first_backend,
             upstreams,
@@ -140,12 +144,13 @@ impl Cells {
             cache,
             sessions,
             panics,
+            pauses,
         }
     }
 
     /// Counters in a block.
     pub(super) fn len(&self) -> usize {
-        self.panics + 1
+        self.pauses + 1
     }
 
     pub(super) fn target(&self, upstream: Option<usize>, backend: Option<usize>) -> usize {
@@ -203,6 +208,10 @@ impl Cells {
 
     pub(super) fn panicked(&self) -> usize {
         self.panics
+    }
+
+    pub(super) fn paused(&self) -> usize {
+        self.pauses
     }
 }
 

@@ -243,6 +243,11 @@ impl Telemetry {
         self.block(core).add(self.cells.retried(upstream));
     }
 
+    /// Counts a pause of accepting for want of descriptors.
+    pub fn paused(&self, core: usize) {
+        self.block(core).add(self.cells.paused());
+    }
+
     /// Counts a panic that was caught.
     pub fn panicked(&self, core: usize) {
         self.block(core).add(self.cells.panicked());

@@ -118,6 +118,12 @@ pub(super) fn render(
         Labels(&[]),
         total(cells.panicked()),
     );
+    let help = "Pauses of accepting for want of descriptors.";
+    Family::counter(out, "weir_accept_pauses", help).sample(
+        "_total",
+        Labels(&[]),
+        total(cells.paused()),
+    );
     if let Some(dropped) = dropped {
         let help = "Lines that the access log could not take.";
         Family::counter(out, "weir_access_log_dropped", help).sample(

@@ -20,6 +20,7 @@ use crate::message::head::{Fields, Head};
 use crate::message::known::Known;
 use crate::time::Tick;
 use crate::upstream::Upstream;
+use crate::upstream::conversation::is_conversation;
 use crate::upstream::dial::Undialled;
 use crate::upstream::fetch::{Attempt, Fetch};
 use crate::upstream::gate::Lease;
@@ -143,7 +144,13 @@ impl<E: Env> Run<'_, E> {
     {
         let (errand, upstream) = (self.errand, self.upstream);
         facts.upstream = Some(upstream.index);
-        let mut meta = Meta::first(facts.started);
+        self.read_ahead(&mut upload).await?;
+        // What came before is not the queue's time.
+        let offered = match upload.was_waited_for() {
+            true => errand.now(),
+            false => facts.started,
+        };
+        let mut meta = Meta::first(offered);
         if let Strategy::Hash { .. } = upstream.model.spec.strategy {
             let (path, headers) = (self.inbound.target.path(), &self.inbound.headers);
             meta.client = upstream.model.hash_by.key(path, headers, self.origin.peer);
@@ -190,10 +197,25 @@ impl<E: Env> Run<'_, E> {
         }
     }
 
+    /// Reads the beginning of the body, or all of it, so that a client that sends slowly holds no place meanwhile. Not where
+    /// client and backend talk, each of which may wait for the other.
+    async fn read_ahead<B>(&self, upload: &mut Replay<B>) -> Result<(), Cause>
+    where
+        B: Body<Data = Bytes, Error = Cause> + Unpin,
+    {
+        let model = &self.upstream.model;
+        let bytes = model.read_ahead();
+        let talks = self.inbound.upgrade.is_some() || is_conversation(self.inbound, model.protocol);
+        if bytes == 0 || talks || upload.is_end_stream() {
+            return Ok(());
+        }
+        upload.read_ahead(bytes, &self.upstream.ahead).await
+    }
+
     /// Offers the request and notes how long it waited, whatever came of it.
     async fn admit(&self, meta: &Meta, facts: &mut Facts) -> Result<Lease<E>, Cause> {
         let offered = if meta.attempt == 0 {
-            facts.started
+            meta.arrived
         } else {
             self.errand.now()
         };

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::config::model::{self, BackendProtocol, Protocol};
 use crate::engine::Outcome;
-use crate::env::{Clock, Env, Net};
+use crate::env::{Clock, Env, Net, lacks_descriptors};
 use crate::message::cause::Cause;
 use crate::time::Tick;
 use crate::tls::client::{Trouble, explain, trouble};
@@ -22,6 +23,9 @@ use crate::wire::{SocketOf, StreamOf};
 
 /// How long the addresses of a name are believed.
 const RESOLVED_FOR: Duration = Duration::from_secs(5);
+
+/// How long a dial rests that found no descriptor.
+const SHORT_REST: Duration = Duration::from_millis(20);
 
 /// Names of protocols in ALPN (RFC 7301).
 const HTTP1: &[u8] = b"http/1.1";
@@ -60,6 +64,14 @@ impl Undialled {
         }
     }
 
+    /// Ours.
+    fn ours() -> Self {
+        Undialled {
+            cause: Cause::ConnectFailed,
+            outcome: Outcome::Cancelled,
+        }
+    }
+
     /// Running out of descriptors, ports or memory here is no reason to pass over a healthy backend.
     pub fn by(error: &io::Error) -> Self {
         let ours = [
@@ -68,16 +80,10 @@ impl Undialled {
             io::ErrorKind::OutOfMemory,
         ];
         // Too many open files has no kind of its own.
-        let local = ours.contains(&error.kind()) || matches!(error.raw_os_error(), Some(23 | 24));
-        let outcome = if local {
-            Outcome::Cancelled
-        } else {
-            Outcome::Refused
-        };
-        Undialled {
-            cause: Cause::ConnectFailed,
-            outcome,
+        if ours.contains(&error.kind()) || lacks_descriptors(error) {
+            return Undialled::ours();
         }
+        Undialled::of(Cause::ConnectFailed)
     }
 }
 
@@ -183,6 +189,8 @@ impl Dialler {
         let addresses = self.addresses(env, backend).await.map_err(Undialled::of)?;
         let started = env.clock().now();
         let mut last = Undialled::of(Cause::Dns);
+        // It waits for a descriptor of our own.
+        let short = AtomicBool::new(false);
         for (i, addr) in addresses.iter().enumerate() {
             // A silent address may not use up the time of those behind it.
             let left = self
@@ -191,6 +199,14 @@ impl Dialler {
             let share = left / u32::try_from(addresses.len() - i).unwrap_or(1).max(1);
             let reaching = async {
                 let mut socket = env.net().connect(*addr).await;
+                // Others let go of some in a moment.
+                while socket.as_ref().is_err_and(lacks_descriptors) {
+                    short.store(true, Ordering::Relaxed);
+                    let clock = env.clock();
+                    clock.sleep_until(clock.now() + SHORT_REST).await;
+                    socket = env.net().connect(*addr).await;
+                }
+                short.store(false, Ordering::Relaxed);
                 if let (Ok(open), false) = (&mut socket, first.is_empty())
                     && let Err(e) = open.write_all(first).await
                 {
@@ -211,6 +227,7 @@ impl Dialler {
             last = match env.clock().timeout(share, reaching).await {
                 Some(Ok(stream)) => return Ok(stream),
                 Some(Err(undialled)) => undialled,
+                None if short.load(Ordering::Relaxed) => Undialled::ours(),
                 None => Undialled::of(Cause::ConnectTimeout),
             };
         }

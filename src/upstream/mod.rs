@@ -2,7 +2,9 @@
 //! exchange over HTTP/1.1 (h1) or HTTP/2 (h2). Absent: the client, whom only [`origin::Origin`] and the request speak of, and
 //! which backend is chosen, which the engine decides.
 
+pub mod ahead;
 pub mod attempt;
+pub mod conversation;
 pub mod dial;
 pub mod fetch;
 pub mod gate;
@@ -39,6 +41,8 @@ pub struct Upstream<E: Env> {
     pub tunnels: Arc<Semaphore>,
     /// UDP sessions that wait for a place.
     pub sessions_waiting: AtomicUsize,
+    /// Bytes of request bodies that are held before their requests ask for places.
+    pub ahead: Arc<AtomicUsize>,
     /// By id.
     pub backends: BTreeMap<BackendId, Arc<Backend<E>>>,
 }
@@ -65,6 +69,7 @@ impl<E: Env> Upstream<E> {
             index,
             tunnels: Arc::new(Semaphore::new(tunnel_bound(model))),
             sessions_waiting: AtomicUsize::new(0),
+            ahead: Arc::default(),
             model: model.clone(),
             gate,
             backends,

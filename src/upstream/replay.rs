@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,6 +12,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::message::cause::Cause;
+use crate::upstream::ahead::Ahead;
 
 /// Bytes that are held of the body of a request that may be sent again though it went out.
 pub const HELD: usize = 64 << 10;
@@ -17,7 +20,7 @@ pub const HELD: usize = 64 << 10;
 /// A body of which what was taken may be taken again, as long as no answer has begun. Its first piece is held whatever its size;
 /// more is held up to a bound, and beyond it the body cannot be had from its beginning any more.
 pub struct Replay<B> {
-    body: B,
+    body: Ahead<B>,
     bound: usize,
     /// What was taken of the body, from its beginning on.
     held: VecDeque<Piece>,
@@ -56,7 +59,7 @@ impl<B> Replay<B> {
     /// Of a body from which nothing was taken. At most `bound` bytes of it are held, or its first piece.
     pub fn new(body: B, bound: usize) -> Self {
         Replay {
-            body,
+            body: Ahead::new(body),
             bound,
             held: VecDeque::new(),
             bytes: 0,
@@ -98,6 +101,24 @@ impl<B> Replay<B> {
         }
         self.held.push_back(piece.clone());
         self.given += 1;
+    }
+}
+
+impl<B> Replay<B>
+where
+    B: Body<Data = Bytes, Error = Cause> + Unpin,
+{
+    /// Reads the beginning of the body before there is a place for its request, as [`Ahead::read`] does.
+    ///
+    /// # Errors
+    /// The body's.
+    pub async fn read_ahead(&mut self, bytes: usize, all: &Arc<AtomicUsize>) -> Result<(), Cause> {
+        self.body.read(bytes, all).await
+    }
+
+    /// Had what was read ahead to be waited for?
+    pub fn was_waited_for(&self) -> bool {
+        self.body.was_waited_for()
     }
 }
 

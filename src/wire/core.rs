@@ -146,6 +146,13 @@ impl<E: Env> Core<E> {
         self.registry().values().for_each(|watch| watch.close());
     }
 
+    /// Lets go of up to `count` connections whose clients have had an answer and not asked again, the oldest first.
+    pub fn release_idle(&self, count: usize) {
+        let registry = self.registry();
+        let idle = registry.values().filter(|watch| watch.is_idle());
+        idle.take(count).for_each(|watch| watch.release());
+    }
+
     /// How much is under way.
     pub fn under_way(&self) -> usize {
         self.registry().len()

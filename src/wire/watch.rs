@@ -33,6 +33,14 @@ pub enum Phase {
     ClientWrite = 6,
     /// The next byte of a tunnel, whichever way.
     Tunnel = 7,
+    /// The end of a connection's time, whatever happens on it.
+    Age = 8,
+    /// As many bytes of a request body as the minimum rate asks for.
+    BodyRate = 9,
+    /// The client's reading of as many.
+    WriteRate = 10,
+    /// The client's first request.
+    First = 11,
 }
 
 impl Phase {
@@ -45,18 +53,22 @@ impl Phase {
             5 => Phase::BodyGap,
             6 => Phase::ClientWrite,
             7 => Phase::Tunnel,
+            8 => Phase::Age,
+            9 => Phase::BodyRate,
+            10 => Phase::WriteRate,
+            11 => Phase::First,
             _ => Phase::Unbounded,
         }
     }
 }
 
-const PHASE_BITS: u32 = 3;
+const PHASE_BITS: u32 = 4;
 const PHASE_MASK: u64 = (1 << PHASE_BITS) - 1;
 
 /// One deadline and its phase.
 #[derive(Debug, Default)]
 pub struct Deadline {
-    /// In nanoseconds with the phase in the lowest three bits; 0 is unarmed.
+    /// In nanoseconds with the phase in the lowest four bits; 0 is unarmed.
     armed: AtomicU64,
     due: AtomicBool,
 }
@@ -71,6 +83,12 @@ impl Deadline {
         if self.due.load(Ordering::Relaxed) {
             self.due.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// What is waited for as `phase` is overdue at once.
+    pub fn expire(&self, phase: Phase) {
+        self.arm(phase, Tick::ZERO);
+        self.due.store(true, Ordering::Relaxed);
     }
 
     /// Waits without a bound.
@@ -120,6 +138,17 @@ impl Watch {
     /// Was it asked to end?
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    /// Does it wait for the client's next request, and not to be told that its time is over?
+    pub fn is_idle(&self) -> bool {
+        self.near.phase() == Phase::Idle && self.near.due().is_none()
+    }
+
+    /// Its wait for the client's next request is over.
+    pub fn release(&self) {
+        self.near.expire(Phase::Idle);
+        self.wake();
     }
 
     /// Whom to wake: the task. Cheap when it is the same as before.

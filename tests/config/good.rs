@@ -353,3 +353,42 @@ fn what_may_be_upgraded_and_how_often() {
         assert!(load(&with(refused, "")).is_err(), "{refused}");
     }
 }
+
+#[test]
+fn bounds_on_clients_without_an_effect_are_warned_of() {
+    let text = |listener: &str| {
+        format!(
+            r#"{{"listeners": {{"a": {{"bind": ":1", {listener}}}}}, "upstreams": {{"u": {{"backends": ["SCHEME://a:1"]}}}}}}"#
+        )
+    };
+    let cases = [
+        (
+            "http",
+            r#""limits": {"connections": 5, "connections_per_address": 5}"#,
+            1,
+        ),
+        (
+            "http",
+            r#""limits": {"connections": 5, "connections_per_address": 4, "requests_per_connection": 3}"#,
+            0,
+        ),
+        (
+            "tcp",
+            r#""protocol": "tcp", "limits": {"requests_per_connection": 3}, "timeouts": {"connection_age": "1h"}"#,
+            2,
+        ),
+        (
+            "udp",
+            r#""protocol": "udp", "limits": {"connections_per_address": 3}"#,
+            1,
+        ),
+    ];
+    for (scheme, listener, count) in cases {
+        let warnings = good(&text(listener).replace("SCHEME", scheme)).warnings;
+        assert_eq!(warnings.len(), count, "{listener}: {warnings:?}");
+        assert!(
+            warnings.iter().all(|w| w.contains("no effect")),
+            "{warnings:?}"
+        );
+    }
+}

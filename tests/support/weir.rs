@@ -24,13 +24,20 @@ impl Weir {
     /// Starts `weir run` on this config and waits until it listens.
     #[track_caller]
     pub(crate) fn start(config: &str) -> Self {
+        Weir::start_within(config, &[])
+    }
+
+    /// The same, run by another command, which is given the arguments to run it with.
+    #[track_caller]
+    pub(crate) fn start_within(config: &str, by: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::SeqCst);
         let name = format!("weir-test-{}-{count}.json", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, config).expect("the temporary folder is writable");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
-            .args(["run", "-c"])
+        let words = [by, &[env!("CARGO_BIN_EXE_weir"), "run", "-c"]].concat();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .arg(&path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -14,6 +14,7 @@ mod flight;
 mod freshness;
 mod heads;
 mod liveness;
+mod pace;
 mod private;
 mod queue;
 mod redis;
@@ -49,6 +50,7 @@ pub fn check(run: &Run) -> Vec<Violation> {
     found.extend(named("retry", retry::check(run)));
     found.extend(named("bytes", bytes::check(run)));
     found.extend(named("liveness", liveness::check(run)));
+    found.extend(named("pace", pace::check(run)));
     found.extend(named("private", private::check(run)));
     found.extend(named("vary", vary::check(run)));
     found.extend(named("freshness", freshness::check(run)));

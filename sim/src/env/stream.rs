@@ -38,6 +38,8 @@ pub struct Link {
     left: [AtomicBool; 2],
     /// Who waits to write to each of them.
     writers: Mutex<[Option<Waker>; 2]>,
+    /// How much the end that dialled lets lie unread, if it is not to have all the room there is, and how much does.
+    narrow: Mutex<Option<(usize, usize)>>,
     /// Its protocol has changed: it no longer counts among the connections to a backend.
     tunnel: AtomicBool,
 }
@@ -51,6 +53,43 @@ impl Link {
     /// The end that dialled has let go; of a stream, since nothing drops an end of one.
     pub fn leave(&self) {
         self.left[DIALLER].store(true, Ordering::Relaxed);
+    }
+
+    /// Has the end that accepted let go of the connection?
+    pub fn acceptor_left(&self) -> bool {
+        self.has_left(ACCEPTOR)
+    }
+
+    /// The end that dialled has room for `bytes` that it has not read, and no more.
+    pub fn narrow(&self, bytes: usize) {
+        *lock(&self.narrow) = Some((bytes, 0));
+    }
+
+    /// Is all of that room taken?
+    pub fn is_full(&self) -> bool {
+        lock(&self.narrow).is_some_and(|(room, unread)| unread >= room)
+    }
+
+    /// How much may be written to the end that dialled.
+    fn room(&self) -> usize {
+        lock(&self.narrow).map_or(usize::MAX, |(room, unread)| room.saturating_sub(unread))
+    }
+
+    /// So much more lies unread at the end that dialled.
+    fn put(&self, bytes: usize) {
+        if let Some((_, unread)) = &mut *lock(&self.narrow) {
+            *unread += bytes;
+        }
+    }
+
+    /// The end that dialled has read so much.
+    fn took(&self, bytes: usize) {
+        if let Some((_, unread)) = &mut *lock(&self.narrow) {
+            *unread = unread.saturating_sub(bytes);
+            if let Some(waker) = lock(&self.writers)[DIALLER].take() {
+                waker.wake();
+            }
+        }
     }
 
     fn has_left(&self, end: usize) -> bool {
@@ -234,6 +273,9 @@ impl AsyncRead for SimStream {
         if room > 0 && buf.filled().len() == before && this.link.reset.load(Ordering::Relaxed) {
             return Poll::Ready(Err(this.reset_by_peer()));
         }
+        if this.dialled {
+            this.link.took(buf.filled().len() - before);
+        }
         this.ended |= room > 0 && buf.filled().len() == before;
         Poll::Ready(Ok(()))
     }
@@ -246,11 +288,23 @@ impl AsyncWrite for SimStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        let room = match this.dialled {
+            true => usize::MAX,
+            false => this.link.room(),
+        };
+        if room == 0 {
+            return this.poll_room(cx).map(Err);
+        }
         let len = match &mut this.chop {
             Some(rng) if buf.len() > 1 => piece(rng, buf.len()),
             _ => buf.len(),
         };
+        let len = len.min(room);
         match Pin::new(this.inner()).poll_write(cx, &buf[..len]) {
+            Poll::Ready(Ok(written)) if !this.dialled => {
+                this.link.put(written);
+                Poll::Ready(Ok(written))
+            }
             Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::BrokenPipe && !this.ended => {
                 this.ended = true;
                 Poll::Ready(Err(this.reset_by_peer()))

@@ -47,12 +47,18 @@ pub struct Group {
 pub(super) struct Wire {
     pub(super) stream: Socket,
     pub(super) reader: Reader,
+    /// Requests that were answered on it.
+    answered: u32,
 }
 
 impl Wire {
     pub(super) fn new(stream: Socket) -> Self {
         let reader = Reader::default();
-        Wire { stream, reader }
+        Wire {
+            stream,
+            reader,
+            answered: 0,
+        }
     }
 }
 
@@ -297,6 +303,7 @@ impl Group {
         let Ok((head, end)) = self.receive(kind, id, wire_ref).await else {
             return End::Broken;
         };
+        self.count(wire_ref, &head);
         let whole = sent && !head.close && head.framing != Framing::Close;
         if whole && self.model.keep_alive && wire_ref.reader.is_empty() {
             lock(&self.pool).extend(wire.take());
@@ -304,9 +311,24 @@ impl Group {
         end
     }
 
+    /// A connection serves so many requests, and says so with the last.
+    fn count(&self, wire: &mut Wire, head: &Head) {
+        wire.answered += 1;
+        let Some(bound) = self.speech.requests else {
+            return;
+        };
+        let mut book = self.ledger.book();
+        if wire.answered >= bound && !head.close {
+            let what = format!("answer {} of a connection is not the last", wire.answered);
+            book.violation("order", what);
+        } else if wire.answered == bound {
+            book.reach("the last request of a connection");
+        }
+    }
+
     /// Asks for a tunnel and sees it through.
     async fn ask_for_tunnel(&self, kind: &Kind, id: u64, whim: u64, wire: &mut Wire) -> End {
-        let Wire { stream, reader } = wire;
+        let Wire { stream, reader, .. } = wire;
         let errand = kind.errand(id, whim);
         let early = match whim & 8 {
             0 => 0,
@@ -367,7 +389,7 @@ impl Group {
     }
 
     async fn receive(&self, kind: &Kind, id: u64, wire: &mut Wire) -> Result<(Head, End), Fault> {
-        let Wire { stream, reader } = wire;
+        let Wire { stream, reader, .. } = wire;
         let read = async {
             let mut head = reader.head(stream, false).await?;
             while (100..200).contains(&head.status) {

@@ -1,5 +1,7 @@
 //! What is spoken on the wires of a world beside plain exchanges in HTTP/1.1 in the clear, as data: by clients, and by a backend.
 
+use std::time::Duration;
+
 /// How a group of clients speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Speech {
@@ -7,6 +9,8 @@ pub struct Speech {
     pub tls: bool,
     /// In HTTP/2, over TLS by ALPN and without it by prior knowledge.
     pub http2: Option<Streams>,
+    /// A connection of HTTP/1.1 carries so many requests, if that is bounded.
+    pub requests: Option<u32>,
     /// Requests carry so many cookies, each in a field of its own where that is allowed.
     pub cookies: usize,
 }
@@ -81,6 +85,25 @@ pub struct Unruly {
     pub doors: Vec<(u16, Option<u64>)>,
     /// Targets that lead to backends; where there are pages, those are asked for instead.
     pub paths: Vec<String>,
+    /// The listener with a minimum rate.
+    pub paced: Option<Paced>,
+}
+
+/// A listener that has a minimum rate, and what leads to backends there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Paced {
+    /// Its port.
+    pub port: u16,
+    /// A target.
+    pub path: String,
+    /// Bytes a second.
+    pub rate: u64,
+    /// How long a client may be below it with what it sends.
+    pub sending: Duration,
+    /// And with what it reads.
+    pub taking: Duration,
+    /// What is sent so slowly is held against the rate before there is a place for it.
+    pub ahead: bool,
 }
 
 /// What a backend of HTTP/1.1 in the clear does beside answering whole requests.

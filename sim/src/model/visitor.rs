@@ -305,7 +305,7 @@ impl Visitors {
         whim: u64,
         wire: &mut Wire,
     ) -> Result<(Head, End), Fault> {
-        let Wire { stream, reader } = wire;
+        let Wire { stream, reader, .. } = wire;
         let mut head = reader.head(stream, false).await?;
         while (100..200).contains(&head.status) {
             head = reader.head(stream, false).await?;

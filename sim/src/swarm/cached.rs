@@ -121,7 +121,7 @@ fn config_text(rng: &mut Rng, backends: usize, redis: bool, sound: bool) -> Stri
     let mut routes = vec![pages];
     routes.extend(unruly::routes());
     let mut config = json!({
-        "listeners": unruly::listeners(),
+        "listeners": unruly::listeners(rng),
         "cache": {
             "memory": one(rng, &["1MiB", "1MiB", "16MiB"]),
             "max_object": one(rng, &["64KiB", "256KiB"]),

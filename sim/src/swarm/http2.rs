@@ -75,10 +75,12 @@ fn listeners(rng: &mut Rng, config: &mut Config) {
         stream_window: one(rng, &[16 << 10, 64 << 10, 64 << 10, 256 << 10]),
         connection_window: one(rng, &[64 << 10, 1 << 20, 1 << 20]),
     };
-    let plain = Listener {
+    let mut plain = Listener {
         http2: Some(http2),
         ..config.listeners[0].clone()
     };
+    // These clients count no requests.
+    plain.limits.requests_per_connection = None;
     let mut bind = plain.bind;
     bind.set_port(SECURE);
     let settings = Settings {
@@ -156,6 +158,7 @@ fn speech(rng: &mut Rng, calm: bool) -> Speech {
         tls: http2.is_none() || rng.below(2) == 0,
         http2,
         cookies: one(rng, &[0, 1, 3]),
+        requests: None,
     }
 }
 

@@ -6,18 +6,27 @@ use weirkeeper::config::model::Config;
 use weirkeeper::rng::Rng;
 
 use super::one;
-use crate::model::speech::{Habits, Unruly};
+use crate::model::speech::{Habits, Paced, Unruly};
 use crate::plan::Plan;
 
 /// The host that well-behaved clients ask. Nothing of the proxy's own is answered there.
 pub(super) const HOST: &str = "weir.test";
 
-/// The listeners: one for everybody, and one that takes no body larger than the smallest of requests, where there is more to be
-/// refused.
-pub(super) fn listeners() -> Value {
+/// The listener that minds who is slow.
+const PACED: &str = "paced";
+
+/// The listeners: one for everybody, one that minds who is slow, and one that takes no body larger than the smallest of
+/// requests, where there is more to be refused.
+pub(super) fn listeners(rng: &mut Rng) -> Value {
+    let requests = one(rng, &[None, None, Some(1), Some(3), Some(20)]);
     json!({
-        "web": { "bind": ":8080" },
+        "web": { "bind": ":8080", "limits": { "requests_per_connection": requests } },
         "narrow": { "bind": ":8081", "limits": { "body": "68" } },
+        "paced": {
+            "bind": ":8082",
+            "limits": { "min_rate": "2KiB" },
+            "timeouts": { "rate_window": "1s", "body": "900ms" },
+        },
     })
 }
 
@@ -53,6 +62,7 @@ pub(super) fn add(seed: u64, plan: &mut Plan, sound: bool) {
     plan.unruly = Some(Unruly {
         rate,
         doors: doors(&plan.config),
+        paced: paths.first().map(|path| paced(&plan.config, path)),
         paths,
     });
     for (i, backend) in plan.backends.iter_mut().enumerate() {
@@ -72,6 +82,23 @@ pub(super) fn add(seed: u64, plan: &mut Plan, sound: bool) {
 fn doors(config: &Config) -> Vec<(u16, Option<u64>)> {
     let listeners = config.listeners.iter();
     listeners
+        .filter(|l| l.name != PACED)
         .map(|l| (l.bind.port(), l.limits.body_bytes))
         .collect()
+}
+
+/// The listener that minds, with a path that leads to the upstream behind it.
+fn paced(config: &Config, path: &str) -> Paced {
+    let listener = config.listeners.iter().find(|l| l.name == PACED);
+    let listener = listener.expect("every world with paths has it");
+    // Every other path leads to the upstream that the last forwarding route names.
+    let upstream = config.upstreams.iter().find(|u| u.name == "front");
+    Paced {
+        port: listener.bind.port(),
+        path: path.to_string(),
+        rate: listener.limits.min_rate,
+        sending: listener.sending_rate().window,
+        taking: listener.taking_rate().window,
+        ahead: upstream.is_some_and(|u| u.read_ahead() > 0),
+    }
 }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
 use http::header::{self, HeaderMap};
+use http::{Response, StatusCode};
 
 use super::{Here, Notes, Served, Step, Visit};
 use crate::cache::policy::{self, Reuse};
@@ -127,7 +127,12 @@ impl<E: Env> Arrival<'_, '_, E> {
         let visit = self.visit;
         let reuse = policy::reuse(&stored.life, stored.is_soft(), &visit.wants, visit.now());
         !matches!(reuse, Reuse::Validate)
-            && serve::can_answer(stored, &visit.wants, visit.inbound.headers.map(), visit.date())
+            && serve::can_answer(
+                stored,
+                &visit.wants,
+                visit.inbound.headers.map(),
+                visit.date(),
+            )
     }
 
     /// A response whose body is coming in.

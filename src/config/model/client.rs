@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::config::raw;
 use crate::config::reader::{Node, Object};
-use crate::config::section::{count, put, shown_duration, shown_size, size};
-use crate::config::units::format_size;
+use crate::config::section::{count, put, shown_count, shown_duration, shown_size, size};
+use crate::config::units::{NEVER, format_size};
 
 /// HTTP/2 towards clients (RFC 9113).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,10 @@ pub struct ClientTimeouts {
     pub idle: Duration,
     /// Between two pieces of a request body, or of a response that the client reads.
     pub body: Duration,
+    /// The window of the minimum rate.
+    pub rate_window: Duration,
+    /// After so long, give or take a tenth, a connection of HTTP ends behind its next answer.
+    pub connection_age: Duration,
     /// Between two bytes, whichever way, of a connection that is passed on byte for byte.
     pub tunnel: Duration,
     /// Between two datagrams, whichever way, of a UDP session.
@@ -106,6 +110,8 @@ impl Default for ClientTimeouts {
             header: secs(10),
             idle: secs(75),
             body: secs(60),
+            rate_window: secs(20),
+            connection_age: NEVER,
             tunnel: secs(600),
             session: secs(30),
         }
@@ -124,6 +130,13 @@ impl ClientTimeouts {
             &mut self.body,
             o.get("body").and_then(|n| n.duration_or_never()),
         );
+        let window = o.get("rate_window");
+        put(&mut self.rate_window, window.and_then(|n| n.duration()));
+        let age = o.get("connection_age");
+        put(
+            &mut self.connection_age,
+            age.and_then(|n| n.duration_or_never()),
+        );
         put(
             &mut self.tunnel,
             o.get("tunnel").and_then(|n| n.duration_or_never()),
@@ -140,6 +153,8 @@ impl ClientTimeouts {
             header: shown_duration(self.header),
             idle: shown_duration(self.idle),
             body: shown_duration(self.body),
+            rate_window: shown_duration(self.rate_window),
+            connection_age: shown_duration(self.connection_age),
             tunnel: shown_duration(self.tunnel),
             session: shown_duration(self.session),
         }
@@ -157,8 +172,14 @@ pub struct Limits {
     pub uri_bytes: usize,
     /// Bytes of a request body (413); `None` is unlimited.
     pub body_bytes: Option<u64>,
+    /// Bytes a second that a client must move; 0 asks for nothing.
+    pub min_rate: u64,
     /// Client connections at once on this listener, over all cores.
     pub connections: usize,
+    /// The same for each client address that is no trusted proxy; `None` is unlimited.
+    pub connections_per_address: Option<u32>,
+    /// Requests over a connection of HTTP; `None` is unlimited.
+    pub requests_per_connection: Option<u32>,
     /// UDP sessions at once on this listener, over all cores; beyond it the idlest gives way.
     pub sessions: usize,
 }
@@ -170,7 +191,10 @@ impl Default for Limits {
             head_fields: 100,
             uri_bytes: 16 << 10,
             body_bytes: None,
+            min_rate: 50,
             connections: 10_000,
+            connections_per_address: None,
+            requests_per_connection: None,
             sessions: 10_000,
         }
     }
@@ -197,6 +221,16 @@ impl Limits {
             &mut self.connections,
             get("connections").and_then(|n| count(n, 1_000_000)),
         );
+        let each = get("connections_per_address");
+        put(
+            &mut self.connections_per_address,
+            each.and_then(|n| n.count_or_off()),
+        );
+        let requests = get("requests_per_connection");
+        put(
+            &mut self.requests_per_connection,
+            requests.and_then(|n| n.count_or_off()),
+        );
         put(
             &mut self.sessions,
             get("sessions").and_then(|n| count(n, 1_000_000)),
@@ -206,6 +240,8 @@ impl Limits {
             false => n.size(0..=u64::MAX).map(Some),
         };
         put(&mut self.body_bytes, get("body").and_then(body));
+        let rate = get("min_rate").and_then(body);
+        put(&mut self.min_rate, rate.map(Option::unwrap_or_default));
     }
 
     /// The section that says the same.
@@ -216,7 +252,13 @@ impl Limits {
             fields: Some(self.head_fields as u64),
             uri: shown_size(self.uri_bytes),
             body: Some(body.into()),
+            min_rate: Some(match self.min_rate {
+                0 => "off".into(),
+                bytes => format_size(bytes).into(),
+            }),
             connections: Some(self.connections as u64),
+            connections_per_address: shown_count(self.connections_per_address),
+            requests_per_connection: shown_count(self.requests_per_connection),
             sessions: Some(self.sessions as u64),
         }
     }

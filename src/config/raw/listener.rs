@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::leaf::{Bind, DurationOrOff, DurationText, Off, Protocol, Size, SizeOrOff};
+use super::leaf::{Bind, CountOrOff, DurationOrOff, DurationText, Off, Protocol, Size, SizeOrOff};
 use super::tls::ServerTls;
 
 /// What is bound, and what holds for its clients.
@@ -74,6 +74,11 @@ pub struct ListenerTimeouts {
     pub idle: Option<DurationOrOff>,
     /// Between two pieces of a request body, or of a response that the client reads. By default "60s".
     pub body: Option<DurationOrOff>,
+    /// The window of the min_rate, in time that the client alone is waited for. For what a client reads it is as long as "body",
+    /// if that is longer. By default "20s".
+    pub rate_window: Option<DurationText>,
+    /// After so long, give or take a tenth, a connection of HTTP ends in order behind its next answer. By default "off".
+    pub connection_age: Option<DurationOrOff>,
     /// Between two bytes, whichever way, of a TCP connection that is passed on byte for byte. By default "10m".
     pub tunnel: Option<DurationOrOff>,
     /// Between two datagrams, whichever way, of a UDP session. By default "30s".
@@ -93,9 +98,17 @@ pub struct Limits {
     pub uri: Option<Size>,
     /// Bytes of a request body; more is answered 413. By default "off", which is unlimited.
     pub body: Option<SizeOrOff>,
+    /// Bytes a second that a client must move over any window of timeouts.rate_window, with a request body, and with a
+    /// response that it reads. By default "50B".
+    pub min_rate: Option<SizeOrOff>,
     /// Client connections at once, over all cores. By default 10,000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connections: Option<u64>,
+    /// The same for each client address, an IPv6 address by its /64; more are closed at once. Those of trusted_proxies are
+    /// not counted. By default "off", which is unlimited.
+    pub connections_per_address: Option<CountOrOff>,
+    /// Requests over a connection, which ends in order behind the last one's answer. By default "off", which is unlimited.
+    pub requests_per_connection: Option<CountOrOff>,
     /// UDP sessions at once, over all cores; beyond it the idlest gives way. By default 10,000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub sessions: Option<u64>,

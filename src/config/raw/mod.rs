@@ -162,6 +162,8 @@ pub struct Common {
     pub back_off: Option<BackOff>,
     /// Default for the via of all upstreams. By default true.
     pub via: Option<Switch>,
+    /// Default for the buffer_request of all upstreams. By default "64KiB".
+    pub buffer_request: Option<SizeOrOff>,
     /// Default for the phase of all upstreams. By default "random".
     pub phase: Option<Phase>,
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::leaf::{
     BackendProtocol, BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText,
-    FieldCase, HashWord, LoadFactor, Phase, ProxyVersion, Size, Strategy, Switch,
+    FieldCase, HashWord, LoadFactor, Phase, ProxyVersion, Size, SizeOrOff, Strategy, Switch,
 };
 
 /// A group of backends behind one queue.
@@ -45,6 +45,9 @@ pub struct Upstream {
     /// others in small letters, "title" writes all of them as in Content-Type, for servers that know no other. By default
     /// "received".
     pub field_case: Option<FieldCase>,
+    /// Bytes of a request body that are read before a place is asked for, where max_in_flight bounds the places. So whoever
+    /// sends slowly holds none meanwhile. By default "64KiB".
+    pub buffer_request: Option<SizeOrOff>,
     /// Upgraded connections (WebSocket) at once, to all backends together. They count apart from requests in flight. By default
     /// 10,000.
     pub max_tunnels: Option<CountOrOff>,

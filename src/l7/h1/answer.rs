@@ -17,6 +17,7 @@ use crate::l7::reply::Reply;
 use crate::l7::walk::Answer;
 use crate::message::head::Head;
 use crate::message::known::Known;
+use crate::wire::watch::Phase;
 
 /// What of a request decides how its answer is written.
 #[derive(Clone, Copy)]
@@ -108,6 +109,7 @@ fn keep_alive<E: Env>(
         || said
         || unread
         || framing == ReplyFraming::Close
+        || conn.is_spent(0)
         || conn.errand.watch.is_closing();
     if last {
         KeepAlive::Last
@@ -170,7 +172,7 @@ impl<E: Env> Sending<E> {
             let mut ends = line.ends();
             let last = self.over && self.last && ends.stream().is_tls();
             match poll_write(conn, &mut ends, last, cx) {
-                Poll::Ready(Ok(())) if self.over => return self.finish(&mut ends, cx),
+                Poll::Ready(Ok(())) if self.over => return finish(conn, &mut ends, cx),
                 Poll::Ready(Ok(())) if self.broken => return Poll::Ready(false),
                 Poll::Ready(Ok(())) if starved => {
                     // Over TLS records may wait that the socket has not taken.
@@ -183,15 +185,16 @@ impl<E: Env> Sending<E> {
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Ready(Err(_)) => {
+                    // One that has its record already is counted at least.
+                    if let (None, Some(cause)) = (&self.reply, conn.gives_up_writing()) {
+                        conn.client.refused(cause);
+                    }
+                    return Poll::Ready(false);
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }
-    }
-
-    /// Over TLS records may wait that the socket has not taken.
-    fn finish(&self, ends: &mut Ends<E>, cx: &mut Context<'_>) -> Poll<bool> {
-        ends.poll_flush(cx).map(|flushed| flushed.is_ok())
     }
 
     /// Puts pieces among what is to be written, as far as there are some and there is room; false when the body has none now.
@@ -230,5 +233,22 @@ impl<E: Env> Sending<E> {
             self.over |= is_known && !self.broken && reply.is_end_stream();
         }
         true
+    }
+}
+
+/// Over TLS records may wait that the socket has not taken, for as long as a client may stall.
+fn finish<E: Env>(conn: &Conn<E>, ends: &mut Ends<E>, cx: &mut Context<'_>) -> Poll<bool> {
+    if let Poll::Ready(flushed) = ends.poll_flush(cx) {
+        return Poll::Ready(flushed.is_ok());
+    }
+    if !matches!(conn.phase(), Phase::ClientWrite | Phase::WriteRate) {
+        conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
+    }
+    match conn.gives_up_writing() {
+        Some(cause) => {
+            conn.client.refused(cause);
+            Poll::Ready(false)
+        }
+        None => Poll::Pending,
     }
 }

@@ -12,6 +12,7 @@ use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::out::Out;
+use crate::engine::pace::Pace;
 use crate::env::Env;
 use crate::h1::{self, Dropped, Piece, RequestDecoder, RequestHead, RequestLimits};
 use crate::message::cause::Cause;
@@ -63,6 +64,8 @@ pub struct Ends<E: Env> {
     shut: bool,
     /// Yet to be written.
     pub out: Out,
+    /// What the client has taken of an answer while it was waited for; made when it first is.
+    pub pace: Option<Box<Pace>>,
 }
 
 impl<E: Env> Line<E> {
@@ -76,6 +79,7 @@ impl<E: Env> Line<E> {
             owed: Continue::None,
             shut: false,
             out: Out::default(),
+            pace: None,
         }))
     }
 

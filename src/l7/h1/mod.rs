@@ -26,6 +26,7 @@ use super::quick;
 use super::tunnel::Tunnel;
 use super::upload::Upload;
 use super::walk::{self, Head};
+use crate::engine::pace::Pace;
 use crate::env::{Clock, Env, Stream as _};
 use crate::h1::{HeadLimits, RequestLimits};
 use crate::message::cause::Cause;
@@ -169,9 +170,12 @@ fn poll_next<E: Env>(
                 Ok(None) => break,
                 Err(cause) => return Poll::Ready(Next::Refused(cause)),
             };
-            if !(quick && asked.keep_alive && quick::answer(conn, &head, &mut ends.out)) {
+            // The last answer of a connection says that it is, which a quick one does not.
+            let is_quick = quick && asked.keep_alive && !conn.is_spent(1);
+            if !(is_quick && quick::answer(conn, &head, &mut ends.out)) {
                 return Poll::Ready(Next::Request(asked, head));
             }
+            conn.begin_request();
         }
         if !ends.out.is_empty() {
             match poll_write(conn, ends, false, cx) {
@@ -228,14 +232,38 @@ fn poll_write<E: Env>(
         Poll::Ready(Ok(())) if last => ends.poll_farewell(cx),
         other => other,
     };
+    let moved = before - ends.out.left();
     if written.is_pending() {
-        if ends.out.left() < before || conn.phase() != Phase::ClientWrite {
-            conn.arm_in(Phase::ClientWrite, conn.model().timeouts.body);
-        } else if conn.due() == Some(Phase::ClientWrite) {
+        if takes_too_long(conn, ends, moved) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+    } else if let Some(pace) = &mut ends.pace {
+        let now = conn.core().coarse_now();
+        pace.moved(now, moved as u64);
+        pace.rest(now);
     }
     written
+}
+
+/// The client does not take what there is for it. It has just taken so many bytes: has it taken too few for too long?
+fn takes_too_long<E: Env>(conn: &Conn<E>, ends: &mut Ends<E>, moved: usize) -> bool {
+    let model = conn.model();
+    let new = || Box::new(Pace::new(model.taking_rate()));
+    let pace = ends.pace.get_or_insert_with(new);
+    let now = conn.core().coarse_now();
+    let begins = !pace.is_waiting();
+    pace.wait(now);
+    pace.moved(now, moved as u64);
+    if pace.deadline() <= now {
+        conn.errand.watch.near.expire(Phase::WriteRate);
+    }
+    let is_armed = matches!(conn.phase(), Phase::ClientWrite | Phase::WriteRate);
+    if conn.gives_up_writing().is_none() && (begins || moved > 0 || !is_armed) {
+        let gap = (Phase::ClientWrite, model.timeouts.body);
+        conn.arm_first(gap, (Phase::WriteRate, pace.deadline()));
+        return false;
+    }
+    conn.gives_up_writing().is_some()
 }
 
 /// One request, from its head to the end of its answer.
@@ -246,6 +274,8 @@ async fn exchange<E: Env>(
     head: Head,
 ) -> After {
     conn.disarm();
+    conn.begin_request();
+    line.ends().pace = None;
     let upload = Upload::of_line(conn, line);
     let mut walking = pin!(walk::walk(Arc::clone(conn), head, upload));
     let walked = std::future::poll_fn(|cx| {
@@ -259,7 +289,10 @@ async fn exchange<E: Env>(
         }
     });
     match walked.await {
-        Some(response) => after(conn, line, answer::send(conn, line, asked, response).await).await,
+        Some(response) => {
+            let sent = answer::send(conn, line, asked, response).await;
+            after(conn, line, asked.keep_alive, sent).await
+        }
         // What was done for it ends with this frame.
         None => After::Abort,
     }
@@ -283,7 +316,7 @@ fn has_left<E: Env>(
 
 /// What comes behind an answer. Nothing that belongs to an unread body is read as a head: it is dropped within a bound, or the
 /// connection ends.
-async fn after<E: Env>(conn: &Conn<E>, line: &Line<E>, sent: Sent) -> After {
+async fn after<E: Env>(conn: &Conn<E>, line: &Line<E>, expects_more: bool, sent: Sent) -> After {
     let keep_alive = match sent {
         Sent::Whole(keep_alive) => keep_alive,
         Sent::Tunnel => return After::Tunnel,
@@ -295,7 +328,8 @@ async fn after<E: Env>(conn: &Conn<E>, line: &Line<E>, sent: Sent) -> After {
     };
     match keep_alive {
         KeepAlive::Last => After::Close {
-            linger: is_open && !is_body_done,
+            // A client that did not know may have sent another request, and would lose the answer with a reset.
+            linger: is_open && (expects_more || !is_body_done),
         },
         KeepAlive::Yes if is_body_done => After::Next,
         KeepAlive::Yes => {

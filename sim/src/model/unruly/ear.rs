@@ -11,22 +11,26 @@ use weirkeeper::env::{Clock, Env};
 
 use crate::env::{SimEnv, SimStream};
 
-/// What a slow reader takes at once.
-const SIP: usize = 900;
+/// What a slow reader takes at once as a rule, and how long it then pauses.
+pub(super) const SLOW: (usize, Duration) = (900, Duration::from_millis(7));
 
-/// How long it then pauses.
-const PAUSE: Duration = Duration::from_millis(7);
+/// The most that any takes.
+const SIP: usize = 4096;
 
 /// The half of a connection that is read.
 pub(super) struct Ear {
     half: ReadHalf<SimStream>,
     env: SimEnv,
-    slow: bool,
+    slow: Option<(usize, Duration)>,
     pause: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl Ear {
-    pub(super) fn new(half: ReadHalf<SimStream>, env: SimEnv, slow: bool) -> Self {
+    pub(super) fn new(
+        half: ReadHalf<SimStream>,
+        env: SimEnv,
+        slow: Option<(usize, Duration)>,
+    ) -> Self {
         Ear {
             half,
             env,
@@ -47,20 +51,20 @@ impl AsyncRead for Ear {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.slow {
+        let Some((sip_size, pause_time)) = this.slow else {
             return Pin::new(&mut this.half).poll_read(cx, buf);
-        }
+        };
         if let Some(pause) = &mut this.pause {
             ready!(pause.as_mut().poll(cx));
             this.pause = None;
         }
         let mut sip = [0; SIP];
-        let room = buf.remaining().min(SIP);
+        let room = buf.remaining().min(SIP).min(sip_size);
         let mut part = ReadBuf::new(&mut sip[..room]);
         ready!(Pin::new(&mut this.half).poll_read(cx, &mut part))?;
         buf.put_slice(part.filled());
         let clock = this.env.clock();
-        this.pause = Some(Box::pin(clock.sleep_until(clock.now() + PAUSE)));
+        this.pause = Some(Box::pin(clock.sleep_until(clock.now() + pause_time)));
         Poll::Ready(Ok(()))
     }
 }

@@ -10,6 +10,7 @@ mod ear;
 mod judge;
 mod mouth;
 mod script;
+mod slow;
 mod talk;
 
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +29,9 @@ use crate::ledger::Ledger;
 
 /// What is left undone in good time before the load ends.
 const LAST: Duration = Duration::from_secs(2);
+
+/// Share of those that are slow on purpose, where there is a listener that minds.
+const SLOW_SHARE: f64 = 0.3;
 
 /// All unruly clients of a world.
 #[derive(Debug)]
@@ -93,6 +97,12 @@ impl Crowd {
     async fn come(&self, mut rng: Rng) {
         let pick = |rng: &mut Rng, len: usize| usize::try_from(rng.below(len as u64)).unwrap_or(0);
         let replica = pick(&mut rng, self.proxies.len());
+        if let Some(paced) = &self.model.paced
+            && rng.chance(SLOW_SHARE)
+        {
+            let target = SocketAddr::new(self.proxies[replica], paced.port);
+            return slow::come(&self.env, &self.ledger, &mut rng, target, paced).await;
+        }
         let (port, limit) = self.model.doors[pick(&mut rng, self.model.doors.len())];
         let script = Script::draw(&mut rng, &self.scene);
         let target = SocketAddr::new(self.proxies[replica], port);

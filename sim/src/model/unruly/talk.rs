@@ -11,7 +11,7 @@ use tokio::io::{AsyncWriteExt, WriteHalf, split};
 use weirkeeper::env::{Clock, Env, Stream};
 
 use super::course::{Course, Over};
-use super::ear::Ear;
+use super::ear::{Ear, SLOW};
 use super::judge::judge;
 use super::mouth::Mouth;
 use super::script::{Ask, Script, Target, Within};
@@ -50,7 +50,8 @@ impl Talk {
 
     pub(super) async fn run(&self, stream: SimStream) {
         let (read, mut write) = split(stream);
-        let mut ear = Ear::new(read, self.course.env.clone(), self.course.script.slow);
+        let slow = self.course.script.slow.then_some(SLOW);
+        let mut ear = Ear::new(read, self.course.env.clone(), slow);
         let over = {
             let mut writing = pin!(self.write(&mut write));
             let mut reading = pin!(self.read(&mut ear));
