@@ -1,6 +1,11 @@
 //! Promises that were broken once, each kept by a test on real sockets: at the edges between two requests of a connection, two
 //! directions of an exchange, two attempts. Absent: whatever the other folders promise already.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests on real sockets wait in real time"
+)]
+
 mod collapsed;
 mod conditions;
 mod connections;

@@ -111,6 +111,10 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
         node.error("the PROXY protocol is for TCP, and these backends' is \"udp\"");
     }
     upstream.max_tunnels = max_tunnels.unwrap_or(upstream.max_tunnels);
+    if protocol != Protocol::Http {
+        // Nothing is a body there.
+        upstream.buffer_request = 0;
+    }
     if let Some(node) = o.get("max_in_flight") {
         warn_if_below_capacity(&node, &upstream.spec);
     }

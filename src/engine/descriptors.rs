@@ -15,7 +15,8 @@ pub struct Demand {
 /// them, up to half of what there is, so that what was accepted can be served. At least one.
 pub fn client_share(limit: usize, demand: &Demand) -> usize {
     let free = limit.saturating_sub(demand.fixed);
-    let kept = demand.backends.unwrap_or(usize::MAX).min(free / 2);
+    let kept = demand.backends.unwrap_or(usize::MAX);
+    let kept = kept.min(free.div_ceil(2));
     demand.clients.min(free - kept).max(1)
 }
 

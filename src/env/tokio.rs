@@ -119,10 +119,6 @@ impl<F: Future<Output = ()>> Future for Named<F> {
     }
 }
 
-/// Bytes that the system holds of what was written to a client and has not been sent.
-#[cfg(target_os = "linux")]
-const UNSENT: u32 = 256 << 10;
-
 /// Sockets of the operating system.
 #[derive(Clone, Copy, Debug)]
 pub struct TokioNet;
@@ -283,9 +279,6 @@ fn listen_at(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     // Accepted sockets inherit it on Linux, which saves a call a connection.
     socket.set_tcp_nodelay(true)?;
-    // Inherited as well. What a slow reader takes is seen in smaller steps so, and it holds less in the system.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&addr.into())?;
     socket.listen(4096)?;
     TcpListener::from_std(socket.into())

@@ -184,6 +184,7 @@ fn every_counter_has_a_place_of_its_own() {
     seen[cells.opened(0)] += 1;
     seen[cells.closed(0)] += 1;
     seen[cells.panicked()] += 1;
+    seen[cells.paused()] += 1;
     assert!(seen.iter().all(|n| *n == 1), "{seen:?}");
     assert_eq!(cells.request(0, 0, 999), cells.request(0, 0, 0));
 }

@@ -239,7 +239,7 @@ impl<E: Env> Tier<E> {
         get.arg(&name);
         let asked = self.env.clock().now();
         // The time first: if another record takes its place in between, it seems older than it is, and not younger.
-        let found = self.ask_all([self.time_left(&name), get], patience).await;
+        let found = self.ask_pair([self.time_left(&name), get], patience).await;
         match found.map(|[left, found]| (left, found)) {
             Ok((left, Value::BulkString(bytes))) => {
                 match self.read(&name, key, bytes, kept(&left, asked)) {

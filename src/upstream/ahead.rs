@@ -1,5 +1,5 @@
-//! A request's body of which a beginning is read before there is a place for the request, so that a client that sends slowly holds
-//! none meanwhile. Absent: how much, which the upstream's config says.
+//! A request's body of which a beginning is read before there is a place for the request, so that a client that sends slowly
+//! holds none meanwhile. Absent: how much, which the upstream's config says.
 
 use std::future::poll_fn;
 use std::pin::Pin;

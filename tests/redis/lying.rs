@@ -73,7 +73,7 @@ fn no_record_is_used_that_is_not_whole_unchanged_and_ours() {
         assert_eq!(response.status, 200, "{name}");
         assert!(!status(&response).contains("; hit"), "{name}: {response:?}");
         assert_ne!(response.text(), old, "{name}");
-        eventually("the lie is gone", || {
+        eventually(&format!("the lie {name} is gone"), || {
             client.ask(&["GET", &key]) != Some(Said::Text(lie.clone()))
         });
         super::works(&other, &redis);

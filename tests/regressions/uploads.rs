@@ -50,7 +50,7 @@ fn an_exchange_in_which_both_sides_stall_ends_by_itself() {
     let backend = early();
     let extra = Extra {
         listener: r#""timeouts": {"body": "1s"}"#,
-        upstream: r#""timeouts": {"body_gap": "1s"}, "max_in_flight": 1"#,
+        upstream: r#""timeouts": {"body_gap": "1s"}, "max_in_flight": 1, "buffer_request": "off""#,
         ..Extra::default()
     };
     let weir = Weir::start(&config(&[backend.port], extra));
@@ -67,7 +67,7 @@ fn a_client_that_leaves_within_its_upload_ends_the_request_that_is_being_answere
     let extra = Extra {
         // What would end it otherwise is off, or beyond any test's patience.
         listener: r#""timeouts": {"body": "off"}"#,
-        upstream: r#""timeouts": {"body_gap": "off"}, "max_in_flight": 1, "queue": {"timeout": "60s"}"#,
+        upstream: r#""timeouts": {"body_gap": "off"}, "max_in_flight": 1, "buffer_request": "off", "queue": {"timeout": "60s"}"#,
         ..Extra::default()
     };
     let weir = Weir::start(&config(&[backend.port], extra));

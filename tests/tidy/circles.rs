@@ -19,6 +19,7 @@ pub(super) const KNOWN: [&[&str]; 3] = [
         "src/l7/leave.rs",
         "src/l7/quick.rs",
         "src/l7/reply.rs",
+        "src/l7/taking.rs",
         "src/l7/tunnel.rs",
         "src/l7/upgrade.rs",
         "src/l7/upload.rs",

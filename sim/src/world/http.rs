@@ -176,6 +176,14 @@ fn is_calm(plan: &Plan) -> bool {
     plan.faults.is_empty() && !breaks && plan.backends.iter().all(well)
 }
 
+/// May a request wait in a queue?
+fn may_wait(plan: &Plan) -> bool {
+    plan.config.upstreams.iter().any(|upstream| {
+        let mut backends = upstream.spec.backends.iter();
+        upstream.spec.max_in_flight.is_some() || backends.any(|b| b.max_in_flight.is_some())
+    })
+}
+
 /// The clients' host, from the first request to the last.
 struct Drive<S> {
     plan: Plan,
@@ -200,7 +208,7 @@ impl<S: Subject> Drive<S> {
         if let Some(unruly) = &self.plan.unruly {
             let pages = self.plan.site.as_ref().map_or(0, |s| s.pages.len());
             let (env, ledger) = (self.env.clone(), self.ledger.clone());
-            let scene = (pages, is_calm(&self.plan));
+            let scene = (pages, is_calm(&self.plan), may_wait(&self.plan));
             Crowd::new(unruly.clone(), scene, self.proxies.clone(), env, ledger).start(healed);
         }
         self.env.clock().sleep_until(healed).await;

@@ -44,6 +44,7 @@ pub struct Crowd {
     ledger: Ledger,
     /// Nothing goes wrong but what they do.
     calm: bool,
+    waits: bool,
 }
 
 impl Crowd {
@@ -51,7 +52,7 @@ impl Crowd {
     /// perhaps nothing that goes wrong.
     pub fn new(
         model: Unruly,
-        (pages, calm): (usize, bool),
+        (pages, calm, waits): (usize, bool, bool),
         proxies: Vec<IpAddr>,
         env: SimEnv,
         ledger: Ledger,
@@ -67,6 +68,7 @@ impl Crowd {
             env,
             ledger,
             calm,
+            waits,
         })
     }
 
@@ -114,6 +116,7 @@ impl Crowd {
                 replica,
                 limit,
                 calm: self.calm,
+                waits: self.waits,
             };
             let talk = Talk::new(env, ledger, script, door);
             talk.run(stream).await;

@@ -39,6 +39,8 @@ pub(super) struct Door {
     pub(super) limit: Option<u64>,
     /// Nothing goes wrong behind it: whatever is asked is answered, however.
     pub(super) calm: bool,
+    /// A request may have to wait in the queue.
+    pub(super) waits: bool,
 }
 
 impl Talk {
@@ -84,11 +86,26 @@ impl Talk {
                 Over::Ended | Over::Quiet => End::Broken,
             };
             book.end(now, *id, end);
-            let excused = state.may_end || (state.half_closed && !HALF_CLOSED_IS_ANSWERED);
+            // A client that has said its end may have left, and does not wait in the queue. What a backend has heard of is
+            // answered.
+            let heard = book.executions.iter().any(|e| e.request == *id);
+            let dropped = state.half_closed && self.door.waits && !heard;
+            let excused =
+                state.may_end || dropped || (state.half_closed && !HALF_CLOSED_IS_ANSWERED);
             let own = matches!(self.course.script.asks[at].target, Target::Own(..));
             let first = at == state.answered && at < state.whole;
             if end == End::Broken && first && (own || self.door.calm) && !excused {
-                let what = format!("request {id} was not answered, as nothing excuses, at {now}");
+                let script = &self.course.script;
+                let (ask, of) = (&script.asks[at], script.asks.len());
+                let (method, path, number) = (ask.method, ask.path(), at + 1);
+                let closed = if state.half_closed {
+                    ", half-closed"
+                } else {
+                    ""
+                };
+                let what = format!(
+                    "request {id} ({method} {path}, {number} of {of}{closed}) was not answered, as nothing excuses, at {now}"
+                );
                 book.violation("order", what);
             }
         }
