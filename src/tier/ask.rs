@@ -60,21 +60,10 @@ impl<E: Env> Tier<E> {
         self.within(patience, number, asking).await
     }
 
-    /// Asks two things at once, in this order, as `ask_all` does. An answer to the second one that is too large ends the
-    /// connection, and is told from a connection that has ended by itself.
-    pub async fn ask_pair(
-        &self,
-        [first, second]: [::redis::Cmd; 2],
-        patience: Duration,
-    ) -> Result<[Value; 2], Unanswered> {
+    /// Asks one thing, within `patience`, and tells the breaker what came of it.
+    pub async fn ask(&self, cmd: &::redis::Cmd, patience: Duration) -> Result<Value, Unanswered> {
         let (mut link, number) = self.link().ok_or(Unanswered::Away)?;
-        let mut other = link.clone();
-        let asking = async {
-            let (first, second) = tokio::join!(biased; link.ask(&first), other.ask(&second));
-            let second = second?;
-            Ok([first?, second])
-        };
-        self.within(patience, number, asking).await
+        self.within(patience, number, link.ask(cmd)).await
     }
 
     async fn within<T: Send>(

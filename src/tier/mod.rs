@@ -238,16 +238,20 @@ impl<E: Env> Tier<E> {
         let mut get = cmd("GET");
         get.arg(&name);
         let asked = self.env.clock().now();
-        // The time first: if another record takes its place in between, it seems older than it is, and not younger.
-        let found = self.ask_pair([self.time_left(&name), get], patience).await;
-        match found.map(|[left, found]| (left, found)) {
-            Ok((left, Value::BulkString(bytes))) => {
+        // The time first: if another record takes its place in between, it seems older than it is, and not younger. Each is asked
+        // for alone, since an answer that is too large ends the connection for all that is asked with it.
+        let Ok(left) = self.ask(&self.time_left(&name), patience).await else {
+            return Look::Away;
+        };
+        let patience = patience.saturating_sub(self.env.clock().now().since(asked));
+        match self.ask(&get, patience).await {
+            Ok(Value::BulkString(bytes)) => {
                 match self.read(&name, key, bytes, kept(&left, asked)) {
                     Some((entry, seen)) => Look::Found(entry, seen),
                     None => Look::Nothing,
                 }
             }
-            Ok((_, Value::Nil)) => {
+            Ok(Value::Nil) => {
                 self.shared.counts.misses.add(1);
                 Look::Nothing
             }
