@@ -106,10 +106,13 @@ pub fn answer<E: Env>(conn: &Conn<E>, head: &Head, out: &mut Out) -> bool {
 }
 
 fn hit<E: Env>(conn: &Conn<E>, head: &Head, out: &mut Out) -> Option<()> {
-    let started = conn.core().now();
     let target = head.target.as_ref().ok()?;
-    let (index, route) = walk::route(conn, head, target).ok()?;
+    if !conn.client.is_for(target.host()) {
+        return None;
+    }
+    let (index, route) = walk::route(conn, head, target)?;
     let rules = is_simple(route)?;
+    let started = conn.core().now();
     let mut bypassed = rules.bypass_paths.iter();
     if bypassed.any(|path| target.path().starts_with(path.as_str())) {
         return None;

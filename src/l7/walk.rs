@@ -181,8 +181,7 @@ fn receive<'a, E: Env>(
     let bodiless = http_body::Body::is_end_stream(upload);
     let target = std::mem::replace(&mut head.target, Err(Cause::BadRequest))?;
     record.know(&target);
-    let found = route(conn, &head, &target);
-    if let Err(Cause::Misdirected) = found {
+    if !conn.client.is_for(target.host()) {
         return Err(Cause::Misdirected);
     }
     if limits
@@ -196,7 +195,7 @@ fn receive<'a, E: Env>(
     {
         return own(200, answer).map(|response| Received::Own(response, None));
     }
-    let (index, route) = found?;
+    let (index, route) = route(conn, &head, &target).ok_or(Cause::NoRoute)?;
     record.route = Some(index);
     let (is_connect, id) = (connect.is_some(), record.facts.id);
     let ask = upgrade::ask(conn, &head, route, bodiless, is_connect, id)?;
@@ -232,17 +231,13 @@ pub fn route<'a, E: Env>(
     conn: &'a Conn<E>,
     head: &Head,
     target: &Target,
-) -> Result<(usize, &'a Arc<Route>), Cause> {
-    if !conn.client.is_for(target.host()) {
-        return Err(Cause::Misdirected);
-    }
+) -> Option<(usize, &'a Arc<Route>)> {
     let (host, path) = (target.host(), target.path());
     let mut routes = conn.model().routes.iter().enumerate();
-    let found = routes.find(|(_, route)| {
+    routes.find(|(_, route)| {
         let matches = &route.matches;
         matches.matches(host, path, &head.method, &head.headers)
-    });
-    found.ok_or(Cause::NoRoute)
+    })
 }
 
 /// Steps 4 to 9, as the route has it: out of the cache, by a backend, or by a tunnel.
