@@ -9,7 +9,7 @@
 //! | 0 | [`time`] | [`time::Tick`], nanoseconds since the start, and [`time::Wall`], the date; reads no clock |
 //! | 0 | [`rng`] | seeded generators with named substreams; draws no entropy |
 //! | 0 | [`manual`] | the manual, one page a topic, as `weir help` prints it |
-//! | 1 | [`message`] | what both sides must agree on about a message: target, the fields of a head, hop-by-hop, affinity, causes |
+//! | 1 | [`message`] | what both sides must agree on about a message: target, fields of a head, hop-by-hop, affinity, causes |
 //! | 2 | [`engine`] | admission, queueing, scheduling, routing and retry rules, as state machines |
 //! | 2 | [`cache`] | what RFC 9111 lets be stored and served, keys, the bounded store, coalescing, the stored form |
 //! | 2 | [`h1`] | the HTTP/1.1 codec of both sides: bytes in, heads and body pieces out, and the reverse |
