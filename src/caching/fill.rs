@@ -14,7 +14,8 @@ use http_body::Frame;
 use crate::cache::life::Life;
 use crate::cache::stored::{Head, Stored};
 use crate::message::cause::Cause;
-use crate::upstream::attempt::{Audience, Facts};
+use crate::upstream::attempt::Facts;
+use crate::upstream::audience::Audience;
 
 /// Bytes that may lie between the backend and the slowest reader of a response that is not stored.
 const WINDOW: u64 = 256 << 10;

@@ -3,16 +3,14 @@
 //! A connection is what is in flight: it holds its place in the upstream from the dial to its end. Another backend is tried
 //! only when a dial fails, since nothing has been sent then. Absent: the copying itself (relay).
 
-use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
-use crate::engine::{Meta, Outcome, ShedReason};
+use crate::engine::{Meta, Outcome};
 use crate::env::{Clock, Env, Stream};
 use crate::message::affinity::address_key;
 use crate::message::cause::Cause;
@@ -22,9 +20,10 @@ use crate::site::handshake;
 use crate::telemetry::Session;
 use crate::time::Tick;
 use crate::upstream::Upstream;
-use crate::upstream::attempt::shed;
+use crate::upstream::failure::Failure;
 use crate::upstream::gate::Lease;
-use crate::upstream::pool::Link;
+use crate::upstream::pool::{Backend, Link};
+use crate::upstream::tries::{Tries, Work, try_backends};
 use crate::wire::relay::{End, Relay, Side, linger};
 use crate::wire::watch::Phase;
 use crate::wire::{SocketOf, StreamOf};
@@ -63,7 +62,7 @@ pub async fn run<E: Env>(client: Arc<Client<E>>, socket: SocketOf<E>) {
         &upstream,
         &mut stream,
         &mut early,
-        &mut record,
+        &mut record.tries,
     ));
     let (lease, mut link) = match connecting.await {
         Ok(connected) => connected,
@@ -127,78 +126,62 @@ async fn connect<E: Env>(
     upstream: &Arc<Upstream<E>>,
     stream: &mut StreamOf<E>,
     early: &mut Early,
-    record: &mut Record<E>,
+    tries: &mut Tries,
 ) -> Result<(Lease<E>, Link<E>), Cause> {
-    let mut meta = Meta::first(record.started);
+    let mut meta = Meta::first(client.core().now());
     // The same for every connection of a client, whatever its port.
     meta.client = address_key(client.origin.peer);
     let proxied = upstream.model.proxy_protocol;
-    let first = proxied.map(|version| client.origin.header(version));
-    let first = first.as_deref().unwrap_or_default();
-    let mut failed = None;
-    loop {
-        let lease = match admit(client, upstream, &meta, stream, early, record).await {
-            Ok(lease) => lease,
-            Err(cause) => return Err(failed.unwrap_or(cause)),
-        };
-        if failed.is_some() {
-            client
-                .core()
-                .telemetry()
-                .retried(client.core().index(), upstream.index);
-        }
-        record.attempts += 1;
-        let id = lease.backend();
-        let Some(backend) = upstream.backends.get(&id) else {
-            return Err(Cause::NoBackend);
-        };
-        record.backend = Some(backend.index);
-        let undialled = match backend.dial(&client.core().env, first).await {
+    let mut connecting = Connecting {
+        client,
+        stream,
+        early,
+        first: proxied.map(|version| client.origin.header(version)),
+    };
+    try_backends(&client.errand, upstream, meta, &mut connecting, tries).await
+}
+
+/// A client's connection that has no backend yet.
+struct Connecting<'a, E: Env> {
+    client: &'a Client<E>,
+    stream: &'a mut StreamOf<E>,
+    early: &'a mut Early,
+    /// What its connection to a backend begins with.
+    first: Option<Bytes>,
+}
+
+impl<E: Env> Work<E> for Connecting<'_, E> {
+    type Done = (Lease<E>, Link<E>);
+
+    fn set_waiting(&mut self, _: bool) {}
+
+    fn is_unwanted(&mut self, cx: &mut Context<'_>) -> bool {
+        self.early.is_gone(cx, self.stream)
+    }
+
+    async fn attempt(
+        &mut self,
+        lease: Lease<E>,
+        backend: &Arc<Backend<E>>,
+    ) -> Result<(Lease<E>, Link<E>), Failure> {
+        let first = self.first.as_deref().unwrap_or_default();
+        match backend.dial(&self.client.core().env, first).await {
             Ok(mut link) => {
                 // The relay has no use for the buffer that a request's head is written to.
                 link.write = BytesMut::new();
-                return Ok((lease, link));
+                Ok((lease, link))
             }
-            Err(undialled) => undialled,
-        };
-        lease.finish(undialled.outcome);
-        meta.exclude.insert(id);
-        meta.attempt += 1;
-        if !upstream.may_try_another(meta.attempt, undialled.cause) {
-            return Err(undialled.cause);
+            Err(undialled) => {
+                lease.finish(undialled.outcome);
+                Err(undialled.into())
+            }
         }
-        tracing::debug!(backend = %backend.model.name, cause = %undialled.cause, "trying another backend");
-        failed = Some(undialled.cause);
     }
-}
 
-/// Offers the connection and waits for its place, unless the client leaves meanwhile.
-async fn admit<E: Env>(
-    client: &Client<E>,
-    upstream: &Arc<Upstream<E>>,
-    meta: &Meta,
-    stream: &mut StreamOf<E>,
-    early: &mut Early,
-    record: &mut Record<E>,
-) -> Result<Lease<E>, Cause> {
-    let offered = client.core().now();
-    let admitted = {
-        let mut acquiring = pin!(upstream.gate.acquire(offered, meta));
-        std::future::poll_fn(|cx| match acquiring.as_mut().poll(cx) {
-            Poll::Ready(admitted) => Poll::Ready(admitted.map_err(Some)),
-            Poll::Pending if early.is_gone(cx, stream) => Poll::Ready(Err(None)),
-            Poll::Pending => Poll::Pending,
-        })
-        .await
-    };
-    let waited = match &admitted {
-        Ok(lease) => lease.waited(),
-        Err(reason) => !matches!(reason, Some(ShedReason::QueueFull | ShedReason::NoBackend)),
-    };
-    if waited {
-        record.queue_wait += client.core().now().since(offered);
+    /// Nothing has been sent.
+    fn may_retry(&self, _: &Failure) -> bool {
+        true
     }
-    admitted.map_err(|reason| reason.map_or(Cause::ClientGone, shed))
 }
 
 /// What was read of a client before it had a backend.
@@ -317,10 +300,8 @@ fn settle<S: Stream>(
 struct Record<E: Env> {
     client: Arc<Client<E>>,
     upstream: usize,
-    backend: Option<usize>,
+    tries: Tries,
     started: Tick,
-    queue_wait: Duration,
-    attempts: u8,
     received: u64,
     sent: u64,
     cause: Option<Cause>,
@@ -331,10 +312,8 @@ impl<E: Env> Record<E> {
         Record {
             client: Arc::clone(client),
             upstream,
-            backend: None,
+            tries: Tries::default(),
             started,
-            queue_wait: Duration::ZERO,
-            attempts: 0,
             received: 0,
             sent: 0,
             // What stands if the connection is dropped before its end.
@@ -349,7 +328,7 @@ impl<E: Env> Record<E> {
             return false;
         }
         (self.received, self.sent) = (received, sent);
-        if let Some(backend) = self.backend {
+        if let Some(backend) = self.tries.backend {
             let (core, listener) = (self.client.core().index(), self.client.listener);
             let target = (self.upstream, backend);
             let telemetry = self.client.core().telemetry();
@@ -366,14 +345,14 @@ impl<E: Env> Drop for Record<E> {
             protocol: "tcp",
             listener: client.listener,
             upstream: Some(self.upstream),
-            backend: self.backend,
+            backend: self.tries.backend,
             client: client.origin.peer,
             bytes_sent: self.sent,
             bytes_received: self.received,
             started: self.started,
             ended: client.core().now(),
-            queue_wait: self.queue_wait,
-            attempts: self.attempts,
+            queue_wait: self.tries.queue_wait,
+            attempts: self.tries.attempts,
             cause: self.cause,
             wall: client.core().env.clock().wall(),
         };

@@ -288,7 +288,7 @@ impl<E: Env> Record<E> {
             return false;
         }
         self.sent = sent;
-        if let (Some(upstream), Some(backend)) = (self.facts.upstream, self.facts.backend) {
+        if let (Some(upstream), Some(backend)) = (self.facts.upstream, self.facts.tries.backend) {
             let (core, listener) = (self.conn.core().index(), self.conn.client.listener);
             let telemetry = self.conn.core().telemetry();
             telemetry.passed(core, listener, (upstream, backend), more.0, more.1);
@@ -351,7 +351,7 @@ impl<E: Env> Drop for Record<E> {
                 listener: conn.client.listener,
                 route: self.route.map(|i| conn.model().routes[i].name.as_str()),
                 upstream: self.facts.upstream,
-                backend: self.facts.backend,
+                backend: self.facts.tries.backend,
                 client: self
                     .log
                     .as_ref()
@@ -367,8 +367,8 @@ impl<E: Env> Drop for Record<E> {
                 bytes_received: conn.received.load(Ordering::Relaxed),
                 started: self.facts.started,
                 ended: now,
-                queue_wait: self.facts.queue_wait,
-                attempts: self.facts.attempts,
+                queue_wait: self.facts.tries.queue_wait,
+                attempts: self.facts.tries.attempts,
                 cause: self.cause,
                 cache: self.cache,
                 tunnel: self.tunnel,

@@ -25,7 +25,8 @@ use crate::message::fields;
 use crate::message::head::{self, Fields};
 use crate::message::target::{self, Target};
 use crate::upstream::Upstream;
-use crate::upstream::attempt::{Herald, Run};
+use crate::upstream::attempt::Run;
+use crate::upstream::audience::Herald;
 use crate::upstream::conversation::is_conversation;
 use crate::upstream::inbound::Inbound;
 

@@ -1,10 +1,9 @@
-//! One request on its way to one upstream: steps 5 to 9 of the walk, with as many attempts as the retry rule allows.
+//! One request over HTTP on its way to one upstream: steps 6 to 9 of the walk. Absent: how often it is tried (tries), and what an
+//! exchange is (exchange).
 
-use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::Context;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
@@ -12,26 +11,28 @@ use http_body::Body;
 
 use crate::config::model::Route;
 use crate::engine::retry::{Progress, may_retry};
-use crate::engine::{Meta, Outcome, ShedReason, Strategy};
+use crate::engine::{Meta, Outcome, Strategy};
 use crate::env::{Clock, Env};
-use crate::h1::{ResponseDecoder, ResponseHead};
+use crate::h1::{BodyFraming, ResponseDecoder};
 use crate::message::cause::Cause;
-use crate::message::head::{Fields, Head};
+use crate::message::head::Head;
 use crate::message::known::Known;
 use crate::time::Tick;
 use crate::upstream::Upstream;
+use crate::upstream::audience::{Audience, Herald};
+use crate::upstream::carrier::Carrier;
 use crate::upstream::conversation::is_conversation;
-use crate::upstream::dial::Undialled;
-use crate::upstream::fetch::{Attempt, Fetch};
+use crate::upstream::exchange::Exchange;
+use crate::upstream::failure::Failure;
+use crate::upstream::fetch::{Answered, Attempt, Fetch};
 use crate::upstream::gate::Lease;
-use crate::upstream::h1;
-use crate::upstream::h1::exchange::{Failure, exchange};
-use crate::upstream::h1::sending::Sending;
-use crate::upstream::h2::{self, Exchange, Ticket};
+use crate::upstream::h1::OnLink;
+use crate::upstream::h2::{self, OnStream};
 use crate::upstream::inbound::{Hop, Inbound};
 use crate::upstream::origin::Origin;
-use crate::upstream::pool::{Backend, Carrier, Link};
+use crate::upstream::pool::{Backend, Connected, Link, Ticket};
 use crate::upstream::replay::{HELD, Replay};
+use crate::upstream::tries::{Tries, Work, try_backends};
 use crate::wire::errand::Errand;
 
 /// How often in a row a connection may turn out to be closed. The second one is fresh, unless other requests share it.
@@ -44,12 +45,14 @@ const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 weir");
 /// What the attempts for one request come to. A fill has them as well, and no client of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
+    /// When its head had been read.
     pub started: Tick,
+    /// Its id.
     pub id: (u64, u64),
+    /// Where its route leads.
     pub upstream: Option<usize>,
-    pub backend: Option<usize>,
-    pub queue_wait: Duration,
-    pub attempts: u8,
+    /// What was tried there.
+    pub tries: Tries,
 }
 
 impl Facts {
@@ -59,9 +62,7 @@ impl Facts {
             started: errand.now(),
             id: errand.core.request_id(),
             upstream: None,
-            backend: None,
-            queue_wait: Duration::ZERO,
-            attempts: 0,
+            tries: Tries::default(),
         }
     }
 }
@@ -71,21 +72,6 @@ type Came<E> = (Head, Attempt<E>);
 
 /// A backend's answer: its head as the client is to see it but for the route's changes, and its body to come.
 pub type Fetched<E, B> = (Head, Fetch<E, Replay<B>>);
-
-/// Those who wait for a request that is made for more than one of them.
-pub trait Audience: Sync {
-    /// From here on somebody waits for a place in the queue, or no longer does. While it waits, the request ends with the last
-    /// of them.
-    fn set_waiting(&self, waiting: bool);
-    /// Has the last of them left? If not, the task is woken when that happens.
-    fn has_left(&self, cx: &mut Context<'_>) -> bool;
-}
-
-/// Whoever passes interim responses on to a client that can take them (RFC 9110 section 15.2).
-pub trait Herald: Sync {
-    /// A head of 1xx, other than 100 and 101.
-    fn interim(&self, status: StatusCode, headers: &Fields);
-}
 
 /// One request and where it goes.
 pub struct Run<'a, E: Env> {
@@ -106,7 +92,7 @@ pub struct Run<'a, E: Env> {
 }
 
 impl<E: Env> Run<'_, E> {
-    /// Steps 5 to 9 of the walk, within the time that the upstream gives a whole request.
+    /// Steps 6 to 9 of the walk, within the time that the upstream gives a whole request.
     ///
     /// # Errors
     /// Why no backend answered.
@@ -130,7 +116,7 @@ impl<E: Env> Run<'_, E> {
         }
     }
 
-    /// Admits, attempts, and, where the retry rule and the budget agree, attempts again elsewhere.
+    /// Reads ahead, and tries backends.
     ///
     /// # Errors
     /// Why no backend answered; after a retry that found no place, what went wrong before it.
@@ -155,46 +141,20 @@ impl<E: Env> Run<'_, E> {
             let (path, headers) = (self.inbound.target.path(), &self.inbound.headers);
             meta.client = upstream.model.hash_by.key(path, headers, self.origin.peer);
         }
-        meta.deadline = upstream
-            .model
-            .timeouts
-            .request
-            .map(|limit| facts.started + limit);
-        let mut failed: Option<Cause> = None;
-        loop {
-            let lease = match self.admit(&meta, facts).await {
-                Ok(lease) => lease,
-                Err(cause) => return Err(failed.unwrap_or(cause)),
-            };
-            if failed.is_some() {
-                errand
-                    .telemetry()
-                    .retried(errand.core.index(), upstream.index);
-            }
-            facts.attempts += 1;
-            let id = lease.backend();
-            let Some(backend) = upstream.backends.get(&id) else {
-                return Err(Cause::NoBackend);
-            };
-            facts.backend = Some(backend.index);
-            let failure = match self.attempt(lease, backend, &mut upload, facts.id).await {
-                Ok((parts, attempt)) => {
-                    let timeouts = upstream.model.timeouts;
-                    upload.settle();
-                    let fetch = Fetch::new(errand, attempt, timeouts, meta.deadline, upload);
-                    return Ok((parts, fetch));
-                }
-                Err(failure) => failure,
-            };
-            meta.exclude.insert(id);
-            meta.attempt += 1;
-            let may_again = may_retry(&self.inbound.method, failure.progress, upload.is_whole());
-            if !may_again || !upstream.may_try_another(meta.attempt, failure.cause) {
-                return Err(failure.cause);
-            }
-            tracing::debug!(backend = %backend.model.name, cause = %failure.cause, "trying another backend");
-            failed = Some(failure.cause);
-        }
+        let timeouts = upstream.model.timeouts;
+        let deadline = timeouts.request.map(|limit| facts.started + limit);
+        meta.deadline = deadline;
+        let mut asking = Asking {
+            run: self,
+            upload,
+            id: facts.id,
+        };
+        let (head, attempt) =
+            try_backends(errand, upstream, meta, &mut asking, &mut facts.tries).await?;
+        let mut upload = asking.upload;
+        upload.settle();
+        let fetch = Fetch::new(errand, attempt, timeouts, deadline, upload);
+        Ok((head, fetch))
     }
 
     /// Reads the beginning of the body, or all of it, so that a client that sends slowly holds no place meanwhile. Not where
@@ -212,80 +172,6 @@ impl<E: Env> Run<'_, E> {
         upload.read_ahead(bytes, &self.upstream.ahead).await
     }
 
-    /// Offers the request and notes how long it waited, whatever came of it.
-    async fn admit(&self, meta: &Meta, facts: &mut Facts) -> Result<Lease<E>, Cause> {
-        let offered = if meta.attempt == 0 {
-            meta.arrived
-        } else {
-            self.errand.now()
-        };
-        let acquiring = self.upstream.gate.acquire(offered, meta);
-        self.errand.set_queued(true);
-        let admitted = match self.audience {
-            None => acquiring.await,
-            Some(audience) => match while_wanted(audience, acquiring).await {
-                Some(admitted) => admitted,
-                None => return Err(Cause::ClientGone),
-            },
-        };
-        self.errand.set_queued(false);
-        let waited = match &admitted {
-            Ok(lease) => lease.waited(),
-            Err(reason) => matches!(reason, ShedReason::QueueTimeout | ShedReason::Deadline),
-        };
-        if waited {
-            facts.queue_wait += self.errand.now().since(offered);
-        }
-        admitted.map_err(shed)
-    }
-
-    /// Dials or reuses, and exchanges heads, on one backend. A connection that turns out to be closed, or about to, is made up
-    /// for on another.
-    async fn attempt<B>(
-        &self,
-        lease: Lease<E>,
-        backend: &Arc<Backend<E>>,
-        upload: &mut Replay<B>,
-        id: (u64, u64),
-    ) -> Result<Came<E>, Failure>
-    where
-        B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
-    {
-        let (env, now) = (self.errand.env(), self.errand.coarse_now());
-        let proxied = self.upstream.model.proxy_protocol;
-        let first = proxied.map(|version| self.origin.header(version));
-        let first = first.as_deref().unwrap_or_default();
-        let mut lease = Some(lease);
-        let mut races = 0;
-        loop {
-            let tried = match backend.checkout(env, now, first, races > 0).await {
-                Ok(Carrier::Link(link)) => {
-                    self.on_link(link, backend, &mut lease, upload, id).await
-                }
-                Ok(Carrier::Stream(ticket)) => {
-                    self.on_stream(ticket, backend, &mut lease, upload, id)
-                        .await
-                }
-                Err(Undialled { cause, outcome }) => {
-                    Err(Failure::new(cause, Progress::NeverSent, outcome))
-                }
-            };
-            let failure = match tried {
-                Ok(came) => return Ok(came),
-                Err(failure) => failure,
-            };
-            upload.rewind();
-            races += 1;
-            let race = failure.outcome == Outcome::ReuseRace && races <= RACES;
-            if !race || !may_retry(&self.inbound.method, failure.progress, upload.is_whole()) {
-                if let Some(lease) = lease {
-                    lease.finish(failure.outcome);
-                }
-                return Err(failure);
-            }
-        }
-    }
-
     fn hop<'a>(&'a self, backend: &'a Backend<E>) -> Hop<'a> {
         Hop {
             prefix: &backend.model.path_prefix,
@@ -297,99 +183,11 @@ impl<E: Env> Run<'_, E> {
         }
     }
 
-    /// The exchange of heads in HTTP/1.1. On a failure the connection is closed before the place in flight is free, so that
-    /// open connections stay within the backend's bound.
-    async fn on_link<B>(
-        &self,
-        mut link: Link<E>,
-        backend: &Arc<Backend<E>>,
-        lease: &mut Option<Lease<E>>,
-        upload: &mut Replay<B>,
-        id: (u64, u64),
-    ) -> Result<Came<E>, Failure>
-    where
-        B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
-    {
-        self.inbound
-            .encode(&mut link.write, self.origin, &self.hop(backend), id);
-        let mut decoder = ResponseDecoder::new(&self.inbound.method, self.upstream.model.limits);
-        if self.inbound.upgrade.is_some() {
-            decoder = decoder.expecting_switch();
-        }
-        let mut sending = Sending::new(
-            self.inbound.framing,
-            self.upstream.model.timeouts.first_byte,
-        );
-        let head = exchange(
-            self.errand,
-            &mut link,
-            &mut sending,
-            upload,
-            &mut decoder,
-            self.herald,
-        )
-        .await?;
-        let head = self.switched_rightly(head, sending.is_complete(&link))?;
-        let Some(lease) = lease.take() else {
-            return Err(unleased());
-        };
-        let parts = self.response(head.status, head.headers, VIA_HTTP1);
-        let attempt = h1::fetch::Attempt {
-            link,
-            lease,
-            backend: Arc::clone(backend),
-            decoder,
-            sending,
-            keep_alive: head.keep_alive_timeout,
-        };
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok((parts, Attempt::Link(Box::new(attempt))));
-        }
-        // Most bodies come with their head.
-        let attempt = match attempt.whole(self.errand) {
-            Ok(data) => Attempt::Whole(data),
-            Err(attempt) => Attempt::Link(attempt),
-        };
-        Ok((parts, attempt))
-    }
-
-    /// The exchange of heads in HTTP/2.
-    async fn on_stream<B>(
-        &self,
-        ticket: Ticket<E>,
-        backend: &Arc<Backend<E>>,
-        lease: &mut Option<Lease<E>>,
-        upload: &mut Replay<B>,
-        id: (u64, u64),
-    ) -> Result<Came<E>, Failure>
-    where
-        B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
-    {
-        let inbound = self.inbound;
-        let hop = self.hop(backend);
-        let request = h2::request(inbound, self.origin, &backend.model, &hop, id);
-        let request = request.map_err(|h2::Unspeakable| {
-            Failure::new(Cause::BadRequest, Progress::NeverSent, Outcome::Cancelled)
-        })?;
-        let bodiless = http_body::Body::is_end_stream(upload);
-        let first_byte = self.upstream.model.timeouts.first_byte;
-        let mut exchange = Exchange::begin(ticket, request, bodiless, first_byte)?;
-        let limits = self.upstream.model.limits;
-        let response = h2::exchange(self.errand, &mut exchange, upload, limits).await?;
-        let Some(lease) = lease.take() else {
-            return Err(unleased());
-        };
-        let (head, body) = response.into_parts();
-        let attempt = h2::Attempt::new(exchange, lease, &inbound.method, &head, body);
-        let parts = self.response(head.status, head.headers.into(), VIA_HTTP2);
-        Ok((parts, Attempt::Stream(Box::new(attempt))))
-    }
-
     /// A change of protocol must be the one that was asked for, after all of the request has gone out.
-    fn switched_rightly(&self, head: ResponseHead, sent: bool) -> Result<ResponseHead, Failure> {
+    fn switched_rightly(&self, head: Head, sent: bool) -> Result<Head, Failure> {
         let asked = self.inbound.upgrade.as_ref();
         if head.status != StatusCode::SWITCHING_PROTOCOLS
-            || (sent && asked.is_some_and(|ask| ask.is_answered_by(&head.headers)))
+            || (sent && asked.is_some_and(|ask| ask.is_answered_by(&head.fields)))
         {
             return Ok(head);
         }
@@ -402,8 +200,10 @@ impl<E: Env> Run<'_, E> {
     }
 
     /// A backend's head without what belongs to its connection.
-    fn response(&self, status: StatusCode, mut fields: Fields, via: HeaderValue) -> Head {
+    fn response(&self, mut head: Head, via: HeaderValue) -> Head {
+        let fields = &mut head.fields;
         fields.strip_hop_by_hop();
+        let status = head.status;
         let bodiless = self.inbound.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
         if !bodiless {
             // The length is the body's to tell: a field would override it.
@@ -412,35 +212,150 @@ impl<E: Env> Run<'_, E> {
         if self.upstream.model.via {
             fields.append(Known::Via, via);
         }
-        Head { status, fields }
+        head
     }
 }
 
-/// Waits for `what` for as long as anybody wants it; `None` when the last of them has left before.
-async fn while_wanted<T>(audience: &dyn Audience, what: impl Future<Output = T>) -> Option<T> {
-    let mut what = pin!(what);
-    audience.set_waiting(true);
-    let came = std::future::poll_fn(|cx| match what.as_mut().poll(cx) {
-        Poll::Ready(came) => Poll::Ready(Some(came)),
-        Poll::Pending if audience.has_left(cx) => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
-    })
-    .await;
-    audience.set_waiting(false);
-    came
+/// One request as it is tried on one backend after another.
+struct Asking<'a, 'b, E: Env, B> {
+    run: &'a Run<'b, E>,
+    upload: Replay<B>,
+    id: (u64, u64),
 }
 
-/// Each attempt has a lease until it is answered.
-fn unleased() -> Failure {
-    Failure::new(Cause::NoBackend, Progress::NeverSent, Outcome::Cancelled)
+impl<E: Env, B> Work<E> for Asking<'_, '_, E, B>
+where
+    B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
+{
+    type Done = Came<E>;
+
+    fn set_waiting(&mut self, waiting: bool) {
+        if let Some(audience) = self.run.audience {
+            audience.set_waiting(waiting);
+        }
+    }
+
+    fn is_unwanted(&mut self, cx: &mut Context<'_>) -> bool {
+        let audience = self.run.audience;
+        audience.is_some_and(|audience| audience.has_left(cx))
+    }
+
+    /// Dials or reuses, and exchanges heads. A connection that turns out to be closed, or about to, is made up for on another.
+    async fn attempt(
+        &mut self,
+        lease: Lease<E>,
+        backend: &Arc<Backend<E>>,
+    ) -> Result<Came<E>, Failure> {
+        let run = self.run;
+        let (env, now) = (run.errand.env(), run.errand.coarse_now());
+        let proxied = run.upstream.model.proxy_protocol;
+        let first = proxied.map(|version| run.origin.header(version));
+        let first = first.as_deref().unwrap_or_default();
+        let mut lease = Some(lease);
+        let mut races = 0;
+        loop {
+            let tried = match backend.checkout(env, now, first, races > 0).await {
+                Ok(Connected::Link(link)) => self.on_link(link, backend, &mut lease).await,
+                Ok(Connected::Stream(ticket)) => self.on_stream(ticket, backend, &mut lease).await,
+                Err(undialled) => Err(undialled.into()),
+            };
+            let failure = match tried {
+                Ok(came) => return Ok(came),
+                Err(failure) => failure,
+            };
+            self.upload.rewind();
+            races += 1;
+            let race = failure.outcome == Outcome::ReuseRace && races <= RACES;
+            if !race || !self.may_retry(&failure) {
+                if let Some(lease) = lease {
+                    lease.finish(failure.outcome);
+                }
+                return Err(failure);
+            }
+        }
+    }
+
+    fn may_retry(&self, failure: &Failure) -> bool {
+        let method = &self.run.inbound.method;
+        may_retry(method, failure.progress, self.upload.is_whole())
+    }
 }
 
-/// The engine's refusal, as the client's cause.
-pub fn shed(reason: ShedReason) -> Cause {
-    match reason {
-        ShedReason::QueueFull => Cause::QueueFull,
-        ShedReason::QueueTimeout => Cause::QueueTimeout,
-        ShedReason::Deadline => Cause::Deadline,
-        ShedReason::NoBackend => Cause::NoBackend,
+impl<E: Env, B> Asking<'_, '_, E, B>
+where
+    B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
+{
+    /// The exchange of heads in HTTP/1.1. On a failure the connection is closed before the place in flight is free, so that
+    /// open connections stay within the backend's bound.
+    async fn on_link(
+        &mut self,
+        mut link: Link<E>,
+        backend: &Arc<Backend<E>>,
+        lease: &mut Option<Lease<E>>,
+    ) -> Result<Came<E>, Failure> {
+        let (inbound, model) = (self.run.inbound, &self.run.upstream.model);
+        let hop = self.run.hop(backend);
+        inbound.encode(&mut link.write, self.run.origin, &hop, self.id);
+        let mut decoder = ResponseDecoder::new(&inbound.method, model.limits);
+        if inbound.upgrade.is_some() {
+            decoder = decoder.expecting_switch();
+        }
+        let carrier = OnLink::new(link, backend, decoder, inbound.framing);
+        let ended = inbound.framing == BodyFraming::None;
+        let exchange = Exchange::new(carrier, ended, model.timeouts.first_byte);
+        let (head, answered) = self.exchange(exchange, lease, VIA_HTTP1).await?;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok((head, Attempt::Link(Box::new(answered))));
+        }
+        let attempt = match answered.whole(self.run.errand) {
+            Ok(data) => Attempt::Whole(data),
+            Err(answered) => Attempt::Link(answered),
+        };
+        Ok((head, attempt))
+    }
+
+    /// The exchange of heads in HTTP/2.
+    async fn on_stream(
+        &mut self,
+        ticket: Ticket<E>,
+        backend: &Arc<Backend<E>>,
+        lease: &mut Option<Lease<E>>,
+    ) -> Result<Came<E>, Failure> {
+        let (run, model) = (self.run, &self.run.upstream.model);
+        let hop = run.hop(backend);
+        let request = h2::request(run.inbound, run.origin, &backend.model, &hop, self.id);
+        let request = request.map_err(|h2::Unspeakable| {
+            Failure::new(Cause::BadRequest, Progress::NeverSent, Outcome::Cancelled)
+        })?;
+        let ended = self.upload.is_end_stream();
+        let carrier = OnStream::begin(ticket, request, ended, model.limits)?;
+        let exchange = Exchange::new(carrier, ended, model.timeouts.first_byte);
+        let (head, answered) = self.exchange(exchange, lease, VIA_HTTP2).await?;
+        let attempt = match answered.whole(run.errand) {
+            Ok(data) => Attempt::Whole(data),
+            Err(answered) => Attempt::Stream(answered),
+        };
+        Ok((head, attempt))
+    }
+
+    /// The exchange of heads, whatever carries it. Most bodies come with their head, so whoever has the answer looks first
+    /// whether that is all.
+    async fn exchange<C: Carrier<E> + Send>(
+        &mut self,
+        mut exchange: Exchange<C>,
+        lease: &mut Option<Lease<E>>,
+        via: HeaderValue,
+    ) -> Result<(Head, Answered<E, C>), Failure> {
+        let run = self.run;
+        let head = exchange
+            .head(run.errand, &mut self.upload, run.herald)
+            .await?;
+        let head = run.switched_rightly(head, exchange.is_sent())?;
+        let Some(lease) = lease.take() else {
+            // Each attempt has a lease until it is answered.
+            let (cause, progress) = (Cause::NoBackend, Progress::NeverSent);
+            return Err(Failure::new(cause, progress, Outcome::Cancelled));
+        };
+        Ok((run.response(head, via), Answered::new(exchange, lease)))
     }
 }

@@ -1,11 +1,15 @@
-//! Everything towards backends: admission (gate), connections (pool, dial), the tries that a request has (attempt), and one
-//! exchange over HTTP/1.1 (h1) or HTTP/2 (h2). Absent: the client, whom only [`origin::Origin`] and the request speak of, and
+//! Everything towards backends: admission (gate), connections (pool, dial), the tries that a piece of work has (tries), a request
+//! over HTTP (attempt), and its exchange (exchange, then fetch), which HTTP/1.1 (h1) or HTTP/2 (h2) carries. Absent: the client, whom only [`origin::Origin`] and the request speak of, and
 //! which backend is chosen, which the engine decides.
 
 pub mod ahead;
 pub mod attempt;
+pub mod audience;
+pub mod carrier;
 pub mod conversation;
 pub mod dial;
+pub mod exchange;
+pub mod failure;
 pub mod fetch;
 pub mod gate;
 pub mod h1;
@@ -14,6 +18,8 @@ pub mod inbound;
 pub mod origin;
 pub mod pool;
 pub mod replay;
+mod sending;
+pub mod tries;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,7 +2,9 @@
 //!
 //! Busy and idle connections of all cores count together, because a backend of three blocking workers must not be filled by
 //! idle keep-alive connections. Absent: which backend to use (the engine), how it is reached (dial),
-//! and what is said on a connection (forward).
+//! and what is said on a connection (exchange).
+
+mod shared;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -15,13 +17,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
+pub use self::shared::Ticket;
+use self::shared::{Gone, Shared};
 use crate::config::model::{self, BackendProtocol};
 use crate::env::{Env, Net};
 use crate::h1::HeadLimits;
 use crate::message::cause::Cause;
 use crate::time::Tick;
 use crate::upstream::dial::{Dialler, Undialled};
-use crate::upstream::h2::{self, Gone, Shared, Ticket};
 use crate::wire::stream::Wire;
 use crate::wire::{DatagramOf, StreamOf};
 
@@ -58,8 +61,8 @@ struct Pool<S> {
     opened: u64,
 }
 
-/// What an exchange is carried by.
-pub enum Carrier<E: Env> {
+/// A backend that is reached.
+pub enum Connected<E: Env> {
     /// A connection of its own, for HTTP/1.1.
     Link(Link<E>),
     /// A stream on a connection that others use as well.
@@ -159,19 +162,19 @@ impl<E: Env> Backend<E> {
         now: Tick,
         first: &[u8],
         fresh: bool,
-    ) -> Result<Carrier<E>, Undialled> {
+    ) -> Result<Connected<E>, Undialled> {
         if !fresh
             && self.protocol != BackendProtocol::Http2
             && let Some(link) = self.reuse(env, now)
         {
-            return Ok(Carrier::Link(link));
+            return Ok(Connected::Link(link));
         }
         if self.protocol == BackendProtocol::Http1 || self.is_single.load(Ordering::Relaxed) {
             // On the heap: it is most of what a request's future would hold, and few requests need it.
             return Box::pin(self.dialler.in_time(env, self.open(env, first))).await;
         }
         if let Some(ticket) = self.ticket(env) {
-            return Ok(Carrier::Stream(ticket));
+            return Ok(Connected::Stream(ticket));
         }
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
@@ -181,7 +184,7 @@ impl<E: Env> Backend<E> {
             let _turn = turn.lock().await;
             // Whoever dialled meanwhile may have a stream to spare.
             match self.ticket(env) {
-                Some(ticket) => Ok(Carrier::Stream(ticket)),
+                Some(ticket) => Ok(Connected::Stream(ticket)),
                 None => self.open(env, first).await,
             }
         };
@@ -194,8 +197,8 @@ impl<E: Env> Backend<E> {
     /// Why no address of the backend could be reached in time.
     pub async fn dial(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Link<E>, Undialled> {
         match self.dialler.in_time(env, self.open(env, first)).await? {
-            Carrier::Link(link) => Ok(link),
-            Carrier::Stream(_) => Err(Undialled::of(Cause::TlsProtocol)),
+            Connected::Link(link) => Ok(link),
+            Connected::Stream(_) => Err(Undialled::of(Cause::TlsProtocol)),
         }
     }
 
@@ -252,16 +255,16 @@ impl<E: Env> Backend<E> {
     }
 
     /// Opens a new connection, closing an idle one first where the backend's bound asks for it.
-    async fn open(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Carrier<E>, Undialled> {
+    async fn open(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Connected<E>, Undialled> {
         let permit = self.permit().await;
         let stream = self.dialler.dial(env, &self.model, first).await?;
         let is_http2 = self.dialler.is_http2::<E>(&stream, &self.model)?;
         self.is_single.store(!is_http2, Ordering::Relaxed);
         if is_http2 {
-            let ticket = h2::open(env, self, stream, permit).await?;
-            return Ok(Carrier::Stream(ticket));
+            let ticket = shared::open(env, self, stream, permit).await?;
+            return Ok(Connected::Stream(ticket));
         }
-        Ok(Carrier::Link(Link {
+        Ok(Connected::Link(Link {
             stream,
             read: BytesMut::new(),
             write: BytesMut::with_capacity(1024),

@@ -40,9 +40,7 @@ impl<E: Env> Arrival<'_, '_, E> {
         let mut note = |facts: &Facts| {
             if self.leads {
                 notes.facts.upstream = facts.upstream;
-                notes.facts.backend = facts.backend;
-                notes.facts.attempts = facts.attempts;
-                notes.facts.queue_wait = facts.queue_wait;
+                notes.facts.tries = facts.tries;
             }
         };
         match landing {

@@ -1,10 +1,9 @@
 //! One session: its place in the upstream, its socket to a backend, and its replies on their way to its client.
 
-use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::pin::pin;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
@@ -16,18 +15,19 @@ use tokio::sync::Notify;
 
 use super::{DATAGRAM, Port, cause};
 use crate::engine::sessions::SessionId;
-use crate::engine::{Meta, Outcome, ShedReason};
+use crate::engine::{Meta, Outcome};
 use crate::env::{Clock, Datagram, Env};
 use crate::message::affinity::address_key;
 use crate::message::cause::Cause;
 use crate::site::client::Client;
 use crate::telemetry::Session;
-use crate::time::Tick;
 use crate::upstream::Upstream;
-use crate::upstream::attempt::shed;
+use crate::upstream::failure::Failure;
 use crate::upstream::gate::Lease;
-use crate::upstream::pool::Permit;
+use crate::upstream::pool::{Association, Backend, Permit};
+use crate::upstream::tries::{Tries, Work, try_backends};
 use crate::wire::DatagramOf;
+use crate::wire::errand::Errand;
 
 /// Replies that one session passes on before others have their turn.
 const TURN: usize = 32;
@@ -204,6 +204,7 @@ pub async fn run<E: Env>(
             cause: Some(Cause::ShuttingDown),
             wall: port.core.env.clock().wall(),
         },
+        tries: Tries::default(),
         replied: false,
         permit: None,
         port,
@@ -215,7 +216,7 @@ pub async fn run<E: Env>(
         biased;
         () = flow.ended.notified() => Err(flow.over().and_then(cause)),
         // On the heap, or its frame would stay with the session for its whole life.
-        connected = Box::pin(running.connect()) => connected.map_err(Some),
+        connected = Box::pin(running.connect(&client.errand)) => connected.map_err(Some),
     };
     let lease = match connected {
         Ok(lease) => lease,
@@ -247,73 +248,79 @@ struct Running<E: Env> {
     client: SocketAddr,
     flow: Arc<Flow<E>>,
     record: Session,
+    tries: Tries,
     replied: bool,
     permit: Option<Permit<E>>,
 }
 
-impl<E: Env> Running<E> {
-    /// Waits for a place and opens a socket to its backend.
-    async fn connect(&mut self) -> Result<Lease<E>, Cause> {
-        let upstream = Arc::clone(&self.port.upstream);
-        let env = &self.port.core.env;
-        let mut meta = Meta::first(self.record.started);
-        // The same for every session of a client, whatever its port.
-        meta.client = address_key(self.record.client);
-        let mut failed = None;
-        loop {
-            let offered = env.clock().now();
-            let admitted = self.acquire(&upstream, offered, &meta).await;
-            if admitted.as_ref().map_or(true, Lease::waited) {
-                self.record.queue_wait += env.clock().now().since(offered);
-            }
-            let lease = admitted.map_err(|reason| failed.unwrap_or(shed(reason)))?;
-            self.record.attempts += 1;
-            let id = lease.backend();
-            let backend = upstream.backends.get(&id).ok_or(Cause::NoBackend)?;
-            self.record.backend = Some(backend.index);
-            let undialled = match backend.associate(env).await {
-                Ok(association) => {
-                    self.permit = Some(association.permit);
-                    // It is set here alone, and once.
-                    let _ = self.flow.backend.set(Chosen {
-                        index: backend.index,
-                        socket: association.socket,
-                        addr: association.addr,
-                    });
-                    return Ok(lease);
-                }
-                Err(undialled) => undialled,
-            };
-            lease.finish(undialled.outcome);
-            meta.exclude.insert(id);
-            meta.attempt += 1;
-            if !upstream.may_try_another(meta.attempt, undialled.cause) {
-                return Err(undialled.cause);
-            }
-            let core = &self.port.core;
-            core.telemetry().retried(env.core(), upstream.index);
-            failed = Some(undialled.cause);
+/// A session that has no backend yet.
+struct Opening<'a, E: Env> {
+    port: &'a Port<E>,
+    upstream: &'a Upstream<E>,
+    /// It is counted among those who wait.
+    waiting: Option<Counted<'a>>,
+}
+
+impl<E: Env> Work<E> for Opening<'_, E> {
+    type Done = (Lease<E>, Association<E>, usize);
+
+    fn set_waiting(&mut self, waiting: bool) {
+        if !waiting {
+            self.waiting = None;
         }
     }
 
-    /// Waits for a place; where there is none, a session that needs its own no more gives way.
-    async fn acquire(
-        &self,
-        upstream: &Arc<Upstream<E>>,
-        offered: Tick,
-        meta: &Meta,
-    ) -> Result<Lease<E>, ShedReason> {
-        let mut acquiring = pin!(upstream.gate.acquire(offered, meta));
-        let mut waiting = None;
-        std::future::poll_fn(|cx| {
-            let poll = acquiring.as_mut().poll(cx);
-            if poll.is_pending() && waiting.is_none() {
-                waiting = Some(Counted::new(&upstream.sessions_waiting));
-                self.port.make_way();
+    /// Where there is no place, a session that needs its own no more gives way. It is ended by whoever ends the task.
+    fn is_unwanted(&mut self, _: &mut Context<'_>) -> bool {
+        if self.waiting.is_none() {
+            self.waiting = Some(Counted::new(&self.upstream.sessions_waiting));
+            self.port.make_way();
+        }
+        false
+    }
+
+    async fn attempt(
+        &mut self,
+        lease: Lease<E>,
+        backend: &Arc<Backend<E>>,
+    ) -> Result<Self::Done, Failure> {
+        match backend.associate(&self.port.core.env).await {
+            Ok(association) => Ok((lease, association, backend.index)),
+            Err(undialled) => {
+                lease.finish(undialled.outcome);
+                Err(undialled.into())
             }
-            poll
-        })
-        .await
+        }
+    }
+
+    /// Nothing has been sent.
+    fn may_retry(&self, _: &Failure) -> bool {
+        true
+    }
+}
+
+impl<E: Env> Running<E> {
+    /// Waits for a place and opens a socket to its backend.
+    async fn connect(&mut self, errand: &Errand<E>) -> Result<Lease<E>, Cause> {
+        let upstream = Arc::clone(&self.port.upstream);
+        let mut meta = Meta::first(self.record.started);
+        // The same for every session of a client, whatever its port.
+        meta.client = address_key(self.record.client);
+        let mut opening = Opening {
+            port: &self.port,
+            upstream: &upstream,
+            waiting: None,
+        };
+        let opening = try_backends(errand, &upstream, meta, &mut opening, &mut self.tries);
+        let (lease, association, index) = opening.await?;
+        self.permit = Some(association.permit);
+        // It is set here alone, and once.
+        let _ = self.flow.backend.set(Chosen {
+            index,
+            socket: association.socket,
+            addr: association.addr,
+        });
+        Ok(lease)
     }
 
     /// Passes replies on until the socket fails.
@@ -396,6 +403,9 @@ impl<E: Env> Drop for Running<E> {
             port.dropped(early.len() as u64);
         }
         self.record.bytes_received = self.flow.received.load(Ordering::Relaxed);
+        self.record.backend = self.tries.backend;
+        self.record.queue_wait = self.tries.queue_wait;
+        self.record.attempts = self.tries.attempts;
         self.record.ended = port.now();
         self.record.wall = port.core.env.clock().wall();
         let core = port.core.env.core();

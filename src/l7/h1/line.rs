@@ -17,7 +17,7 @@ use crate::env::Env;
 use crate::h1::{self, Dropped, Piece, RequestDecoder, RequestHead, RequestLimits};
 use crate::message::cause::Cause;
 use crate::message::head::Fields;
-use crate::upstream::attempt::Herald;
+use crate::upstream::audience::Herald;
 use crate::wire::StreamOf;
 
 /// What one read of a head may bring: most heads are smaller.

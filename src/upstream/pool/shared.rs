@@ -1,4 +1,4 @@
-//! A connection that exchanges share: its handshake, its driver, the right to a stream on it.
+//! A connection of HTTP/2 that exchanges share: its handshake, its driver, the right to a stream on it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,14 +10,25 @@ use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{CONNECTION_WINDOW, RESETS, SEND_BUFFER, STREAM_WINDOW};
+use super::{Backend, Permit};
 use crate::env::Env;
 use crate::h1::HeadLimits;
 use crate::message::cause::Cause;
 use crate::time::Tick;
 use crate::upstream::dial::{Undialled, tls_cause};
-use crate::upstream::pool::{Backend, Permit};
 use crate::wire::StreamOf;
+
+/// What a stream's sender may be ahead of its reader.
+const STREAM_WINDOW: u32 = 64 << 10;
+
+/// The same for all streams of a connection together.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// Request bytes of a stream that wait for the socket.
+const SEND_BUFFER: usize = 64 << 10;
+
+/// Streams that we have given up and whose last frames may still arrive.
+const RESETS: usize = 100;
 
 /// A connection as a backend's pool holds it, until it has closed. Dropping it closes the connection at once.
 pub struct Shared {
