@@ -19,9 +19,9 @@
 //! | 4 | [`config`] | the file, its compilation, and errors with line, column and path |
 //! | 5 | `wire` | streams on their way: TCP or TLS as one type, the relay of bytes, deadlines that a sweep watches over |
 //! | 6 | `tier` | the cache's second tier: the client of Redis |
-//! | 7 | `upstream` | everything towards backends: admission, connections, attempts, one exchange over HTTP/1.1 or HTTP/2 |
+//! | 7 | `upstream` | everything towards backends: admission, connections, tries, and one exchange, over HTTP/1.1 or HTTP/2 |
 //! | 8 | `caching` | the async half of the cache: look, lead or follow, fill |
-//! | 8 | `site` | a config at work, the client whom it serves, its certificates, answers of the proxy's own |
+//! | 8 | `site` | a generation of the config at work, the client whom it serves, certificates, answers of the proxy's own |
 //! | 9 | `l7` | the life of an HTTP request: the client's connection, the walk, the way out |
 //! | 9 | `l4` | connections of TCP and sessions of UDP |
 //! | 10 | [`proxy`] | what makes a process of it: bind, accept, sweep, drain |
@@ -49,6 +49,11 @@
 //!
 //! **Client and backend are cut apart.** What works towards backends knows an `Errand` (its core and its own deadline) and an
 //! `Origin` (whom backends are told of). The client's connection is known to `site`, `l7` and `l4` alone.
+//!
+//! **Generations.** A `Site` is one generation of the config at work. A request takes the latest when its head has come, a
+//! connection at L4 when it is accepted, and ends by that one. Upstreams and backends go by their names: who keeps its name keeps
+//! its waiters, what is in flight, its connections and its counters, wherever in the config it stands. A test lets generations
+//! follow each other under simulated load; no command does so yet.
 //!
 //! # The life of a request
 //!

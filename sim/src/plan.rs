@@ -59,6 +59,19 @@ pub struct Plan {
     pub replicas: usize,
     /// The Redis that the config names.
     pub redis: Option<(String, u16)>,
+    /// Configs that follow, in the order of their times.
+    pub generations: Vec<Generation>,
+    /// The proxy is asked to stop while the last requests are under way.
+    pub stops_early: bool,
+}
+
+/// A config that takes the place of the one before it.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// When, from the world's beginning.
+    pub at: Duration,
+    /// The config.
+    pub config: Config,
 }
 
 /// One modelled backend.
@@ -162,6 +175,8 @@ impl Plan {
             site: None,
             traffic: None,
             replicas: 1,
+            generations: Vec::new(),
+            stops_early: false,
             redis: config.redis.as_ref().and_then(|r| match &r.servers {
                 RedisServers::One(host, port) => Some((host.to_ascii_lowercase(), *port)),
                 _ => None,

@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use weirkeeper::config::model::Config;
 use weirkeeper::telemetry::UpstreamStatus;
 
 use crate::env::{Open, SimEnv};
@@ -19,6 +20,12 @@ pub trait Subject: 'static {
 
     /// What it says of its upstreams; empty if it has no such thing.
     fn status(&self) -> Vec<UpstreamStatus>;
+
+    /// Puts another config to work, if it can.
+    ///
+    /// # Errors
+    /// Why it does not.
+    fn replace(&self, config: &Config) -> std::io::Result<()>;
 
     /// Asks it to finish what runs and stop.
     fn stop(&self);

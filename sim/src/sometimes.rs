@@ -14,6 +14,7 @@ use crate::plan::Plan;
 
 /// What must be reached over all seeds of a suite.
 pub const SOMETIMES: &[&str] = &[
+    "another generation came under load",
     "502",
     "504",
     "backed off",
@@ -42,10 +43,12 @@ pub const SOMETIMES: &[&str] = &[
     "shed: queue full",
     "shed: queue timeout",
     "slow",
+    "the proxy stopped under load",
 ];
 
 /// What must be reached over all seeds of a suite of worlds with caches.
 pub const CACHED: &[&str] = &[
+    "another generation came under load",
     "a change raced a fetch",
     "a part out of a whole",
     "a part out of parts",
@@ -110,6 +113,7 @@ pub const SLOW: &[&str] = &[
 
 /// What must be reached over all seeds of a suite of worlds over HTTP/2 and TLS.
 pub const HTTP2: &[&str] = &[
+    "another generation came under load",
     "a backend heard of a reset",
     "a backend quit over HTTP/2",
     "a backend read slowly",
@@ -139,6 +143,7 @@ pub const HTTP2: &[&str] = &[
 
 /// What must be reached over all seeds of a suite of worlds of L4.
 pub const L4: &[&str] = &[
+    "another generation came under load",
     "a backend ended first",
     "a client ended first",
     "a client was reset",

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use weirkeeper::config::model::Config;
 use weirkeeper::env::Env;
 use weirkeeper::proxy::{self, Proxy};
 use weirkeeper::telemetry::{Layout, Telemetry, UpstreamStatus};
@@ -16,8 +17,8 @@ use crate::run::{Serving, Subject};
 /// The proxy itself.
 #[derive(Default)]
 pub struct Weir {
-    /// Each replica, once it serves.
-    proxies: RefCell<Vec<Arc<Proxy<SimEnv>>>>,
+    /// Each replica, once it serves, and where it does.
+    proxies: RefCell<Vec<(Arc<Proxy<SimEnv>>, SimEnv)>>,
     /// How many connections each core cut when it ended.
     cut: Arc<Mutex<Vec<usize>>>,
     cores: Cell<usize>,
@@ -29,7 +30,8 @@ impl Subject for Weir {
         let followed = self.proxies.borrow().is_empty().then_some(&ledger);
         let started = start(&env, plan, followed);
         if let Ok((proxy, _)) = &started {
-            self.proxies.borrow_mut().push(Arc::clone(proxy));
+            let replica = (Arc::clone(proxy), env.clone());
+            self.proxies.borrow_mut().push(replica);
         }
         self.cores.set(self.cores.get() + plan.cores);
         let cut = Arc::clone(&self.cut);
@@ -49,11 +51,19 @@ impl Subject for Weir {
 
     fn status(&self) -> Vec<UpstreamStatus> {
         let proxies = self.proxies.borrow();
-        proxies.iter().flat_map(|p| p.upstream_status()).collect()
+        let status = proxies.iter().map(|(proxy, _)| proxy.upstream_status());
+        status.flatten().collect()
+    }
+
+    fn replace(&self, config: &Config) -> io::Result<()> {
+        let proxies = self.proxies.borrow();
+        let mut proxies = proxies.iter();
+        proxies.try_for_each(|(proxy, env)| proxy.replace(env, config.clone()))
     }
 
     fn stop(&self) {
-        self.proxies.borrow().iter().for_each(|p| p.shutdown());
+        let proxies = self.proxies.borrow();
+        proxies.iter().for_each(|(proxy, _)| proxy.shutdown());
     }
 
     fn stopped(&self) -> Option<usize> {

@@ -2,6 +2,7 @@
 //! Groce et al. 2012), so that rare combinations are met and every one of them is replayed by its number.
 
 pub mod cached;
+mod generations;
 pub mod http2;
 pub mod l4;
 mod unruly;
@@ -65,6 +66,9 @@ pub fn plan(seed: u64) -> Plan {
     let mut plan = Plan::new(seed, Arc::new(config), &scenario)
         .unwrap_or_else(|errors| panic!("seed {seed} draws a bad scenario: {errors:?}"));
     unruly::add(seed, &mut plan, false);
+    let orderly = calm && plan.unruly.is_none();
+    plan.stops_early = orderly && root.stream("swarm stop", 0).chance(0.7);
+    generations::add(seed, &mut plan);
     plan
 }
 

@@ -76,7 +76,7 @@ pub fn start(
     let desk = Desk {
         env: TokioEnv::new()?,
         proxy: Arc::clone(proxy),
-        challenges: Arc::clone(challenges),
+        challenges,
         tell,
         counts: Arc::clone(&counts),
         plan: Plan::new(),

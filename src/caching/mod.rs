@@ -8,6 +8,7 @@ pub mod fill;
 mod filler;
 pub mod operate;
 mod serve;
+mod shapes;
 mod tier;
 mod turn;
 mod walk;
@@ -17,12 +18,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, header};
 
 pub use self::serve::tell;
 pub use self::walk::{Asked, Content, Notes, answer};
 
 use self::fill::Fill;
+use self::shapes::Shapes;
 use crate::cache::flight::{Flights, Join};
 use crate::cache::purge::{Purge, Selection};
 use crate::cache::rules::Rules;
@@ -70,29 +73,12 @@ pub struct Caching {
     filling: AtomicU64,
     filling_limit: u64,
     rng: Mutex<Rng>,
-    /// The rules by which one URL may have different keys; empty when no route is cached.
-    shapes: Vec<Arc<Rules>>,
-    /// Proxies in front are trusted, whose word divides URLs further.
-    trusting: bool,
-    /// Fields or proxies in front divide URLs further.
-    divided: bool,
+    shapes: ArcSwap<Shapes>,
 }
 
 impl Caching {
     pub fn new<E: Env>(env: &E, config: &Config) -> Self {
         let mut rng = env.rng("cache", 0);
-        let mut shapes: Vec<Arc<Rules>> = Vec::new();
-        let routes = config.listeners.iter().flat_map(|l| l.routes.iter());
-        for rules in routes.filter_map(|r| r.cache.as_ref()) {
-            if !shapes.iter().any(|s| same_keys(s, rules)) {
-                shapes.push(Arc::clone(rules));
-            }
-        }
-        let trusting = config
-            .listeners
-            .iter()
-            .any(|l| !l.trusted_proxies.is_empty());
-        let divided = trusting || shapes.iter().any(|rules| !rules.key_headers.is_empty());
         // Without a cached route nothing is ever put there.
         Caching {
             store: Store::new(config.cache.memory, rng.next_u64()),
@@ -102,15 +88,18 @@ impl Caching {
             filling: AtomicU64::new(0),
             filling_limit: config.cache.memory / FILLING_SHARE,
             rng: Mutex::new(rng),
-            shapes,
-            trusting,
-            divided,
+            shapes: ArcSwap::from_pointee(Shapes::default().and(config)),
         }
     }
 
     /// Is any route cached?
     pub fn is_used(&self) -> bool {
-        !self.shapes.is_empty()
+        !self.shapes.load().rules.is_empty()
+    }
+
+    /// The routes of `config` are served as well from here on.
+    pub fn follow(&self, config: &Config) {
+        self.shapes.rcu(|shapes| shapes.and(config));
     }
 
     fn flights(&self) -> MutexGuard<'_, Flights<Arc<Fill>>> {
@@ -202,9 +191,9 @@ impl Caching {
     /// alone where these can be told; its variants are then out of reach.
     pub fn hear(&self, purge: &Purge) {
         match &purge.what {
-            Selection::Url(url) if !purge.soft && !self.divided => {
+            Selection::Url(url) if !purge.soft && !self.shapes.load().divided => {
                 self.taint(|k| key::url(k) == url.as_bytes());
-                for rules in &self.shapes {
+                for rules in &self.shapes.load().rules {
                     let key = [url.as_bytes(), b"\n", rules.partition.as_bytes()].concat();
                     self.store.remove(&key);
                 }
@@ -239,11 +228,6 @@ impl Caching {
 /// Under which it is remembered that requests with credentials cannot share, though others can. No key ends so.
 fn personal_key(key: &[u8]) -> Vec<u8> {
     [key, b"\0\0"].concat()
-}
-
-/// Do both give every request the same key?
-fn same_keys(a: &Rules, b: &Rules) -> bool {
-    a.partition == b.partition && a.query == b.query && a.key_headers == b.key_headers
 }
 
 /// Bytes of one body that are held until it is whole.
@@ -450,12 +434,13 @@ pub fn invalidate<E: Env>(desk: &Desk<E>, origin: &Origin, inbound: &Inbound, re
     let others = policy::also_invalidates(scheme, authority, path, response.fields.map());
     let mut urls = vec![(authority.to_owned(), path.to_owned())];
     urls.extend(others);
+    let shapes = caching.shapes.load();
     for (authority, path_query) in urls {
         let (path, query) = match path_query.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (path_query.as_str(), None),
         };
-        for rules in &caching.shapes {
+        for rules in &shapes.rules {
             let mut out = Vec::new();
             key::primary(&mut out, rules, scheme, &authority, (path, query), request);
             let Ok(url) = String::from_utf8(key::url(&out).to_vec()) else {
@@ -471,7 +456,7 @@ pub fn invalidate<E: Env>(desk: &Desk<E>, origin: &Origin, inbound: &Inbound, re
             }
             caching.taint(|k| key::url(k) == url.as_bytes());
             // One key tells all there is, unless fields or proxies in front divide the URL further.
-            if rules.key_headers.is_empty() && !caching.trusting {
+            if rules.key_headers.is_empty() && !shapes.trusting {
                 caching.store.remove(&out);
             } else {
                 caching.store.purge(&purge);

@@ -196,7 +196,7 @@ impl Caching {
             None => (path, None),
         };
         let mut forms = Vec::new();
-        for rules in &self.shapes {
+        for rules in &self.shapes.load().rules {
             let mut out = Vec::new();
             let none = HeaderMap::new();
             key::primary(&mut out, rules, scheme, authority, (path, query), &none);

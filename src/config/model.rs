@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::rules::Rules;
-use crate::engine::UpstreamSpec;
 use crate::engine::pace::MinRate;
 use crate::engine::retry::RetrySpec;
 use crate::engine::router::RouteMatch;
+use crate::engine::{BackendId, UpstreamSpec};
 use crate::h1::HeadLimits;
 use crate::message::affinity::HashBy;
 use crate::message::client_hello::ClientHello;
@@ -54,6 +54,15 @@ impl Config {
     pub fn is_cached(&self) -> bool {
         let mut routes = self.listeners.iter().flat_map(|l| l.routes.iter());
         routes.any(|r| r.cache.is_some())
+    }
+
+    /// The names of its upstreams, each with those of its backends, in config order.
+    pub fn names(&self) -> Vec<(String, Vec<String>)> {
+        let upstreams = self.upstreams.iter().map(|u| {
+            let backends = u.backends.iter().map(|b| b.name.clone());
+            (u.name.clone(), backends.collect())
+        });
+        upstreams.collect()
     }
 }
 
@@ -250,6 +259,12 @@ impl Upstream {
         let bounded = self.spec.max_in_flight.is_some()
             || self.spec.backends.iter().any(|b| b.max_in_flight.is_some());
         if bounded { self.buffer_request } else { 0 }
+    }
+
+    /// The id of the backend of this name.
+    pub fn id_of(&self, name: &str) -> Option<BackendId> {
+        let place = self.backends.iter().position(|b| b.name == name)?;
+        Some(self.spec.backends[place].id)
     }
 
     /// What its backends are spoken to in.

@@ -38,6 +38,11 @@ impl Addresses {
         }
     }
 
+    /// Another bound for the connections to come; those that there are stay.
+    pub fn set_bound(&mut self, bound: usize) {
+        self.bound = bound.max(1);
+    }
+
     /// A connection from `address` begins, if it may: false when its address has as many as it may have.
     pub fn enter(&mut self, address: IpAddr) -> bool {
         let open = self.open.entry(Network::of(address)).or_default();

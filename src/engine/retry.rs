@@ -70,6 +70,11 @@ pub struct Budget {
 const BURST: f64 = 100.0;
 
 impl Budget {
+    /// A reload: what has been saved up is kept, up to the bucket's size.
+    pub fn apply(&mut self, spec: RetrySpec) {
+        self.spec = spec;
+    }
+
     /// A full bucket.
     pub fn new(now: Tick, spec: RetrySpec) -> Self {
         Budget {

@@ -55,7 +55,7 @@ pub async fn run<E: Env>(client: Arc<Client<E>>, socket: SocketOf<E>) {
         }
     };
     let upstream = Arc::clone(&client.site.upstreams[index]);
-    let mut record = Record::new(&client, index, started);
+    let mut record = Record::new(&client, upstream.number(), started);
     // On the heap, or its frame would stay with the connection for its whole life.
     let connecting = Box::pin(connect(
         &client,

@@ -22,8 +22,8 @@ use crate::config::WAITING_DATAGRAMS;
 use crate::engine::sessions::{Passage, Sessions, SessionsSpec, share};
 use crate::env::{Clock, Datagram, Env};
 use crate::message::cause::Cause;
-use crate::site::Site;
 use crate::site::client::enter;
+use crate::site::generations::Generations;
 use crate::time::Tick;
 use crate::upstream::Upstream;
 use crate::wire::DatagramOf;
@@ -42,10 +42,8 @@ const DRAIN_IDLE: Duration = Duration::from_secs(1);
 /// One listener on one core.
 pub struct Port<E: Env> {
     pub core: Arc<Core<E>>,
-    site: Arc<Site<E>>,
+    generations: Arc<Generations<E>>,
     pub listener: usize,
-    /// Where everything goes.
-    pub upstream: Arc<Upstream<E>>,
     pub socket: DatagramOf<E>,
     sessions: Mutex<Sessions<SocketAddr, Arc<Flow<E>>>>,
     /// Bytes of datagrams that wait for their session's backend.
@@ -56,29 +54,26 @@ pub struct Port<E: Env> {
 ///
 /// `cores` is the number of cores that share the listener's bound of sessions.
 pub async fn serve<E: Env>(
-    site: Arc<Site<E>>,
+    generations: Arc<Generations<E>>,
     core: Arc<Core<E>>,
     cores: usize,
     listener: usize,
     socket: DatagramOf<E>,
 ) {
+    let site = generations.latest();
     let model = &site.config.listeners[listener];
-    let Some(upstream) = model.leads_to(None) else {
-        return;
-    };
     let spec = SessionsSpec {
         capacity: share(model.limits.sessions, cores, core.env.core()),
         idle: model.timeouts.session,
         unanswered: UNANSWERED,
     };
     let port = Arc::new(Port {
-        upstream: Arc::clone(&site.upstreams[upstream]),
         listener,
         socket,
         sessions: Mutex::new(Sessions::new(spec)),
         waiting: AtomicU64::new(0),
         core: Arc::clone(&core),
-        site: Arc::clone(&site),
+        generations,
     });
     let clock = core.env.clock();
     let mut buffer = vec![0; DATAGRAM];
@@ -98,7 +93,8 @@ pub async fn serve<E: Env>(
                     return;
                 }
                 // Those who wait may have come by another core, which has nobody that could give way.
-                for _ in 0..port.upstream.sessions_waiting.load(Ordering::Relaxed) {
+                let waiting = port.upstream().map_or(0, |u| u.sessions_waiting.load(Ordering::Relaxed));
+                for _ in 0..waiting {
                     if !port.make_way() {
                         break;
                     }
@@ -118,6 +114,13 @@ impl<E: Env> Port<E> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where a session goes that begins now.
+    fn upstream(&self) -> Option<Arc<Upstream<E>>> {
+        let site = self.generations.latest();
+        let upstream = site.config.listeners[self.listener].leads_to(None)?;
+        Some(Arc::clone(&site.upstreams[upstream]))
+    }
+
     /// Now.
     pub fn now(&self) -> Tick {
         self.core.env.clock().now()
@@ -128,7 +131,7 @@ impl<E: Env> Port<E> {
         self.core.telemetry().datagrams_dropped(
             self.core.env.core(),
             self.listener,
-            Some(self.upstream.index),
+            self.upstream().map(|upstream| upstream.number()),
             count,
         );
     }
@@ -218,11 +221,19 @@ impl<E: Env> Port<E> {
             return self.dropped(1);
         }
         // No session is refused for its address, which anybody could have written there.
-        let entered = enter(&self.site, &self.core, self.listener, None, from, None);
-        let Some((client, entry)) = entered else {
+        let entered = enter(
+            &self.generations,
+            &self.core,
+            self.listener,
+            None,
+            from,
+            None,
+        );
+        let (Some((client, entry)), Some(upstream)) = (entered, self.upstream()) else {
+            self.release(datagram.len());
             return self.dropped(1);
         };
-        let flow = Arc::new(Flow::new(Bytes::copy_from_slice(datagram)));
+        let flow = Arc::new(Flow::new(Bytes::copy_from_slice(datagram), upstream));
         let (id, evicted) = self.table().open(now, from, Arc::clone(&flow));
         flow.is(id);
         if let Some(evicted) = evicted {

@@ -55,11 +55,35 @@ impl<E: Env> Conn<E> {
         })
     }
 
-    /// One stream of this connection, in the books for as long as its place is held.
+    /// Is it served by the latest generation of the config?
+    pub fn is_current(&self) -> bool {
+        self.client.is_current()
+    }
+
+    /// The same connection between two requests, served by the latest generation.
+    pub fn renewed(&self) -> Arc<Self> {
+        Arc::new(Conn {
+            client: self.client.renewed(),
+            errand: Arc::clone(&self.errand),
+            desk: Arc::clone(&self.desk),
+            received: AtomicU64::new(0),
+            answered: AtomicBool::new(false),
+            tunnel: Slot::default(),
+            requests: AtomicU64::new(self.requests.load(Ordering::Relaxed)),
+            retires: self.retires,
+            uploads: Arc::clone(&self.uploads),
+        })
+    }
+
+    /// One stream of this connection, by the latest generation, in the books for as long as its place is held.
     pub fn stream(&self) -> (Arc<Self>, Place<E>) {
         let (errand, place) = Errand::begin(self.core());
+        let client = match self.is_current() {
+            true => Arc::clone(&self.client),
+            false => self.client.renewed(),
+        };
         let stream = Arc::new(Conn {
-            client: Arc::clone(&self.client),
+            client,
             errand,
             desk: Arc::clone(&self.desk),
             received: AtomicU64::new(0),

@@ -37,12 +37,12 @@ pub async fn run<E: Env>(client: Arc<Client<E>>, desk: Arc<Desk<E>>, socket: Soc
         (Some(secured), Some(http2)) if secured.http2 => {
             multiplex::serve(&conn, stream, BytesMut::new(), http2).await;
         }
-        (_, http2) => exchanges(&conn, stream, http2).await,
+        (_, http2) => exchanges(conn, stream, http2).await,
     }
 }
 
 /// Serves HTTP/1, or, where the client begins so, HTTP/2 in the clear.
-async fn exchanges<E: Env>(conn: &Arc<Conn<E>>, mut stream: StreamOf<E>, http2: Option<Http2>) {
+async fn exchanges<E: Env>(mut conn: Arc<Conn<E>>, mut stream: StreamOf<E>, http2: Option<Http2>) {
     let mut http2 = http2.filter(|h| h.cleartext && !stream.is_tls());
     // The first head must come within the header timeout; a later one may be waited for as long as a client may idle.
     let mut wait = (Phase::First, conn.model().timeouts.header);
@@ -54,7 +54,7 @@ async fn exchanges<E: Env>(conn: &Arc<Conn<E>>, mut stream: StreamOf<E>, http2: 
         while read.is_empty() || (http2.is_some() && is_cut_preface(&read)) {
             let more = std::future::poll_fn(|cx| {
                 conn.errand.watch.register(cx.waker());
-                poll_first(conn, &mut stream, &mut read, cx)
+                poll_first(&conn, &mut stream, &mut read, cx)
             });
             if !more.await {
                 // The drop says the rest.
@@ -66,10 +66,17 @@ async fn exchanges<E: Env>(conn: &Arc<Conn<E>>, mut stream: StreamOf<E>, http2: 
         if let Some(http2) = http2.take()
             && multiplex::PREFACE.starts_with(&read[..read.len().min(multiplex::PREFACE.len())])
         {
-            return multiplex::serve(conn, stream, read, http2).await;
+            return multiplex::serve(&conn, stream, read, http2).await;
         }
         // On the heap: a parked connection holds this future's frame.
-        match Box::pin(h1::serve(conn, stream, std::mem::take(&mut read), quick)).await {
+        match Box::pin(h1::serve(
+            &mut conn,
+            stream,
+            std::mem::take(&mut read),
+            quick,
+        ))
+        .await
+        {
             End::Park(back) => {
                 stream = back;
                 let patience = conn.model().timeouts.idle.saturating_sub(PARK_AFTER);

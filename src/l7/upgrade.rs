@@ -88,7 +88,7 @@ pub async fn answer<E: Env>(
     let Some(ask) = &run.inbound.upgrade else {
         return Err(Cause::NoRoute);
     };
-    record.facts.upstream = Some(run.upstream.index);
+    record.facts.upstream = Some(run.upstream.number());
     // Before a backend is asked: its 101 could not be taken back.
     let permit = Arc::clone(&run.upstream.tunnels)
         .try_acquire_owned()

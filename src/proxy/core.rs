@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use crate::caching::Desk;
-use crate::config::model::Config;
 use crate::env::Env;
 use crate::proxy::Proxy;
+use crate::site::Site;
 use crate::wire;
 
 /// One core's part of the proxy.
@@ -20,8 +20,8 @@ pub struct Core<E: Env> {
 }
 
 impl<E: Env> Core<E> {
-    /// The config.
-    pub fn config(&self) -> &Config {
-        &self.proxy.site.config
+    /// The generation for what begins now.
+    pub fn site(&self) -> Arc<Site<E>> {
+        self.proxy.generations.latest()
     }
 }

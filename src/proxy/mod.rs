@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use self::scarce::Scarce;
 pub use self::server::{Bound, Drained, Socket, serve};
@@ -32,17 +32,29 @@ use crate::caching::operate::Operator;
 use crate::config::model::{self, Config};
 use crate::engine::trace::Event;
 use crate::env::Env;
-use crate::site::Site;
+use crate::site::generations::Generations;
 use crate::site::secure::Secure;
+use crate::site::{self, Site};
 use crate::telemetry::{CachingStatus, CertificateStatus, Telemetry, UpstreamStatus};
 use crate::tier::Shared;
 use crate::time::Tick;
 use crate::tls::Challenges;
+use crate::upstream::Upstream;
+use crate::upstream::gate::Observer;
 use crate::wire::core::Drain;
+
+/// Makes what sees the decisions of the upstream of a number.
+type Observing = Box<dyn Fn(usize) -> Observer + Send>;
 
 /// What all cores share: the config at work, the cache, and what makes a process of it.
 pub struct Proxy<E: Env> {
-    site: Arc<Site<E>>,
+    generations: Arc<Generations<E>>,
+    /// Another generation has come.
+    replaced: Notify,
+    /// One generation follows the other.
+    replacing: Mutex<()>,
+    /// Who sees what the engines decide, by the number of their upstream.
+    observer: Mutex<Option<Observing>>,
     telemetry: Arc<Telemetry>,
     caching: Arc<Caching>,
     /// What the cores share of the cache's second tier, if there is one.
@@ -72,12 +84,15 @@ impl<E: Env> Proxy<E> {
             .iter()
             .map(|l| Arc::new(Semaphore::new(l.limits.connections)))
             .collect();
-        let site = Arc::new(Site::new(env, &config)?);
+        let site = Site::new(env, &config, &telemetry)?;
         let caching = Arc::new(Caching::new(env, &config));
         let redis = config.redis.is_some() && caching.is_used();
         Ok(Arc::new(Proxy {
             bound: Mutex::new(vec![None; config.listeners.len()]),
-            site,
+            generations: Arc::new(Generations::new(site)),
+            replaced: Notify::new(),
+            replacing: Mutex::default(),
+            observer: Mutex::default(),
             caching,
             redis: redis.then(|| Shared::new(env)),
             telemetry,
@@ -97,7 +112,8 @@ impl<E: Env> Proxy<E> {
     pub fn bind(&self, env: &E) -> io::Result<Bound<E>> {
         let mut addresses = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         let mut listeners = Vec::new();
-        for (listener, address) in self.site.config.listeners.iter().zip(addresses.iter_mut()) {
+        let site = self.generations.latest();
+        for (listener, address) in site.config.listeners.iter().zip(addresses.iter_mut()) {
             let wanted = address.unwrap_or(listener.bind);
             let named = |e: io::Error| {
                 io::Error::new(
@@ -115,7 +131,8 @@ impl<E: Env> Proxy<E> {
 
     /// Reads every listener's certificates anew, for the handshakes to come. Returns what changed or went wrong, in sentences.
     pub fn reload_certificates(&self) -> Vec<Result<String, String>> {
-        let listeners = self.site.config.listeners.iter().zip(&self.site.secure);
+        let site = self.generations.latest();
+        let listeners = site.config.listeners.iter().zip(&site.secure);
         let reload = |(listener, secure): (&model::Listener, &Option<Secure>)| {
             let name = &listener.name;
             match secure.as_ref()?.reload() {
@@ -130,13 +147,14 @@ impl<E: Env> Proxy<E> {
     }
 
     /// Where answers to authorities' challenges are published; `None` when no listener has certificates by ACME.
-    pub fn challenges(&self) -> Option<&Arc<Challenges>> {
-        self.site.challenges.as_ref()
+    pub fn challenges(&self) -> Option<Arc<Challenges>> {
+        self.generations.latest().challenges.clone()
     }
 
     /// Every certificate that is served, listener by listener.
     pub fn certificates(&self) -> Vec<CertificateStatus> {
-        let listeners = self.site.config.listeners.iter().zip(&self.site.secure);
+        let site = self.generations.latest();
+        let listeners = site.config.listeners.iter().zip(&site.secure);
         let served = listeners.filter_map(|(l, secure)| Some((l, secure.as_ref()?)));
         served
             .flat_map(|(l, secure)| secure.certificates(&l.name))
@@ -186,20 +204,59 @@ impl<E: Env> Proxy<E> {
 
     /// What runs, waits and is passed over at this moment, upstream by upstream in config order.
     pub fn upstream_status(&self) -> Vec<UpstreamStatus> {
-        self.site.upstreams.iter().map(|u| u.status()).collect()
+        let site = self.generations.latest();
+        site.upstreams.iter().map(|u| u.status()).collect()
     }
 
-    /// Lets `observer` see every decision of every engine, with the upstream's index.
+    /// Lets `observer` see every decision of every engine, with the upstream's number: its place in the first config, if it
+    /// was there.
     pub fn observe<F>(&self, observer: F)
     where
         F: FnMut(usize, Tick, Event) + Clone + Send + 'static,
     {
-        for (i, upstream) in self.site.upstreams.iter().enumerate() {
+        let observe = move |number| -> Observer {
             let mut observer = observer.clone();
-            upstream
-                .gate
-                .observe(Box::new(move |now, event| observer(i, now, event)));
+            Box::new(move |now, event| observer(number, now, event))
+        };
+        let mut observing = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
+        *observing = Some(Box::new(observe));
+        drop(observing);
+        self.tap(&[]);
+    }
+
+    /// Lets the observer see the engines of the latest generation, but for those that are `known`.
+    fn tap(&self, known: &[Arc<Upstream<E>>]) {
+        let observing = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(observe) = &*observing else { return };
+        for upstream in &self.generations.latest().upstreams {
+            if !known
+                .iter()
+                .any(|known| Arc::ptr_eq(&known.gate, &upstream.gate))
+            {
+                upstream.gate.observe(observe(upstream.number()));
+            }
         }
+    }
+
+    /// Puts another config to work, for every request, and every connection at L4, that begins from now on; what is under way
+    /// ends by the one that it began with. What has the same name in both keeps its counters, waiters, connections and cache.
+    /// Of workers, the admin listener, the access log, the cache's size, Redis, and how many connections or sessions a listener
+    /// has, the first config's word stays.
+    ///
+    /// # Errors
+    /// A listener that was added, removed or moved, or TLS that cannot be set up: the text says which. Nothing has changed then.
+    pub fn replace(&self, env: &E, config: Config) -> io::Result<()> {
+        let _alone = self
+            .replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = self.generations.latest();
+        // A form of keys that no route uses is looked for in vain, and one that is not known would not be found.
+        self.caching.follow(&config);
+        site::replace(&self.generations, env, config, &self.telemetry)?;
+        self.tap(&before.upstreams);
+        self.replaced.notify_waiters();
+        Ok(())
     }
 }
 

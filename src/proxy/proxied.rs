@@ -58,8 +58,15 @@ pub fn admit<E: Env>(
         };
         let source = named.map_or(peer, |named| named.source);
         let ends = named.or_else(|| ends(&core, &stream, peer));
-        let site = &core.proxy.site;
-        let entered = enter(site, &core.wire, listener, Some(permit), source, ends);
+        let generations = &core.proxy.generations;
+        let entered = enter(
+            generations,
+            &core.wire,
+            listener,
+            Some(permit),
+            source,
+            ends,
+        );
         let Some((client, _entry)) = entered else {
             return;
         };
@@ -75,7 +82,8 @@ pub fn admit<E: Env>(
 }
 
 fn is_trusted<E: Env>(core: &Core<E>, listener: usize, peer: SocketAddr) -> bool {
-    let trusted = &core.config().listeners[listener].proxy_protocol;
+    let site = core.site();
+    let trusted = &site.config.listeners[listener].proxy_protocol;
     let mut trusted = trusted.iter().flatten();
     trusted.any(|net| net.contains(peer.ip()))
 }
@@ -88,7 +96,7 @@ async fn named<E: Env>(
     stream: &mut SocketOf<E>,
     peer: SocketAddr,
 ) -> Option<Option<Addresses>> {
-    let limit = core.config().listeners[listener].timeouts.header;
+    let limit = core.site().config.listeners[listener].timeouts.header;
     let reading = core.wire.env.clock().timeout(limit, read_header(stream));
     let read = tokio::select! {
         biased;
@@ -114,7 +122,8 @@ async fn named<E: Env>(
 }
 
 fn refused<E: Env>(core: &Core<E>, listener: usize, peer: SocketAddr, cause: Cause, why: &str) {
-    let name = &core.config().listeners[listener].name;
+    let site = core.site();
+    let name = &site.config.listeners[listener].name;
     tracing::debug!(listener = %name, %peer, why, "closed for want of a PROXY protocol header");
     core.wire
         .telemetry()
@@ -125,7 +134,7 @@ fn refused<E: Env>(core: &Core<E>, listener: usize, peer: SocketAddr, cause: Cau
 /// system costs a call.
 pub fn ends<E: Env>(core: &Core<E>, stream: &SocketOf<E>, peer: SocketAddr) -> Option<Addresses> {
     let told = |u: &model::Upstream| u.proxy_protocol.is_some();
-    if !core.config().upstreams.iter().any(told) {
+    if !core.site().config.upstreams.iter().any(told) {
         return None;
     }
     let destination = stream.local_addr().ok()?;

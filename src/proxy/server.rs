@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -20,6 +20,7 @@ use crate::proxy::core::Core;
 use crate::proxy::proxied;
 use crate::site::client::{Permit, enter};
 use crate::tier::Tier;
+use crate::upstream::gate::Gate;
 use crate::wire::watch::SWEEP;
 use crate::wire::{self, SocketOf};
 
@@ -90,9 +91,7 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
     });
     let mut tasks = vec![env.spawn("sweep", sweep(Arc::clone(&core)))];
     if env.core() == 0 {
-        for upstream in &proxy.site.upstreams {
-            tasks.push(env.spawn("gate", Arc::clone(&upstream.gate).keep_time()));
-        }
+        tasks.push(env.spawn("gates", keep_times(Arc::clone(&core))));
     }
     let mut accepting = Vec::new();
     for (i, socket) in bound.listeners.into_iter().enumerate() {
@@ -101,8 +100,9 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
             Socket::Stream(s) => accepting.push(env.spawn("accept", accept(core, i, s))),
             // A socket of datagrams goes on for its sessions while the core drains.
             Socket::Datagram(s) => {
-                let (site, cores) = (Arc::clone(&proxy.site), proxy.cores.load(Ordering::Acquire));
-                let serving = udp::serve(site, Arc::clone(&core.wire), cores, i, s);
+                let generations = Arc::clone(&proxy.generations);
+                let cores = proxy.cores.load(Ordering::Acquire);
+                let serving = udp::serve(generations, Arc::clone(&core.wire), cores, i, s);
                 tasks.push(env.spawn("udp", serving));
             }
         }
@@ -123,12 +123,9 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
         while proxy.serving.load(Ordering::Acquire) > 0 {
             clock.sleep_until(clock.now() + DRAIN_LOOK).await;
         }
-        proxy
-            .site
-            .upstreams
-            .iter()
-            .flat_map(|u| u.backends.values())
-            .for_each(|b| b.close_idle());
+        let site = proxy.generations.latest();
+        let backends = site.upstreams.iter().flat_map(|u| u.backends());
+        backends.for_each(|backend| backend.close_idle());
     }
     if let Some(tier) = &core.desk.tier {
         if env.core() == 0 {
@@ -141,9 +138,28 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
     Drained { cut }
 }
 
+/// Serves the deadlines of every gate, also of those that later generations bring.
+async fn keep_times<E: Env>(core: Arc<Core<E>>) {
+    let mut kept = Vec::new();
+    loop {
+        let mut changed = std::pin::pin!(core.proxy.replaced.notified());
+        // Registered before the look, or a generation in between would go unseen.
+        changed.as_mut().enable();
+        kept.retain(|gate: &Weak<Gate<E>>| gate.strong_count() > 0);
+        for upstream in &core.site().upstreams {
+            let gate = Arc::downgrade(&upstream.gate);
+            if !kept.iter().any(|known| known.ptr_eq(&gate)) {
+                core.wire.env.spawn("gate", upstream.gate.keep_time());
+                kept.push(gate);
+            }
+        }
+        changed.await;
+    }
+}
+
 /// Begins to reach for the Redis that replicas share, if a route is cached there. What others purge is purged here as well.
 fn tier<E: Env>(proxy: &Arc<Proxy<E>>, env: &E) -> Option<Arc<Tier<E>>> {
-    let redis = Arc::new(proxy.site.config.redis.clone()?);
+    let redis = Arc::new(proxy.generations.latest().config.redis.clone()?);
     let shared = proxy.redis.as_ref()?;
     let heard = {
         let proxy = Arc::downgrade(proxy);
@@ -202,7 +218,8 @@ async fn room<'a, E: Env>(
     let clock = core.wire.env.clock();
     core.wire.telemetry().paused(core.wire.index());
     if core.proxy.scarce.is_news(clock.now()) {
-        let name = &core.config().listeners[listener].name;
+        let site = core.site();
+        let name = &site.config.listeners[listener].name;
         let share = core.proxy.scarce.share();
         tracing::warn!(
             listener = %name,
@@ -230,7 +247,8 @@ async fn rest_after<E: Env>(core: &Core<E>, listener: usize, error: &io::Error) 
             core.wire.release_idle(RELEASED);
         }
         if core.proxy.scarce.is_news(clock.now()) {
-            let name = &core.config().listeners[listener].name;
+            let site = core.site();
+            let name = &site.config.listeners[listener].name;
             tracing::warn!(listener = %name, %error, "accepting pauses");
         }
         clock.sleep_until(clock.now() + ACCEPT_REST).await;
@@ -244,17 +262,21 @@ fn admit<E: Env>(
     socket: SocketOf<E>,
     peer: SocketAddr,
 ) {
-    if core.config().listeners[listener].proxy_protocol.is_some() {
+    if core.site().config.listeners[listener]
+        .proxy_protocol
+        .is_some()
+    {
         return proxied::admit(core, listener, permit, socket, peer);
     }
     let ends = proxied::ends(core, &socket, peer);
-    let site = &core.proxy.site;
-    let Some((client, entry)) = enter(site, &core.wire, listener, Some(permit), peer, ends) else {
+    let generations = &core.proxy.generations;
+    let entered = enter(generations, &core.wire, listener, Some(permit), peer, ends);
+    let Some((client, entry)) = entered else {
         return;
     };
     let (env, desk) = (&core.wire.env, Arc::clone(&core.desk));
     // Each protocol has a kind of task of its own, because a task is as large as the largest future that it may run.
-    match core.config().listeners[listener].protocol {
+    match client.model().protocol {
         Protocol::Tcp => env.spawn("tcp", async move {
             let _entry = entry;
             tcp::run(client, socket).await;
@@ -274,12 +296,9 @@ async fn sweep<E: Env>(core: Arc<Core<E>>) {
         let now = clock.now();
         core.wire.sweep(now);
         if core.wire.index() == 0 && round.is_multiple_of(REAP_EVERY) {
-            core.proxy
-                .site
-                .upstreams
-                .iter()
-                .flat_map(|u| u.backends.values())
-                .for_each(|b| b.reap(now));
+            let site = core.site();
+            let backends = site.upstreams.iter().flat_map(|u| u.backends());
+            backends.for_each(|backend| backend.reap(now));
         }
     }
 }
@@ -287,7 +306,7 @@ async fn sweep<E: Env>(core: Arc<Core<E>>) {
 /// Asks every connection to finish, waits for them within the grace, and counts those that are cut.
 async fn drain<E: Env>(core: &Core<E>) -> usize {
     let clock = core.wire.env.clock();
-    let deadline = clock.now() + core.config().shutdown_grace;
+    let deadline = clock.now() + core.site().config.shutdown_grace;
     core.wire.close_all();
     loop {
         let left = core.wire.under_way();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Site;
+use super::generations::Generations;
 use crate::config::model;
 use crate::env::Env;
 use crate::message::cause::Cause;
@@ -19,8 +20,9 @@ use crate::wire::watch::Phase;
 
 /// One client's connection, or its session.
 pub struct Client<E: Env> {
-    /// The config that it is served by.
+    /// The generation that it is served by.
     pub site: Arc<Site<E>>,
+    generations: Arc<Generations<E>>,
     /// The index of the listener that it came by.
     pub listener: usize,
     /// Whom backends are told of.
@@ -32,6 +34,23 @@ pub struct Client<E: Env> {
 }
 
 impl<E: Env> Client<E> {
+    /// Is it served by the latest generation?
+    pub fn is_current(&self) -> bool {
+        self.generations.is_latest(&self.site)
+    }
+
+    /// The same client, served by the latest generation.
+    pub fn renewed(&self) -> Arc<Self> {
+        Arc::new(Client {
+            site: self.generations.latest(),
+            generations: Arc::clone(&self.generations),
+            listener: self.listener,
+            origin: Arc::clone(&self.origin),
+            secured: self.secured.clone(),
+            errand: Arc::clone(&self.errand),
+        })
+    }
+
     /// Its listener.
     pub fn model(&self) -> &model::Listener {
         &self.site.config.listeners[self.listener]
@@ -76,13 +95,14 @@ pub type Permit = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 /// Takes a client's connection, or its session, into the books, once it is known whose it is. `None` when its address has as many
 /// connections as it may have; sessions, which hold no permit, are not counted so.
 pub fn enter<E: Env>(
-    site: &Arc<Site<E>>,
+    generations: &Arc<Generations<E>>,
     core: &Arc<Core<E>>,
     listener: usize,
     permit: Option<Permit>,
     peer: SocketAddr,
     ends: Option<Addresses>,
 ) -> Option<(Arc<Client<E>>, Entry<E>)> {
+    let site = generations.latest();
     let peer = peer.ip().to_canonical();
     let mut trusted = site.config.listeners[listener].trusted_proxies.iter();
     let trusted = trusted.any(|net| net.contains(peer));
@@ -96,7 +116,8 @@ pub fn enter<E: Env>(
     }
     let (errand, place) = Errand::begin(core);
     let client = Arc::new(Client {
-        site: Arc::clone(site),
+        site: Arc::clone(&site),
+        generations: Arc::clone(generations),
         listener,
         origin: Arc::new(Origin::new(peer, trusted, ends)),
         secured: OnceLock::new(),
@@ -104,7 +125,7 @@ pub fn enter<E: Env>(
     });
     core.telemetry().connection_opened(core.index(), listener);
     let entry = Entry {
-        site: Arc::clone(site),
+        site,
         place,
         listener,
         counted,

@@ -52,6 +52,25 @@ impl Secure {
         })
     }
 
+    /// By other settings. Sessions that were begun with these can be resumed.
+    ///
+    /// # Errors
+    /// The settings contradict themselves.
+    pub fn follow(&self, settings: &Settings) -> io::Result<Self> {
+        let (time, tickets) = (Arc::clone(&self.time), Arc::clone(&self.tickets));
+        let config = settings.build(Arc::clone(&time), Arc::clone(&tickets));
+        let current = Current {
+            settings: settings.clone(),
+            config: config.map_err(io::Error::other)?,
+            digest: None,
+        };
+        Ok(Secure {
+            current: Mutex::new(Arc::new(current)),
+            time,
+            tickets,
+        })
+    }
+
     /// Reads the files anew if one has changed. Connections that stand are not touched; true when a certificate has changed.
     ///
     /// # Errors

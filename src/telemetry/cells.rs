@@ -148,6 +148,57 @@ impl Cells {
         }
     }
 
+    /// Where two blocks count the same names: the place in the first, the place in the second, and how many counters.
+    pub(super) fn shared(
+        (before, from): (&Layout, &Cells),
+        (after, to): (&Layout, &Cells),
+    ) -> Vec<(usize, usize, usize)> {
+        let mut shared = vec![(from.panics, to.panics, 1), (from.pauses, to.pauses, 1)];
+        let mut targets = vec![(0, 0)];
+        let upstreams = before.upstreams.iter().zip(&after.upstreams);
+        for (u, ((name, backends), (later, later_backends))) in upstreams.enumerate() {
+            if name != later {
+                continue;
+            }
+            let at = [from.queue_wait(u), to.queue_wait(u)];
+            shared.push((at[0], at[1], HISTOGRAM));
+            shared.push((
+                from.shed + u * ShedReason::ALL.len(),
+                to.shed + u * ShedReason::ALL.len(),
+                ShedReason::ALL.len(),
+            ));
+            shared.push((from.retried(u), to.retried(u), 1));
+            targets.push((from.target(Some(u), None), to.target(Some(u), None)));
+            let backends = backends.iter().zip(later_backends).enumerate();
+            let stay = backends.filter(|(_, (name, later))| name == later);
+            targets.extend(
+                stay.map(|(b, _)| (from.target(Some(u), Some(b)), to.target(Some(u), Some(b)))),
+            );
+        }
+        for (t, later) in &targets {
+            shared.push((from.duration(*t), to.duration(*later), HISTOGRAM));
+        }
+        // Listeners are the same for as long as the process lives.
+        for l in 0..before.listeners.len() {
+            let causes = CAUSES.len();
+            shared.push((from.refused + l * causes, to.refused + l * causes, causes));
+            shared.push((from.opened(l), to.opened(l), 1));
+            shared.push((from.closed(l), to.closed(l), 1));
+            let results = CacheResult::ALL.len();
+            shared.push((from.cache + l * results, to.cache + l * results, results));
+            for (t, later) in &targets {
+                shared.push((
+                    from.request(l, *t, 0),
+                    to.request(l, *later, 0),
+                    CODES.len(),
+                ));
+                let flow = |cells: &Cells, target| cells.flow(l, target, Flow::Ended);
+                shared.push((flow(from, *t), flow(to, *later), Flow::ALL.len()));
+            }
+        }
+        shared
+    }
+
     /// Counters in a block.
     pub(super) fn len(&self) -> usize {
         self.pauses + 1

@@ -5,17 +5,21 @@
 //! which [`status`] only renders.
 
 pub mod access;
+mod books;
 mod cells;
 mod line;
 mod render;
 pub mod status;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{Method, Version};
 
-use self::cells::{Block, Cells, Flow};
+pub use self::books::Enrolled;
+use self::books::{Book, Books};
+use self::cells::{Block, Flow};
 pub use self::status::{
     AcmeStatus, BackendStatus, CachingStatus, CertificateStatus, RedisStatus, UpstreamStatus,
 };
@@ -24,7 +28,7 @@ use crate::engine::ShedReason;
 use crate::message::cause::Cause;
 use crate::time::Tick;
 
-/// The names that indices stand for. Indices are positions in these lists.
+/// The names that numbers stand for. Numbers are positions in these lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     /// Names of listeners, in config order.
@@ -118,62 +122,64 @@ pub struct Session {
 /// Counters of every core, and the access log. Shared in an `Arc`.
 #[derive(Debug)]
 pub struct Telemetry {
-    layout: Layout,
-    cells: Cells,
-    cores: Box<[Block]>,
+    books: Arc<Books>,
     log: Option<access::Writer>,
 }
 
 impl Telemetry {
-    /// Counters at zero for `cores` cores (at least one), and the access log if there is one.
+    /// Counters at zero for `cores` cores (at least one), and the access log if there is one. The names of `layout` are numbered
+    /// in their order.
     pub fn new(layout: Layout, cores: usize, log: Option<access::Writer>) -> Self {
-        let cells = Cells::new(&layout);
-        let cores = (0..cores.max(1)).map(|_| Block::new(cells.len())).collect();
         Telemetry {
-            layout,
-            cells,
-            cores,
+            books: Arc::new(Books::new(layout, cores.max(1))),
             log,
         }
     }
 
+    /// The numbers of these upstreams and their backends, by which they are counted: those that their names have, or new ones.
+    pub fn enroll(&self, upstreams: &[(String, Vec<String>)]) -> Vec<Enrolled> {
+        self.books.enroll(upstreams)
+    }
+
     /// Counts one finished request and writes its line into the access log, without ever waiting for the log.
     pub fn record(&self, core: usize, x: &Exchange<'_>) {
-        let block = self.block(core);
-        let target = self.cells.target(x.upstream, x.backend);
-        block.add(self.cells.request(x.listener, target, x.status));
+        let book = self.books.current();
+        let (block, cells) = (book.block(core), &book.cells);
+        let target = cells.target(x.upstream, x.backend);
+        block.add(cells.request(x.listener, target, x.status));
         if x.tunnel {
-            block.add(self.cells.flow(x.listener, target, Flow::Ended));
+            block.add(cells.flow(x.listener, target, Flow::Ended));
         } else {
-            block.observe(self.cells.duration(target), x.ended.since(x.started));
+            block.observe(cells.duration(target), x.ended.since(x.started));
         }
         if let Some(upstream) = x.upstream {
-            block.observe(self.cells.queue_wait(upstream), x.queue_wait);
+            block.observe(cells.queue_wait(upstream), x.queue_wait);
         }
         if let Some(cause) = x.cause {
-            self.caused(block, x.listener, x.upstream, cause);
+            caused(&book, block, x.listener, x.upstream, cause);
         }
         if let Some(result) = x.cache {
-            block.add(self.cells.cached(x.listener, result));
+            block.add(cells.cached(x.listener, result));
         }
         if let Some(log) = &self.log {
-            log.write(&self.layout, x);
+            log.write(&book.layout, x);
         }
     }
 
     /// Counts one finished session, but for its bytes, and writes its line into the access log.
     pub fn record_session(&self, core: usize, x: &Session) {
-        let block = self.block(core);
-        let target = self.cells.target(x.upstream, x.backend);
-        block.add(self.cells.flow(x.listener, target, Flow::Ended));
+        let book = self.books.current();
+        let (block, cells) = (book.block(core), &book.cells);
+        let target = cells.target(x.upstream, x.backend);
+        block.add(cells.flow(x.listener, target, Flow::Ended));
         if let Some(upstream) = x.upstream {
-            block.observe(self.cells.queue_wait(upstream), x.queue_wait);
+            block.observe(cells.queue_wait(upstream), x.queue_wait);
         }
         if let Some(cause) = x.cause {
-            self.caused(block, x.listener, x.upstream, cause);
+            caused(&book, block, x.listener, x.upstream, cause);
         }
         if let Some(log) = &self.log {
-            log.write_session(&self.layout, x);
+            log.write_session(&book.layout, x);
         }
     }
 
@@ -186,9 +192,10 @@ impl Telemetry {
         received: u64,
         sent: u64,
     ) {
-        let target = self.cells.target(Some(upstream), Some(backend));
-        let cell = |flow| self.cells.flow(listener, target, flow);
-        let block = self.block(core);
+        let book = self.books.current();
+        let target = book.cells.target(Some(upstream), Some(backend));
+        let cell = |flow| book.cells.flow(listener, target, flow);
+        let block = book.block(core);
         block.add_many(cell(Flow::Received), received);
         block.add_many(cell(Flow::Sent), sent);
     }
@@ -201,21 +208,16 @@ impl Telemetry {
         upstream: Option<usize>,
         count: u64,
     ) {
-        let target = self.cells.target(upstream, None);
-        let cell = self.cells.flow(listener, target, Flow::Dropped);
-        self.block(core).add_many(cell, count);
-    }
-
-    fn caused(&self, block: &Block, listener: usize, upstream: Option<usize>, cause: Cause) {
-        block.add(self.cells.refused(listener, cause));
-        if let (Some(upstream), Some(reason)) = (upstream, shed_reason(cause)) {
-            block.add(self.cells.shed(upstream, reason));
-        }
+        let book = self.books.current();
+        let target = book.cells.target(upstream, None);
+        let cell = book.cells.flow(listener, target, Flow::Dropped);
+        book.block(core).add_many(cell, count);
     }
 
     /// Counts a request that never became one: its head was refused, or it did not come in time.
     pub fn refused(&self, core: usize, listener: usize, cause: Cause) {
-        self.block(core).add(self.cells.refused(listener, cause));
+        let book = self.books.current();
+        book.block(core).add(book.cells.refused(listener, cause));
     }
 
     /// The same for a connection of HTTP, with a line in the access log for what came in the place of a request.
@@ -224,40 +226,45 @@ impl Telemetry {
             self.refused(core, x.listener, cause);
         }
         if let Some(log) = &self.log {
-            log.write(&self.layout, x);
+            log.write(&self.books.current().layout, x);
         }
     }
 
     /// Counts a client connection that was accepted.
     pub fn connection_opened(&self, core: usize, listener: usize) {
-        self.block(core).add(self.cells.opened(listener));
+        let book = self.books.current();
+        book.block(core).add(book.cells.opened(listener));
     }
 
     /// Counts a client connection that has ended.
     pub fn connection_closed(&self, core: usize, listener: usize) {
-        self.block(core).add(self.cells.closed(listener));
+        let book = self.books.current();
+        book.block(core).add(book.cells.closed(listener));
     }
 
     /// Counts an attempt after the first one.
     pub fn retried(&self, core: usize, upstream: usize) {
-        self.block(core).add(self.cells.retried(upstream));
+        let book = self.books.current();
+        book.block(core).add(book.cells.retried(upstream));
     }
 
     /// Counts a pause of accepting for want of descriptors.
     pub fn paused(&self, core: usize) {
-        self.block(core).add(self.cells.paused());
+        let book = self.books.current();
+        book.block(core).add(book.cells.paused());
     }
 
     /// Counts a panic that was caught.
     pub fn panicked(&self, core: usize) {
-        self.block(core).add(self.cells.panicked());
+        let book = self.books.current();
+        book.block(core).add(book.cells.panicked());
     }
 
     /// Appends all counters in the OpenMetrics text format (1.0), without the final `# EOF`, which is the caller's.
     pub fn render(&self, out: &mut String) {
-        let total = |cell: usize| self.cores.iter().map(|core| core.get(cell)).sum::<u64>();
         let dropped = self.log.as_ref().map(access::Writer::dropped);
-        render::render(&self.layout, &self.cells, &total, dropped, out);
+        let (layout, totals) = self.books.totals();
+        render::render(&layout, &|cell| totals[cell], dropped, out);
     }
 
     /// Has the access log's file opened anew at its path, for rotation. No effect without a log.
@@ -271,9 +278,12 @@ impl Telemetry {
     pub fn flush_log(&self, limit: Duration) -> bool {
         self.log.as_ref().is_none_or(|log| log.flush(limit))
     }
+}
 
-    fn block(&self, core: usize) -> &Block {
-        &self.cores[core % self.cores.len()]
+fn caused(book: &Book, block: &Block, listener: usize, upstream: Option<usize>, cause: Cause) {
+    block.add(book.cells.refused(listener, cause));
+    if let (Some(upstream), Some(reason)) = (upstream, shed_reason(cause)) {
+        block.add(book.cells.shed(upstream, reason));
     }
 }
 

@@ -93,20 +93,21 @@ impl Display for Labels<'_> {
     }
 }
 
-/// Everything that [`Cells`] has a place for. What was never counted is left out where its labels could be many.
+/// Everything that [`Cells`] has a place for. Names that are empty are left out, and what was never counted where its labels
+/// could be many.
 pub(super) fn render(
     layout: &Layout,
-    cells: &Cells,
     total: &dyn Fn(usize) -> u64,
     dropped: Option<u64>,
     out: &mut String,
 ) {
+    let cells = &Cells::new(layout);
     let targets = targets(layout, cells);
     requests(layout, cells, &targets, total, out);
     histograms(layout, cells, &targets, total, out);
     refusals(layout, cells, total, out);
     let mut family = Family::counter(out, "weir_retries", "Attempts after the first.");
-    for (u, (name, _)) in layout.upstreams.iter().enumerate() {
+    for (u, (name, _)) in upstreams(layout) {
         let labels = [("upstream", name.as_str())];
         family.sample("_total", Labels(&labels), total(cells.retried(u)));
     }
@@ -134,14 +135,21 @@ pub(super) fn render(
     }
 }
 
-/// A target's index with the names of its upstream and its backend.
+/// Each upstream with its number, but for numbers that are nobody's.
+fn upstreams(layout: &Layout) -> impl Iterator<Item = (usize, &(String, Vec<String>))> {
+    let upstreams = layout.upstreams.iter().enumerate();
+    upstreams.filter(|(_, (name, _))| !name.is_empty())
+}
+
+/// A target's number with the names of its upstream and its backend.
 type Target<'a> = (usize, &'a str, &'a str);
 
 fn targets<'a>(layout: &'a Layout, cells: &Cells) -> Vec<Target<'a>> {
     let mut targets = vec![(cells.target(None, None), "", "")];
-    for (u, (upstream, backends)) in layout.upstreams.iter().enumerate() {
+    for (u, (upstream, backends)) in upstreams(layout) {
         targets.push((cells.target(Some(u), None), upstream, ""));
-        for (b, backend) in backends.iter().enumerate() {
+        let backends = backends.iter().enumerate();
+        for (b, backend) in backends.filter(|(_, name)| !name.is_empty()) {
             targets.push((cells.target(Some(u), Some(b)), upstream, backend));
         }
     }
@@ -191,7 +199,7 @@ fn histograms(
     }
     let help = "How long requests waited for a backend.";
     let mut family = Family::new(out, "weir_queue_wait_seconds", "histogram", help);
-    for (u, (upstream, _)) in layout.upstreams.iter().enumerate() {
+    for (u, (upstream, _)) in upstreams(layout) {
         family.histogram(&[("upstream", upstream)], &read(cells.queue_wait(u)));
     }
 }
@@ -211,7 +219,7 @@ fn refusals(layout: &Layout, cells: &Cells, total: &dyn Fn(usize) -> u64, out: &
     }
     let help = "Requests that the upstream's bounds refused.";
     let mut family = Family::counter(out, "weir_shed", help);
-    for (u, (upstream, _)) in layout.upstreams.iter().enumerate() {
+    for (u, (upstream, _)) in upstreams(layout) {
         for reason in ShedReason::ALL {
             let labels = [("upstream", upstream.as_str()), ("reason", reason.name())];
             family.sample("_total", Labels(&labels), total(cells.shed(u, reason)));

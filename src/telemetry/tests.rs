@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::UNIX_EPOCH;
 
+use super::cells::Cells;
 use super::*;
 
 fn layout() -> Layout {

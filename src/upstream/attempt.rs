@@ -129,7 +129,7 @@ impl<E: Env> Run<'_, E> {
         B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
     {
         let (errand, upstream) = (self.errand, self.upstream);
-        facts.upstream = Some(upstream.index);
+        facts.upstream = Some(upstream.number());
         self.read_ahead(&mut upload).await?;
         // What came before is not the queue's time.
         let offered = match upload.was_waited_for() {

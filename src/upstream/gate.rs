@@ -25,8 +25,8 @@ pub type Observer = Box<dyn FnMut(Tick, Event) + Send>;
 pub struct Gate<E: Env> {
     env: E,
     state: Mutex<State>,
-    /// Wakes the timekeeper when an earlier deadline than its own appears.
-    earlier: Notify,
+    /// Wakes the timekeeper when an earlier deadline than its own appears, and when there is no gate any more.
+    earlier: Arc<Notify>,
 }
 
 struct State {
@@ -70,7 +70,7 @@ impl<E: Env> Gate<E> {
         Arc::new(Gate {
             env: env.clone(),
             state: Mutex::new(state),
-            earlier: Notify::new(),
+            earlier: Arc::default(),
         })
     }
 
@@ -120,29 +120,48 @@ impl<E: Env> Gate<E> {
         self.lock().budget.withdraw(now)
     }
 
-    /// Serves the engine's deadlines (waiters that expire, back-offs that end) for as long as it is polled.
-    pub async fn keep_time(self: Arc<Self>) {
-        loop {
-            let mut earlier = std::pin::pin!(self.earlier.notified());
-            // Registered before the deadline is read, or an offer in between would go unheard.
-            earlier.as_mut().enable();
-            let deadline = {
-                let mut state = self.lock();
-                state.armed = state.engine.next_deadline().unwrap_or(Tick::MAX);
-                state.armed
-            };
-            if deadline == Tick::MAX {
-                earlier.await;
-                continue;
-            }
-            tokio::select! {
-                biased;
-                () = earlier => {}
-                () = self.env.clock().sleep_until(deadline) => {
-                    self.decide(|state, now| state.engine.poll(now, &mut state.observer));
+    /// A reload, as [`Upstream::apply`] takes it.
+    pub fn apply(&self, spec: UpstreamSpec, retry: RetrySpec) {
+        self.decide(|state, now| {
+            state.budget.apply(retry);
+            state.engine.apply(now, spec, &mut state.observer);
+        });
+    }
+
+    /// Serves the engine's deadlines (waiters that expire, back-offs that end) for as long as there is the gate.
+    pub fn keep_time(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<E> {
+        let (gate, env) = (Arc::downgrade(self), self.env.clone());
+        let notify = Arc::clone(&self.earlier);
+        async move {
+            loop {
+                let mut earlier = std::pin::pin!(notify.notified());
+                // Registered before the deadline is read, or an offer in between would go unheard.
+                earlier.as_mut().enable();
+                let Some(deadline) = gate.upgrade().map(|gate| gate.arm()) else {
+                    return;
+                };
+                if deadline == Tick::MAX {
+                    earlier.await;
+                    continue;
+                }
+                tokio::select! {
+                    biased;
+                    () = earlier => {}
+                    () = env.clock().sleep_until(deadline) => {
+                        if let Some(gate) = gate.upgrade() {
+                            gate.decide(|state, now| state.engine.poll(now, &mut state.observer));
+                        }
+                    }
                 }
             }
         }
+    }
+
+    /// What the timekeeper is to sleep until from here on.
+    fn arm(&self) -> Tick {
+        let mut state = self.lock();
+        state.armed = state.engine.next_deadline().unwrap_or(Tick::MAX);
+        state.armed
     }
 
     fn decide<T>(&self, decision: impl FnOnce(&mut State, Tick) -> T) -> T {
@@ -196,6 +215,12 @@ impl<E: Env> Gate<E> {
             }
             state
         })
+    }
+}
+
+impl<E: Env> Drop for Gate<E> {
+    fn drop(&mut self) {
+        self.earlier.notify_one();
     }
 }
 

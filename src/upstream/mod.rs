@@ -1,6 +1,6 @@
 //! Everything towards backends: admission (gate), connections (pool, dial), the tries that a piece of work has (tries), a request
-//! over HTTP (attempt), and its exchange (exchange, then fetch), which HTTP/1.1 (h1) or HTTP/2 (h2) carries. Absent: the client, whom only [`origin::Origin`] and the request speak of, and
-//! which backend is chosen, which the engine decides.
+//! over HTTP (attempt), and its exchange (exchange, then fetch), which HTTP/1.1 (h1) or HTTP/2 (h2) carries. Absent: the client,
+//! whom only [`origin::Origin`] and the request speak of, and which backend is chosen, which the engine decides.
 
 pub mod ahead;
 pub mod attempt;
@@ -25,20 +25,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use crate::config::model;
 use crate::engine::BackendId;
 use crate::env::Env;
 use crate::message::cause::{Cause, Side};
-use crate::telemetry::{BackendStatus, UpstreamStatus};
+use crate::telemetry::{BackendStatus, Enrolled, UpstreamStatus};
 use crate::upstream::gate::Gate;
 use crate::upstream::pool::Backend;
 
-/// One upstream at work.
+/// One upstream at work, as one generation of the config has it. What a generation that follows it keeps is shared.
 pub struct Upstream<E: Env> {
-    /// Its place in the config.
-    pub index: usize,
+    /// Its number and those of its backends, by which they are counted.
+    enrolled: Enrolled,
     /// Its config.
     pub model: model::Upstream,
     /// Admission and the choice of a backend.
@@ -46,35 +47,53 @@ pub struct Upstream<E: Env> {
     /// Upgraded connections that may still be opened.
     pub tunnels: Arc<Semaphore>,
     /// UDP sessions that wait for a place.
-    pub sessions_waiting: AtomicUsize,
+    pub sessions_waiting: Arc<AtomicUsize>,
     /// Bytes of request bodies that are held before their requests ask for places.
     pub ahead: Arc<AtomicUsize>,
-    /// By id.
-    pub backends: BTreeMap<BackendId, Arc<Backend<E>>>,
+    /// By id. Every generation has those of the latest, since a request that waited may be led to any of them.
+    backends: Arc<ArcSwap<Backends<E>>>,
 }
 
+type Backends<E> = BTreeMap<BackendId, Arc<Backend<E>>>;
+
 impl<E: Env> Upstream<E> {
+    /// Its number, by which it is counted.
+    pub fn number(&self) -> usize {
+        self.enrolled.upstream
+    }
+
+    /// One of its backends; `None` if it was removed.
+    pub fn backend(&self, id: BackendId) -> Option<Arc<Backend<E>>> {
+        self.backends.load().get(&id).map(Arc::clone)
+    }
+
+    /// All of its backends, and those that the latest generation removed.
+    pub fn backends(&self) -> Vec<Arc<Backend<E>>> {
+        self.backends.load().values().map(Arc::clone).collect()
+    }
+
     /// May another backend be tried, after `failed` attempts of which the last one ended by `cause`? If so, a retry is spent.
     pub fn may_try_another(&self, failed: u8, cause: Cause) -> bool {
         cause.side() == Side::Backend
-            && self.model.retry.has_another(failed, self.backends.len())
+            && self
+                .model
+                .retry
+                .has_another(failed, self.model.backends.len())
             && self.gate.may_spend_retry()
     }
 
     /// Nothing in flight, no connection yet.
-    pub fn new(env: &E, index: usize, model: &model::Upstream) -> Arc<Self> {
-        let backends = model
-            .spec
-            .backends
-            .iter()
-            .enumerate()
-            .map(|(i, spec)| (spec.id, Arc::new(Backend::new(env, i, model))))
-            .collect();
+    pub fn new(env: &E, model: &model::Upstream, enrolled: Enrolled) -> Arc<Self> {
+        let backends = (0..model.backends.len()).map(|i| {
+            let backend = Backend::new(env, model, i, enrolled.backends[i]);
+            (model.spec.backends[i].id, Arc::new(backend))
+        });
+        let backends = Arc::new(ArcSwap::from_pointee(backends.collect()));
         let gate = Gate::new(env, &model.name, model.spec.clone(), model.retry);
         Arc::new(Upstream {
-            index,
+            enrolled,
             tunnels: Arc::new(Semaphore::new(tunnel_bound(model))),
-            sessions_waiting: AtomicUsize::new(0),
+            sessions_waiting: Arc::default(),
             ahead: Arc::default(),
             model: model.clone(),
             gate,
@@ -82,12 +101,57 @@ impl<E: Env> Upstream<E> {
         })
     }
 
+    /// The same upstream by another config, in which each backend that stays has the id that it has here. It keeps its waiters
+    /// and what is in flight; a backend that did not change keeps its connections.
+    pub fn follow(&self, env: &E, model: &model::Upstream, enrolled: Enrolled) -> Arc<Self> {
+        let before = self.backends.load_full();
+        let mut backends = Backends::new();
+        for (i, spec) in model.spec.backends.iter().enumerate() {
+            let backend = match before.get(&spec.id) {
+                Some(same) if same.is_as(model, i) => Arc::clone(same),
+                Some(other) => Arc::new(other.follow(env, model, i)),
+                None => Arc::new(Backend::new(env, model, i, enrolled.backends[i])),
+            };
+            backends.insert(spec.id, backend);
+        }
+        // Whoever was led to one a moment ago, that is there no more, finds it yet.
+        let mut gone = Vec::new();
+        for spec in &self.model.spec.backends {
+            if let (Some(backend), false) = (before.get(&spec.id), backends.contains_key(&spec.id))
+            {
+                gone.push((spec.id, Arc::clone(backend)));
+            }
+        }
+        backends.extend(gone.iter().cloned());
+        // Before anybody is led to them.
+        self.backends.store(Arc::new(backends));
+        self.gate.apply(model.spec.clone(), model.retry);
+        for (_, backend) in gone {
+            backend.retire();
+        }
+        // Those that are open were counted by the bound of their time.
+        let tunnels = match model.max_tunnels == self.model.max_tunnels {
+            true => Arc::clone(&self.tunnels),
+            false => Arc::new(Semaphore::new(tunnel_bound(model))),
+        };
+        Arc::new(Upstream {
+            enrolled,
+            model: model.clone(),
+            gate: Arc::clone(&self.gate),
+            tunnels,
+            sessions_waiting: Arc::clone(&self.sessions_waiting),
+            ahead: Arc::clone(&self.ahead),
+            backends: Arc::clone(&self.backends),
+        })
+    }
+
     /// What runs, waits and is passed over at this moment.
     pub fn status(&self) -> UpstreamStatus {
         let status = self.gate.status();
         let tunnels = tunnel_bound(&self.model) - self.tunnels.available_permits();
+        let known = self.backends.load();
         let backends = status.backends.iter().filter_map(|b| {
-            let backend = self.backends.get(&b.id)?;
+            let backend = known.get(&b.id)?;
             Some(BackendStatus {
                 name: backend.model.name.clone(),
                 in_flight: b.in_flight,

@@ -33,15 +33,19 @@ pub const READ_BUFFER: usize = 20 * 1024;
 
 /// One backend as it is reached: its addresses and its connections, shared by all cores.
 pub struct Backend<E: Env> {
-    /// Its place in the config's upstream.
-    pub index: usize,
+    /// Its number within its upstream, by which it is counted.
+    pub number: usize,
     /// Its name and address.
     pub model: model::Backend,
     /// Bounds on the heads of its responses.
     pub limits: HeadLimits,
     max_in_flight: Option<u32>,
     timeouts: model::BackendTimeouts,
-    pool: Mutex<Pool<StreamOf<E>>>,
+    tls: Option<Arc<model::UpstreamTls>>,
+    /// Shared with those that it has followed, so that their connections count together.
+    pool: Arc<Mutex<Pool<StreamOf<E>>>>,
+    /// Which of those it is.
+    form: u64,
     dialler: Dialler,
     protocol: BackendProtocol,
     /// The backend chose HTTP/1.1 where both were offered.
@@ -59,6 +63,8 @@ struct Pool<S> {
     shared: Vec<Shared>,
     /// Counts them, for their names.
     opened: u64,
+    /// Which form of the backend is the latest. Connections of others are not kept.
+    form: u64,
 }
 
 /// A backend that is reached.
@@ -119,32 +125,76 @@ impl<E: Env> Link<E> {
 }
 
 impl<E: Env> Backend<E> {
-    /// No connection yet.
-    pub fn new(env: &E, index: usize, upstream: &model::Upstream) -> Self {
-        let model = upstream.backends[index].clone();
-        let mut timeouts = upstream.timeouts;
-        if upstream.proxy_protocol.is_some() {
-            // A connection that begins with one client's address is never kept for another's request.
-            timeouts.idle = Duration::ZERO;
-        }
-        let pool = Mutex::new(Pool {
+    /// The backend at this place of its upstream, counted by `number`; no connection yet.
+    pub fn new(env: &E, upstream: &model::Upstream, place: usize, number: usize) -> Self {
+        let pool = Pool {
             open: 0,
             idle: VecDeque::new(),
             shared: Vec::new(),
             opened: 0,
-        });
+            form: 0,
+        };
+        let pool = Arc::new(Mutex::new(pool));
+        Backend::of(env, upstream, place, (number, 0), pool)
+    }
+
+    /// The same backend in another form, as this place of `upstream` has it. None of its connections is kept from here on; those
+    /// in use end with their exchanges, and count until then.
+    pub fn follow(&self, env: &E, upstream: &model::Upstream, place: usize) -> Self {
+        let form = self.retire();
+        let pool = Arc::clone(&self.pool);
+        Backend::of(env, upstream, place, (self.number, form), pool)
+    }
+
+    fn of(
+        env: &E,
+        upstream: &model::Upstream,
+        place: usize,
+        (number, form): (usize, u64),
+        pool: Arc<Mutex<Pool<StreamOf<E>>>>,
+    ) -> Self {
+        let model = upstream.backends[place].clone();
         Backend {
-            index,
+            number,
             limits: upstream.limits,
-            max_in_flight: upstream.spec.backends[index].max_in_flight,
-            timeouts,
+            max_in_flight: upstream.spec.backends[place].max_in_flight,
+            timeouts: timeouts(upstream),
+            tls: upstream.tls.clone(),
             pool,
+            form,
             dialler: Dialler::new(env, upstream, &model),
             protocol: upstream.protocol,
             is_single: AtomicBool::new(false),
             turns: Mutex::default(),
             model,
         }
+    }
+
+    /// Would the one at this place of `upstream` be reached in the same way, and its connections be kept as these are?
+    pub fn is_as(&self, upstream: &model::Upstream, place: usize) -> bool {
+        let tls = match (&self.tls, &upstream.tls) {
+            (None, None) => true,
+            // What was read from files anew may be something else.
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            _ => false,
+        };
+        tls && self.model == upstream.backends[place]
+            && self.limits == upstream.limits
+            && self.max_in_flight == upstream.spec.backends[place].max_in_flight
+            && self.timeouts == timeouts(upstream)
+            && self.protocol == upstream.protocol
+    }
+
+    /// Keeps none of its connections from here on; those in use end with their exchanges. Returns the number of the form that
+    /// may follow.
+    pub fn retire(&self) -> u64 {
+        let mut pool = self.lock();
+        pool.form += 1;
+        let form = pool.form;
+        pool.shared.iter_mut().for_each(Shared::retire);
+        drop(pool);
+        self.close_idle();
+        form
     }
 
     /// Connections that are open now, busy and idle.
@@ -278,7 +328,12 @@ impl<E: Env> Backend<E> {
         let mut pool = self.lock();
         pool.opened += 1;
         let id = pool.opened;
-        pool.shared.push(make(id));
+        let mut shared = make(id);
+        if pool.form != self.form {
+            // It is for whom it was dialled, and for nobody else.
+            shared.retire();
+        }
+        pool.shared.push(shared);
         id
     }
 
@@ -341,6 +396,9 @@ impl<E: Env> Backend<E> {
             ..
         } = link;
         let mut pool = self.lock();
+        if pool.form != self.form {
+            return;
+        }
         pool.idle.push_back(Idle {
             core,
             until: now + patience,
@@ -420,6 +478,16 @@ impl<E: Env> Backend<E> {
     fn lock(&self) -> MutexGuard<'_, Pool<StreamOf<E>>> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The timeouts that hold for connections to the backends of `upstream`.
+fn timeouts(upstream: &model::Upstream) -> model::BackendTimeouts {
+    let mut timeouts = upstream.timeouts;
+    if upstream.proxy_protocol.is_some() {
+        // A connection that begins with one client's address is never kept for another's request.
+        timeouts.idle = Duration::ZERO;
+    }
+    timeouts
 }
 
 /// Does an idle connection still stand? Bytes that nobody asked for, an end or an error say no.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::engine::{Meta, ShedReason};
+use crate::engine::{Meta, Outcome, ShedReason};
 use crate::env::Env;
 use crate::message::cause::Cause;
 use crate::upstream::Upstream;
@@ -72,15 +72,18 @@ pub async fn try_backends<E: Env, W: Work<E>>(
         if failed.is_some() {
             errand
                 .telemetry()
-                .retried(errand.core.index(), upstream.index);
+                .retried(errand.core.index(), upstream.number());
         }
-        tries.attempts += 1;
         let id = lease.backend();
-        let Some(backend) = upstream.backends.get(&id) else {
-            return Err(Cause::NoBackend);
+        let Some(backend) = upstream.backend(id) else {
+            // It was removed after this work had been led to it.
+            lease.finish(Outcome::Cancelled);
+            meta.exclude.insert(id);
+            continue;
         };
-        tries.backend = Some(backend.index);
-        let failure = match work.attempt(lease, backend).await {
+        tries.attempts += 1;
+        tries.backend = Some(backend.number);
+        let failure = match work.attempt(lease, &backend).await {
             Ok(done) => return Ok(done),
             Err(failure) => failure,
         };

@@ -64,6 +64,11 @@ pub fn plan(seed: u64) -> Plan {
             model.patience = None;
         }
     }
+    // Who waits for a stream has not been heard when the proxy stops.
+    let roomy = |l: &Listener| l.http2.is_none_or(|http2| http2.streams >= 100);
+    plan.stops_early &= plan.config.listeners.iter().all(roomy);
+    // Of the config as it has become.
+    super::generations::add(seed, &mut plan);
     plan
 }
 

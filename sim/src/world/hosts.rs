@@ -117,3 +117,20 @@ pub(super) fn reach(book: &mut Book, plan: &Plan) {
     notes.extend(sometimes::of_caches(book));
     notes.into_iter().for_each(|note| book.reach(note));
 }
+
+/// Puts each further generation of the plan to work in its time, and ends when the load does.
+pub(super) async fn replace_in_time(
+    plan: &Plan,
+    env: &SimEnv,
+    subject: &Rc<impl Subject>,
+    ledger: &Ledger,
+) {
+    for generation in &plan.generations {
+        env.clock().sleep_until(Tick::ZERO + generation.at).await;
+        if let Err(error) = subject.replace(&generation.config) {
+            ledger.book().violation("generations", error.to_string());
+        }
+        ledger.book().reach("another generation came under load");
+    }
+    env.clock().sleep_until(Tick::ZERO + plan.healed()).await;
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use weirkeeper::env::{Clock, Env};
 use weirkeeper::time::Tick;
 
-use super::hosts::{DRAIN, PROBES, host_proxies, reach};
+use super::hosts::{DRAIN, PROBES, host_proxies, reach, replace_in_time};
 use crate::env::{Fabric, SimEnv};
 use crate::ledger::{Ledger, PROBE};
 use crate::model::backend::Backend;
@@ -211,19 +211,30 @@ impl<S: Subject> Drive<S> {
             let scene = (pages, is_calm(&self.plan), may_wait(&self.plan));
             Crowd::new(unruly.clone(), scene, self.proxies.clone(), env, ledger).start(healed);
         }
-        self.env.clock().sleep_until(healed).await;
+        replace_in_time(&self.plan, &self.env, &self.subject, &self.ledger).await;
         self.backends.iter().for_each(|b| b.heal());
-        let ended = match self.drain(healed + DRAIN).await {
-            Ok(()) => match self.probe().await {
-                Ok(()) => self.stop().await,
-                Err(what) => Err(what),
-            },
-            Err(what) => Err(what),
-        };
-        if let Err(what) = ended {
+        if let Err(what) = self.end(healed).await {
             self.ledger.book().violation("liveness", what);
         }
         Ok(())
+    }
+
+    /// What is under way ends, what is new is served, and the proxy stops with nothing left to cut; or it is asked to stop first,
+    /// and ends what is under way.
+    async fn end(&self, healed: Tick) -> Result<(), String> {
+        if self.plan.stops_early {
+            // The last requests have arrived.
+            self.rest(60).await;
+            if self.ledger.book().open > 0 {
+                self.ledger.book().reach("the proxy stopped under load");
+            }
+            self.subject.stop();
+            self.drain(healed + DRAIN).await?;
+            return self.stop().await;
+        }
+        self.drain(healed + DRAIN).await?;
+        self.probe().await?;
+        self.stop().await
     }
 
     /// What is under way ends, faults being over: for the clients, and for the proxy, which goes on with what it cannot know

@@ -10,7 +10,7 @@ use weirkeeper::config::model::Protocol;
 use weirkeeper::env::{Clock, Env};
 use weirkeeper::time::Tick;
 
-use super::hosts::{DRAIN, PROBES, host_proxies, reach};
+use super::hosts::{DRAIN, PROBES, host_proxies, reach, replace_in_time};
 use crate::env::{Fabric, SimEnv};
 use crate::ledger::Ledger;
 use crate::model::faults::{Held, PROXIES, Striking, zone_name};
@@ -146,10 +146,14 @@ impl<S: Subject> Drive<S> {
             self.askers(index).start(healed);
         }
         let clock = self.env.clock();
-        while clock.now() < healed {
-            self.rest(1).await;
-            self.count();
-        }
+        let counting = async {
+            while clock.now() < healed {
+                self.rest(1).await;
+                self.count();
+            }
+        };
+        let replacing = replace_in_time(&self.plan, &self.env, &self.subject, &self.ledger);
+        tokio::join!(counting, replacing);
         self.peers.iter().for_each(|p| p.heal());
         if let Err(what) = self.end().await {
             self.ledger.book().violation("liveness", what);

@@ -48,6 +48,8 @@ pub enum Over {
 /// A session as the listener's task sees it.
 pub struct Flow<E: Env> {
     id: OnceLock<SessionId>,
+    /// Where it goes.
+    upstream: Arc<Upstream<E>>,
     /// Set once, when the backend is chosen.
     backend: OnceLock<Chosen<E>>,
     /// Datagrams that came before that; `None` once they are sent.
@@ -60,16 +62,17 @@ pub struct Flow<E: Env> {
 
 /// A session's backend.
 struct Chosen<E: Env> {
-    index: usize,
+    number: usize,
     socket: DatagramOf<E>,
     addr: SocketAddr,
 }
 
 impl<E: Env> Flow<E> {
     /// A session that begins with this datagram.
-    pub fn new(first: Bytes) -> Self {
+    pub fn new(first: Bytes, upstream: Arc<Upstream<E>>) -> Self {
         Flow {
             id: OnceLock::new(),
+            upstream,
             backend: OnceLock::new(),
             early: Mutex::new(Some(vec![first])),
             over: Mutex::new(None),
@@ -130,7 +133,7 @@ impl<E: Env> Flow<E> {
     fn passed(&self, port: &Port<E>, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
         if let Some(backend) = self.backend.get() {
-            let target = (port.upstream.index, backend.index);
+            let target = (self.upstream.number(), backend.number);
             let core = port.core.env.core();
             let telemetry = port.core.telemetry();
             telemetry.passed(core, port.listener, target, bytes as u64, 0);
@@ -191,7 +194,7 @@ pub async fn run<E: Env>(
         record: Session {
             protocol: "udp",
             listener: port.listener,
-            upstream: Some(port.upstream.index),
+            upstream: Some(flow.upstream.number()),
             backend: None,
             client: client.origin.peer,
             bytes_sent: 0,
@@ -285,7 +288,7 @@ impl<E: Env> Work<E> for Opening<'_, E> {
         backend: &Arc<Backend<E>>,
     ) -> Result<Self::Done, Failure> {
         match backend.associate(&self.port.core.env).await {
-            Ok(association) => Ok((lease, association, backend.index)),
+            Ok(association) => Ok((lease, association, backend.number)),
             Err(undialled) => {
                 lease.finish(undialled.outcome);
                 Err(undialled.into())
@@ -302,7 +305,7 @@ impl<E: Env> Work<E> for Opening<'_, E> {
 impl<E: Env> Running<E> {
     /// Waits for a place and opens a socket to its backend.
     async fn connect(&mut self, errand: &Errand<E>) -> Result<Lease<E>, Cause> {
-        let upstream = Arc::clone(&self.port.upstream);
+        let upstream = Arc::clone(&self.flow.upstream);
         let mut meta = Meta::first(self.record.started);
         // The same for every session of a client, whatever its port.
         meta.client = address_key(self.record.client);
@@ -312,11 +315,11 @@ impl<E: Env> Running<E> {
             waiting: None,
         };
         let opening = try_backends(errand, &upstream, meta, &mut opening, &mut self.tries);
-        let (lease, association, index) = opening.await?;
+        let (lease, association, number) = opening.await?;
         self.permit = Some(association.permit);
         // It is set here alone, and once.
         let _ = self.flow.backend.set(Chosen {
-            index,
+            number,
             socket: association.socket,
             addr: association.addr,
         });
@@ -341,7 +344,7 @@ impl<E: Env> Running<E> {
             let mut read = ReadBuf::uninit(&mut scratch);
             match backend.socket.poll_recv(cx, &mut read) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(_)) => self.reply(cx, backend.index, read.filled()),
+                Poll::Ready(Ok(_)) => self.reply(cx, backend.number, read.filled()),
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
             }
         }
@@ -364,14 +367,14 @@ impl<E: Env> Running<E> {
                 port.core.telemetry().passed(
                     port.core.env.core(),
                     port.listener,
-                    (port.upstream.index, backend),
+                    (self.flow.upstream.number(), backend),
                     0,
                     datagram.len() as u64,
                 );
             }
             _ => port.dropped(1),
         }
-        if port.upstream.sessions_waiting.load(Ordering::Relaxed) > 0 {
+        if self.flow.upstream.sessions_waiting.load(Ordering::Relaxed) > 0 {
             port.make_way();
         }
     }

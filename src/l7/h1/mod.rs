@@ -79,6 +79,8 @@ enum Next {
     Request(answer::Asked, Head),
     /// It has idled for long enough.
     Idle,
+    /// Another generation of the config serves what comes.
+    Renew,
     /// What came is no request, for this reason.
     Refused(Cause),
     /// The client or the proxy ends it, between two requests.
@@ -102,7 +104,7 @@ enum After {
 /// Serves requests, of whose first `read` has been read, until the connection idles or ends. With `quick` some of them can be
 /// answered from memory at once.
 pub async fn serve<E: Env>(
-    conn: &Arc<Conn<E>>,
+    conn: &mut Arc<Conn<E>>,
     stream: StreamOf<E>,
     read: BytesMut,
     quick: bool,
@@ -128,6 +130,7 @@ pub async fn serve<E: Env>(
                 after => break Some(after),
             },
             Next::Idle => break None,
+            Next::Renew => *conn = conn.renewed(),
             Next::Refused(cause) => break Some(refuse(conn, &line, cause).await),
             Next::End => break Some(After::Close { linger: false }),
             Next::Broken => break Some(After::Abort),
@@ -165,6 +168,9 @@ fn poll_next<E: Env>(
     loop {
         // Answers that lie ready are gathered, and go out together.
         while !ends.unread().is_empty() && ends.out.has_room() {
+            if !conn.is_current() {
+                return Poll::Ready(Next::Renew);
+            }
             let (asked, head) = match ends.head() {
                 Ok(Some(head)) => (answer::Asked::of(&head), Head::of_line(head)),
                 Ok(None) => break,
