@@ -13,10 +13,10 @@ use crate::caching::{self, fill::Reader};
 use crate::config::model::{Rewrite, Route};
 use crate::env::Env;
 use crate::l7::conn::Conn;
-use crate::l7::reply::{Record, Reply, Source};
+use crate::l7::record::Record;
+use crate::l7::reply::{Answer, Reply, Source};
 use crate::l7::tunnel::{Opening, Tunnel};
 use crate::l7::upload::Upload;
-use crate::l7::walk::Answer;
 use crate::message::cause::Cause;
 use crate::message::head::{Fields, Head};
 use crate::message::known::Known;
@@ -173,8 +173,7 @@ fn reply<E: Env>(head: &mut Head, content: Content<E>, mut record: Record<E>) ->
         Content::Fetch(fetch) => (None, Some(Source::Fetch(fetch))),
         Content::Filling(mut reader) => (reader.take_whole(), Some(Source::Filling(reader))),
         Content::Tunnel(opening) => {
-            Tunnel::leave(opening, record);
-            return Reply::Tunnel;
+            return Reply::Tunnel(Some(Tunnel::new(opening, record)));
         }
     };
     match (whole, source) {
