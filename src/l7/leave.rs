@@ -78,7 +78,7 @@ pub fn leave<E: Env>(
     route: Option<&Route>,
     request: Option<&Inbound>,
     came: Result<Came<E>, Cause>,
-    mut record: Record<E>,
+    mut record: Box<Record<E>>,
 ) -> Answer<E> {
     // No route's rules apply to what the proxy says of a failure.
     let route = route.filter(|_| came.is_ok());
@@ -164,7 +164,7 @@ fn restore(fields: &mut Fields, name: &HeaderName, restored: impl Fn(&str) -> Op
 }
 
 /// The body of a response, as the request's method lets it be.
-fn reply<E: Env>(head: &mut Head, content: Content<E>, mut record: Record<E>) -> Reply<E> {
+fn reply<E: Env>(head: &mut Head, content: Content<E>, mut record: Box<Record<E>>) -> Reply<E> {
     let is_head = record.method == Method::HEAD;
     let (whole, source) = match content {
         Content::Whole(data) => (Some(data), None),

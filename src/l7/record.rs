@@ -20,7 +20,8 @@ use crate::upstream::attempt::Facts;
 use crate::upstream::inbound::hex_id;
 use crate::wire::watch::Phase;
 
-/// Everything that metrics and the access log will say of one exchange. Written by its drop, when nothing more can happen.
+/// Everything that metrics and the access log will say of one exchange. Written by its drop, when nothing more can happen. It
+/// lies on the heap, since it is handed on often.
 pub struct Record<E: Env> {
     pub conn: Arc<Conn<E>>,
     pub method: Method,
@@ -54,7 +55,7 @@ struct LogFacts {
 
 impl<E: Env> Record<E> {
     /// A record of a request whose head has just been read.
-    pub fn begin(conn: &Arc<Conn<E>>, request: &Request) -> Self {
+    pub fn begin(conn: &Arc<Conn<E>>, request: &Request) -> Box<Self> {
         let log = conn
             .client
             .site
@@ -62,7 +63,7 @@ impl<E: Env> Record<E> {
             .access_log
             .is_some()
             .then(|| Box::new(LogFacts::of(conn, request)));
-        Record {
+        Box::new(Record {
             facts: Facts::begin(&conn.errand),
             method: request.method.clone(),
             version: request.version,
@@ -75,7 +76,7 @@ impl<E: Env> Record<E> {
             complete: true,
             log,
             conn: Arc::clone(conn),
-        }
+        })
     }
 
     /// The target has been read: it and the host are logged in their normal form.

@@ -28,7 +28,7 @@ pub enum Reply<E: Env> {
     Whole {
         data: Option<Bytes>,
         /// Held until the body is gone; its drop is what writes it.
-        _record: Record<E>,
+        _record: Box<Record<E>>,
     },
     /// It comes from a backend.
     Stream(Box<Stream<E>>),
@@ -70,7 +70,7 @@ impl<E: Env> Source<E> {
 /// A body that is read from a backend as the client takes it.
 pub struct Stream<E: Env> {
     source: Source<E>,
-    record: Record<E>,
+    record: Box<Record<E>>,
     /// A failure that waits for what came before it to go out.
     failed: Option<Cause>,
     /// How a client of HTTP/2 takes it.
@@ -78,7 +78,7 @@ pub struct Stream<E: Env> {
 }
 
 impl<E: Env> Reply<E> {
-    pub fn whole(data: Bytes, mut record: Record<E>) -> Self {
+    pub fn whole(data: Bytes, mut record: Box<Record<E>>) -> Self {
         record.sent = data.len() as u64;
         Reply::Whole {
             data: (!data.is_empty()).then_some(data),
@@ -86,7 +86,7 @@ impl<E: Env> Reply<E> {
         }
     }
 
-    pub fn stream(source: Source<E>, record: Record<E>) -> Self {
+    pub fn stream(source: Source<E>, record: Box<Record<E>>) -> Self {
         Reply::Stream(Box::new(Stream {
             source,
             record,

@@ -20,7 +20,7 @@ use crate::message::head::Fields;
 use crate::message::target::{self, Target};
 use crate::message::upgrade::WEBSOCKET;
 
-/// A request's head, whichever way it came.
+/// A request's head, whichever way it came. It lies on the heap, since it is handed on often.
 pub struct Request {
     pub method: Method,
     raw: Raw,
@@ -40,34 +40,34 @@ enum Raw {
 
 impl Request {
     /// Of a connection of HTTP/1.
-    pub fn of_line(head: RequestHead) -> Self {
+    pub fn of_line(head: RequestHead) -> Box<Self> {
         let target =
             guarded(|| target::read(&head.method, &head.target, &head.headers, head.version));
-        Request {
+        Box::new(Request {
             method: head.method,
             raw: Raw::Line(head.target),
             target: target.flatten(),
             version: head.version,
             headers: head.headers,
             connect: None,
-        }
+        })
     }
 
     /// Of a stream of HTTP/2.
-    pub fn of_stream(mut parts: Parts) -> Self {
+    pub fn of_stream(mut parts: Parts) -> Box<Self> {
         let connect = take_connect(&mut parts);
         // HTTP/1.1 has one field for them, and a bound of fields counts one (RFC 9113 section 8.2.3).
         fields::join_cookies(&mut parts.headers);
         let headers = Fields::from(parts.headers);
         let target = guarded(|| target::parse(&parts.method, &parts.uri, &headers, parts.version));
-        Request {
+        Box::new(Request {
             method: parts.method,
             raw: Raw::Uri(Box::new(parts.uri)),
             target: target.flatten(),
             version: parts.version,
             headers,
             connect,
-        }
+        })
     }
 
     /// The target as it came, for the access log.

@@ -52,12 +52,12 @@ impl<E: Env> Opening<E> {
 /// A tunnel that has been agreed on. Its record is written when it is over.
 pub struct Tunnel<E: Env> {
     opening: Box<Opening<E>>,
-    record: Record<E>,
+    record: Box<Record<E>>,
 }
 
 impl<E: Env> Tunnel<E> {
     /// A tunnel of this exchange.
-    pub fn new(opening: Box<Opening<E>>, mut record: Record<E>) -> Box<Self> {
+    pub fn new(opening: Box<Opening<E>>, mut record: Box<Record<E>>) -> Box<Self> {
         record.tunnel = true;
         // What stands if the head of the answer does not reach the client.
         record.cause = Some(Cause::ClientGone);

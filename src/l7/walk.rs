@@ -28,7 +28,11 @@ use crate::upstream::conversation::is_conversation;
 use crate::upstream::inbound::Inbound;
 
 /// Serves one request, from its head to the head of its response. It cannot fail: what goes wrong becomes an answer.
-pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request, upload: Upload<E>) -> Answer<E> {
+pub async fn walk<E: Env>(
+    conn: Arc<Conn<E>>,
+    request: Box<Request>,
+    upload: Upload<E>,
+) -> Answer<E> {
     conn.disarm();
     let mut record = Record::begin(&conn, &request);
     let received = guarded(|| receive(&conn, request, &upload, &mut record)).flatten();
@@ -42,7 +46,7 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request, upload: Upload<E
                 };
                 std::future::poll_fn(poll).await
             };
-            let (route, request) = (received.route, &received.inbound);
+            let (route, request) = (received.route, &*received.inbound);
             leave::leave(&conn, Some(route), Some(request), came, record)
         }
         Ok(Received::Own(response, route)) => leave::leave(
@@ -57,10 +61,6 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, request: Request, upload: Upload<E
 }
 
 /// What becomes of a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most requests are forwarded, and it lives for a moment"
-)]
 enum Received<'a, E: Env> {
     /// A backend is to answer it.
     Forward(Forward<'a, E>),
@@ -72,7 +72,8 @@ enum Received<'a, E: Env> {
 struct Forward<'a, E: Env> {
     route: &'a Arc<Route>,
     upstream: &'a Arc<Upstream<E>>,
-    inbound: Inbound,
+    /// On the heap, since it is handed on.
+    inbound: Box<Inbound>,
     /// The stream that becomes a tunnel's bytes, if the request is an extended CONNECT.
     connect: Option<OnUpgrade>,
     /// Where interim responses go.
@@ -82,7 +83,7 @@ struct Forward<'a, E: Env> {
 /// Steps 2 and 3: what is malformed or too large is refused, and a route decides what happens to the rest.
 fn receive<'a, E: Env>(
     conn: &'a Conn<E>,
-    mut request: Request,
+    mut request: Box<Request>,
     upload: &Upload<E>,
     record: &mut Record<E>,
 ) -> Result<Received<'a, E>, Cause> {
@@ -90,8 +91,8 @@ fn receive<'a, E: Env>(
     request.fits(limits)?;
     let connect = request.connect.take();
     let bodiless = http_body::Body::is_end_stream(upload);
-    let target = std::mem::replace(&mut request.target, Err(Cause::BadRequest))?;
-    record.know(&target);
+    let target = request.target.as_ref().map_err(|cause| *cause)?;
+    record.know(target);
     if !conn.client.is_for(target.host()) {
         return Err(Cause::Misdirected);
     }
@@ -106,19 +107,19 @@ fn receive<'a, E: Env>(
     {
         return own(200, answer).map(|response| Received::Own(response, None));
     }
-    let (index, route) = request::route(conn, &request, &target).ok_or(Cause::NoRoute)?;
+    let (index, route) = request::route(conn, &request, target).ok_or(Cause::NoRoute)?;
     record.route = Some(index);
     let (is_connect, id) = (connect.is_some(), record.facts.id);
     let ask = upgrade::ask(conn, &request, route, bodiless, is_connect, id)?;
     let framing = framing_of(&request.method, upload);
-    let inbound = Inbound {
+    let inbound = Box::new(Inbound {
         method: request.method,
-        target,
+        target: request.target?,
         version: request.version,
         headers: request.headers,
         framing,
         upgrade: ask,
-    };
+    });
     let by_order = |response| Received::Own(response, Some(Arc::clone(route)));
     match &route.action {
         Action::Forward { upstream, .. } => Ok(Received::Forward(Forward {

@@ -68,13 +68,9 @@ pub enum End<E: Env> {
 }
 
 /// What comes next on a connection.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly always it is a request, and it lives for a moment"
-)]
 enum Next {
     /// A request.
-    Request(answer::Asked, Request),
+    Request(answer::Asked, Box<Request>),
     /// It has idled for long enough.
     Idle,
     /// What came is no request, for this reason.
@@ -268,7 +264,7 @@ async fn exchange<E: Env>(
     conn: &Arc<Conn<E>>,
     line: &Arc<Line<E>>,
     asked: answer::Asked,
-    request: Request,
+    request: Box<Request>,
 ) -> After<E> {
     conn.disarm();
     conn.begin_request();
