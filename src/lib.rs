@@ -35,8 +35,7 @@
 //! it. The simulator is a crate of its own and stands outside: it calls us, and we do not know it.
 //!
 //! **No circles.** Inside a room no file names another that names it in turn, whatever way that takes. A file may name the module
-//! that it is a part of. Another test follows the paths and shows a circle with the lines that close it. It knows three that
-//! are still there, in `l7`, `upstream` and `caching`, and lets none of them grow.
+//! that it is a part of. Another test follows the paths and shows a circle with the lines that close it.
 //!
 //! **Pure rooms.** `message`, `engine`, `cache` and `h1` have no async, no I/O, no clock, no entropy and no logging. Time and
 //! randomness are arguments. So a test runs millions of their events a second, and the simulator runs the very code that

@@ -4,59 +4,31 @@ mod keep;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
 use super::fill::{Answer, Fill, Kept, Landing, Room};
+use super::order::Order;
 use super::turn::{self, Turn};
-use super::{Caching, Desk, Held, Place, tier};
+use super::{Caching, Held, tier};
 use crate::cache::admission::{Arrived, Refused};
 use crate::cache::bans::Seen;
 use crate::cache::life::Life;
 use crate::cache::policy::{self, Times, Wants};
-use crate::cache::rules::Rules;
 use crate::cache::stored::{Body, Entry, Stored};
-use crate::config::model::Route;
 use crate::env::{Clock, Env};
 use crate::message::cause::Cause;
 use crate::time::{Moment, Tick};
-use crate::upstream::Upstream;
 use crate::upstream::attempt::{Facts, Fetched, Run};
 use crate::upstream::audience::Audience;
 use crate::upstream::fetch::Fetch;
 use crate::upstream::inbound::Inbound;
-use crate::upstream::origin::Origin;
 use crate::upstream::replay::{NoBody, Replay};
 use crate::wire::errand::Errand;
 
 /// Bytes that a piece of a body takes beside its content while it is held.
 const PIECE: usize = 64;
-
-/// What to fetch, and what for.
-pub struct Order<E: Env> {
-    pub desk: Arc<Desk<E>>,
-    /// Whose request caused it.
-    pub origin: Arc<Origin>,
-    pub route: Arc<Route>,
-    pub upstream: Arc<Upstream<E>>,
-    pub rules: Arc<Rules>,
-    pub place: Place,
-    /// What the request may still spend on the second tier.
-    pub patience: Duration,
-    /// The request's id, which the backend is told.
-    pub id: (u64, u64),
-    /// As the backend is to see it, but for validators.
-    pub inbound: Inbound,
-    pub wants: Wants,
-    /// What lies there: to be validated, or to be completed.
-    pub stored: Option<Arc<Stored>>,
-    /// A part is asked for; what is stored of the rest is joined to it.
-    pub ranged: bool,
-    /// The flight stands in the table, for others to follow.
-    pub shared: bool,
-}
 
 /// Starts the fetch for `fill` in a task of its own.
 pub fn start<E: Env>(order: Order<E>, fill: Arc<Fill>) {

@@ -7,6 +7,7 @@
 pub mod fill;
 mod filler;
 pub mod operate;
+mod order;
 mod serve;
 mod shapes;
 mod tier;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::filler::Order;
+use super::order::Order;
 use super::tier::{self, Lease, Leased, Waited};
 use super::{Desk, is_whole};
 use crate::cache::bans::Seen;

@@ -12,7 +12,8 @@ use http_body::Body;
 
 use self::arrival::Arrival;
 use super::fill::{Fill, Landing, Reader};
-use super::filler::{self, Order};
+use super::filler;
+use super::order::Order;
 use super::{Desk, Found, find, primary, serve, tier};
 use crate::cache::flight::Join;
 use crate::cache::policy::{self, Ask, Reuse, Wants};

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode, Version};
 use super::{DecodeError, RequestError};
 use crate::message::fields::{self, ConnectionTokens};
 use crate::message::head::Fields;
-use crate::message::known::Known;
+use crate::message::known::{Known, Set};
 
 /// How a response's body is delimited (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,10 @@ pub(super) fn of_request(
     headers: &Fields,
     version: Version,
 ) -> Result<RequestFraming, RequestError> {
+    const SPEAK_OF_IT: Set = Set::of(&[Known::ContentLength, Known::TransferEncoding]);
+    if !headers.has_any(SPEAK_OF_IT) {
+        return Ok(RequestFraming::None);
+    }
     let mut lengths = headers.get_all(Known::ContentLength);
     let mut codings = headers.get_all(Known::TransferEncoding);
     match ((lengths.next(), lengths.next()), codings.next()) {
@@ -141,6 +145,9 @@ fn coding_of_request(first: &[u8], last: Option<&[u8]>) -> Result<RequestFraming
 
 /// Does the sender keep the connection (RFC 9112, section 9.3)?
 pub(super) fn keeps_alive(headers: &Fields, version: Version) -> bool {
+    if !headers.has(Known::Connection) {
+        return version == Version::HTTP_11;
+    }
     let tokens = ConnectionTokens::of(headers.get_all(Known::Connection));
     !tokens.close() && (version == Version::HTTP_11 || tokens.keep_alive())
 }
@@ -148,6 +155,9 @@ pub(super) fn keeps_alive(headers: &Fields, version: Version) -> bool {
 /// The seconds of `Keep-Alive: timeout=5, max=100`; a value that is no number promises nothing.
 pub(super) fn keep_alive_timeout(headers: &Fields) -> Option<Duration> {
     const NAME: &[u8] = b"timeout=";
+    if !headers.has(Known::KeepAlive) {
+        return None;
+    }
     headers
         .get_all(Known::KeepAlive)
         .flat_map(fields::list_items)
@@ -186,6 +196,9 @@ fn content_length(headers: &Fields) -> Result<Option<Length>, DecodeError> {
 
 /// Is the body in the chunked coding, and in no other? Any other coding is one that nobody asked for.
 fn is_chunked(headers: &Fields) -> Result<bool, DecodeError> {
+    if !headers.has(Known::TransferEncoding) {
+        return Ok(false);
+    }
     let mut values = headers.get_all(Known::TransferEncoding);
     match (values.next(), values.next()) {
         (None, _) => Ok(false),

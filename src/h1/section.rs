@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
-use super::line::{Broken, Doubts, Form, line};
+use super::line::{Broken, Doubts, Form, Written, line};
 use crate::message::head::{Fields, Line, MAX_FIELDS};
 
 /// How large a head, and how large a trailer section, may be.
@@ -102,8 +102,12 @@ impl Lines {
                 let certain = form != Form::Response || doubts.settle(blank == 1);
                 return certain.then_some(true).ok_or(Broken::Malformed);
             }
-            let Some(written) = line(buf, self.end, form, &mut self.folds)? else {
-                return Ok(false);
+            let written = match Written::plain(buf, self.end, form) {
+                Some(written) => written,
+                None => match line(buf, self.end, form, &mut self.folds)? {
+                    Some(written) => written,
+                    None => return Ok(false),
+                },
             };
             if form == Form::Response && !doubts.pass(&written) {
                 return Err(Broken::Malformed);

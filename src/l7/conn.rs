@@ -8,7 +8,6 @@ use crate::caching::Desk;
 use crate::config::model;
 use crate::config::units::NEVER;
 use crate::env::Env;
-use crate::l7::tunnel::Slot;
 use crate::l7::uploads::Uploads;
 use crate::message::cause::Cause;
 use crate::site::client::Client;
@@ -29,8 +28,6 @@ pub struct Conn<E: Env> {
     pub received: AtomicU64,
     /// The answer to the current request has begun.
     pub answered: AtomicBool,
-    /// A tunnel that has been agreed on, until whoever drives the connection takes it.
-    pub tunnel: Slot<E>,
     /// Requests that have begun on it.
     requests: AtomicU64,
     /// When it has been open for long enough.
@@ -48,7 +45,6 @@ impl<E: Env> Conn<E> {
             desk: Arc::clone(desk),
             received: AtomicU64::new(0),
             answered: AtomicBool::new(false),
-            tunnel: Slot::default(),
             requests: AtomicU64::new(0),
             retires: retires(client),
             uploads: Arc::new(Uploads::new(client.model().http2)),
@@ -68,7 +64,6 @@ impl<E: Env> Conn<E> {
             desk: Arc::clone(&self.desk),
             received: AtomicU64::new(0),
             answered: AtomicBool::new(false),
-            tunnel: Slot::default(),
             requests: AtomicU64::new(self.requests.load(Ordering::Relaxed)),
             retires: self.retires,
             uploads: Arc::clone(&self.uploads),
@@ -88,7 +83,6 @@ impl<E: Env> Conn<E> {
             desk: Arc::clone(&self.desk),
             received: AtomicU64::new(0),
             answered: AtomicBool::new(false),
-            tunnel: Slot::default(),
             requests: AtomicU64::new(0),
             retires: Tick::MAX,
             uploads: Arc::clone(&self.uploads),

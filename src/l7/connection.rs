@@ -35,7 +35,7 @@ pub async fn run<E: Env>(client: Arc<Client<E>>, desk: Arc<Desk<E>>, socket: Soc
     let conn = Conn::new(&client, &desk);
     match (client.secured.get(), client.model().http2) {
         (Some(secured), Some(http2)) if secured.http2 => {
-            multiplex::serve(&conn, stream, BytesMut::new(), http2).await;
+            Box::pin(multiplex::serve(&conn, stream, BytesMut::new(), http2)).await;
         }
         (_, http2) => exchanges(conn, stream, http2).await,
     }
@@ -66,17 +66,11 @@ async fn exchanges<E: Env>(mut conn: Arc<Conn<E>>, mut stream: StreamOf<E>, http
         if let Some(http2) = http2.take()
             && multiplex::PREFACE.starts_with(&read[..read.len().min(multiplex::PREFACE.len())])
         {
-            return multiplex::serve(&conn, stream, read, http2).await;
+            return Box::pin(multiplex::serve(&conn, stream, read, http2)).await;
         }
-        // On the heap: a parked connection holds this future's frame.
-        match Box::pin(h1::serve(
-            &mut conn,
-            stream,
-            std::mem::take(&mut read),
-            quick,
-        ))
-        .await
-        {
+        // On the heap, as HTTP/2 is: a parked connection holds this future's frame.
+        let read = std::mem::take(&mut read);
+        match Box::pin(h1::serve(&mut conn, stream, read, quick)).await {
             End::Park(back) => {
                 stream = back;
                 let patience = conn.model().timeouts.idle.saturating_sub(PARK_AFTER);

@@ -13,10 +13,10 @@ use crate::caching::{self, fill::Reader};
 use crate::config::model::{Rewrite, Route};
 use crate::env::Env;
 use crate::l7::conn::Conn;
-use crate::l7::reply::{Record, Reply, Source};
+use crate::l7::record::Record;
+use crate::l7::reply::{Answer, Reply, Source};
 use crate::l7::tunnel::{Opening, Tunnel};
 use crate::l7::upload::Upload;
-use crate::l7::walk::Answer;
 use crate::message::cause::Cause;
 use crate::message::head::{Fields, Head};
 use crate::message::known::Known;
@@ -78,7 +78,7 @@ pub fn leave<E: Env>(
     route: Option<&Route>,
     request: Option<&Inbound>,
     came: Result<Came<E>, Cause>,
-    mut record: Record<E>,
+    mut record: Box<Record<E>>,
 ) -> Answer<E> {
     // No route's rules apply to what the proxy says of a failure.
     let route = route.filter(|_| came.is_ok());
@@ -164,7 +164,7 @@ fn restore(fields: &mut Fields, name: &HeaderName, restored: impl Fn(&str) -> Op
 }
 
 /// The body of a response, as the request's method lets it be.
-fn reply<E: Env>(head: &mut Head, content: Content<E>, mut record: Record<E>) -> Reply<E> {
+fn reply<E: Env>(head: &mut Head, content: Content<E>, mut record: Box<Record<E>>) -> Reply<E> {
     let is_head = record.method == Method::HEAD;
     let (whole, source) = match content {
         Content::Whole(data) => (Some(data), None),
@@ -173,8 +173,7 @@ fn reply<E: Env>(head: &mut Head, content: Content<E>, mut record: Record<E>) ->
         Content::Fetch(fetch) => (None, Some(Source::Fetch(fetch))),
         Content::Filling(mut reader) => (reader.take_whole(), Some(Source::Filling(reader))),
         Content::Tunnel(opening) => {
-            Tunnel::leave(opening, record);
-            return Reply::Tunnel;
+            return Reply::Tunnel(Some(Tunnel::new(opening, record)));
         }
     };
     match (whole, source) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use h2::Reason;
-use http::{Request, Response};
+use http::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -23,9 +23,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::config::model::Http2;
 use crate::env::{Env, Stream};
 use crate::l7::conn::Conn;
+use crate::l7::request::Request;
 use crate::l7::tunnel::{self, Framed, Tunnel, Writer};
 use crate::l7::upload::Upload;
-use crate::l7::walk::{self, Head};
+use crate::l7::walk;
 use crate::time::Tick;
 use crate::wire::StreamOf;
 use crate::wire::core::Place;
@@ -56,23 +57,28 @@ pub async fn serve<E: Env>(
         told: AtomicU64::new(Tick::MAX.as_nanos()),
         newest: Mutex::new(None),
         writer: Mutex::new(None),
+        tunnel: Mutex::new(None),
         conn: Arc::clone(conn),
     });
     let service = {
         let streams = Arc::clone(&streams);
-        service_fn(move |request: Request<Incoming>| {
+        service_fn(move |request: http::Request<Incoming>| {
             let own = streams.begin();
             // On the heap from the start: hyper and the stream's task hand it on, and it is large.
             let (parts, body) = request.into_parts();
             let upload = Upload::of_stream(&own, body);
-            let walk = Box::pin(walk::walk(own, Head::of_stream(parts), upload));
+            let walk = Box::pin(walk::walk(own, Request::of_stream(parts), upload));
             // A client that has not heard for so long that it is to go elsewhere does not listen.
             let is_refused = streams.is_over();
+            let streams = Arc::clone(&streams);
             async move {
                 if is_refused {
                     return Err(h2::Error::from(Reason::REFUSED_STREAM));
                 }
-                let (head, reply) = walk.await;
+                let (head, mut reply) = walk.await;
+                if let Some(tunnel) = reply.take_tunnel() {
+                    streams.agree(tunnel);
+                }
                 Ok(Response::from_parts(head.into_parts(), reply))
             }
         })
@@ -130,6 +136,8 @@ struct Streams<E: Env> {
     newest: Mutex<Option<Exchange<E>>>,
     /// hyper's part of the stream that it has just handed over to a tunnel.
     writer: Mutex<Option<Writer>>,
+    /// The tunnel that the stream whose task is being polled at this moment is to become.
+    tunnel: Mutex<Option<Box<Tunnel<E>>>>,
     conn: Arc<Conn<E>>,
 }
 
@@ -142,6 +150,17 @@ impl<E: Env> Streams<E> {
         let taken = (Arc::clone(&own), place);
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
         own
+    }
+
+    /// The stream whose task is being polled at this moment is to become a tunnel.
+    fn agree(&self, tunnel: Box<Tunnel<E>>) {
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+
+    /// What has been agreed on in the poll that has just ended.
+    fn take_agreed(&self) -> Option<Box<Tunnel<E>>> {
+        let mut tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner);
+        tunnel.take()
     }
 
     /// The client is told to go. What is open goes on.
@@ -209,8 +228,7 @@ where
         let open = Open::new(&self.0);
         env.spawn("stream", async move {
             let (open, _place) = (open, place);
-            let writer = exchange(&open.0, &own, future).await;
-            if let (Some(tunnel), Some(writer)) = (own.tunnel.take(), writer) {
+            if let Some((tunnel, writer)) = exchange(&open.0, &own, future).await {
                 // On the heap, since few streams need it.
                 Box::pin(become_tunnel(tunnel, writer)).await;
             }
@@ -218,21 +236,26 @@ where
     }
 }
 
-/// Sees a stream through its exchange; what hyper hands over for a tunnel is returned.
+/// Sees a stream through its exchange; a tunnel that it has become is returned, with what hyper hands over for it.
 async fn exchange<E: Env>(
     streams: &Streams<E>,
     own: &Conn<E>,
     future: impl Future<Output = ()>,
-) -> Option<Writer> {
+) -> Option<(Box<Tunnel<E>>, Writer)> {
     let mut future = std::pin::pin!(future);
+    let mut agreed = None;
     std::future::poll_fn(|cx| {
         own.errand.watch.register(cx.waker());
-        if future.as_mut().poll(cx).is_ready() {
+        let poll = future.as_mut().poll(cx);
+        if let Some(tunnel) = streams.take_agreed() {
+            agreed = Some(tunnel);
+        }
+        if poll.is_ready() {
             let mut writer = streams
                 .writer
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            return Poll::Ready(writer.take());
+            return Poll::Ready(agreed.take().zip(writer.take()));
         }
         // A client that opens no window is not asked for the body's next piece: only this look finds it late. What is dropped
         // here resets the stream.

@@ -19,8 +19,8 @@ use crate::cache::stored::{Body, Entry, Stored, Varies};
 use crate::config::model::{HeaderRules, Listener, Route};
 use crate::env::{Clock, Env};
 use crate::l7::conn::Conn;
-use crate::l7::h1::Out;
-use crate::l7::walk::{self, Head};
+use crate::l7::h1::out::Out;
+use crate::l7::request::{self, Request};
 use crate::message::head::Fields;
 use crate::message::known::{Known, Set};
 use crate::message::target::Target;
@@ -98,26 +98,26 @@ const UNUSUAL: Set = Set::of(&[
 ]);
 
 /// Answers a request, if it can. A head with nothing unusual has no body.
-pub fn answer<E: Env>(conn: &Conn<E>, head: &Head, out: &mut Out) -> bool {
-    let is_plain = head.method == Method::GET
-        && head.version == Version::HTTP_11
-        && !head.headers.has_any(UNUSUAL);
-    is_plain && hit(conn, head, out).is_some()
+pub fn answer<E: Env>(conn: &Conn<E>, request: &Request, out: &mut Out) -> bool {
+    let is_plain = request.method == Method::GET
+        && request.version == Version::HTTP_11
+        && !request.headers.has_any(UNUSUAL);
+    is_plain && hit(conn, request, out).is_some()
 }
 
-fn hit<E: Env>(conn: &Conn<E>, head: &Head, out: &mut Out) -> Option<()> {
-    let target = head.target.as_ref().ok()?;
+fn hit<E: Env>(conn: &Conn<E>, request: &Request, out: &mut Out) -> Option<()> {
+    let target = request.target.as_ref().ok()?;
     if !conn.client.is_for(target.host()) {
         return None;
     }
-    let (index, route) = walk::route(conn, head, target)?;
+    let (index, route) = request::route(conn, request, target)?;
     let rules = is_simple(route)?;
     let started = conn.core().now();
     let mut bypassed = rules.bypass_paths.iter();
     if bypassed.any(|path| target.path().starts_with(path.as_str())) {
         return None;
     }
-    let stored = look(conn, rules, target, &head.headers)?;
+    let stored = look(conn, rules, target, &request.headers)?;
     let Body::Whole(body) = &stored.body else {
         return None;
     };
@@ -135,7 +135,7 @@ fn hit<E: Env>(conn: &Conn<E>, head: &Head, out: &mut Out) -> Option<()> {
     }
     stored.hit();
     write(out, &stored, body, age, rules.cache_status.then_some(ttl));
-    record(conn, head, started, index, &stored);
+    record(conn, request, started, index, &stored);
     Some(())
 }
 
@@ -211,7 +211,7 @@ fn write(out: &mut Out, stored: &Stored, body: &Bytes, age: u32, ttl: Option<i64
 }
 
 /// Counts it, and writes its line.
-fn record<E: Env>(conn: &Conn<E>, head: &Head, started: Tick, route: usize, stored: &Stored) {
+fn record<E: Env>(conn: &Conn<E>, request: &Request, started: Tick, route: usize, stored: &Stored) {
     let sent = match &stored.body {
         Body::Whole(body) => body.len(),
         Body::Parts { .. } => 0,
@@ -219,9 +219,9 @@ fn record<E: Env>(conn: &Conn<E>, head: &Head, started: Tick, route: usize, stor
     let logged = conn.client.site.config.access_log.is_some();
     let (core, clock) = (conn.core(), conn.core().env.clock());
     let id = logged.then(|| hex_id(core.request_id()));
-    let target = head.target.as_ref().ok().filter(|_| logged);
+    let target = request.target.as_ref().ok().filter(|_| logged);
     let text = target.map(|target| target.parts().concat());
-    let field = |known| head.headers.get(known).filter(|_| logged);
+    let field = |known| request.headers.get(known).filter(|_| logged);
     core.telemetry().record(
         core.index(),
         &Exchange {

@@ -1,12 +1,12 @@
 //! An upgraded connection: bytes both ways between a client and a backend, counted apart from requests.
 //!
-//! The walk agrees on it and leaves it in its connection's [`Slot`]; whoever drives that connection takes it from there once
-//! the head of the answer is out. Absent: what is agreed on (upgrade), and the copying itself (relay).
+//! The walk agrees on it and returns it with the answer; whoever drives the connection carries it once the head of the answer
+//! is out. Absent: what is agreed on (upgrade), and the copying itself (relay).
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::env::{Env, Stream};
-use crate::l7::reply::Record;
+use crate::l7::record::Record;
 use crate::message::cause::Cause;
 use crate::message::head::Head;
 use crate::message::known::Known;
@@ -52,42 +52,21 @@ impl<E: Env> Opening<E> {
 /// A tunnel that has been agreed on. Its record is written when it is over.
 pub struct Tunnel<E: Env> {
     opening: Box<Opening<E>>,
-    record: Record<E>,
+    record: Box<Record<E>>,
 }
 
 impl<E: Env> Tunnel<E> {
-    /// Leaves a tunnel to whoever drives the connection of its record.
-    pub fn leave(opening: Box<Opening<E>>, mut record: Record<E>) {
+    /// A tunnel of this exchange.
+    pub fn new(opening: Box<Opening<E>>, mut record: Box<Record<E>>) -> Box<Self> {
         record.tunnel = true;
         // What stands if the head of the answer does not reach the client.
         record.cause = Some(Cause::ClientGone);
-        let conn = std::sync::Arc::clone(&record.conn);
-        *conn.tunnel.lock() = Some(Box::new(Tunnel { opening, record }));
+        Box::new(Tunnel { opening, record })
     }
 
     /// The client's stream of HTTP/2, if it is one.
     pub fn take_connect(&mut self) -> Option<OnUpgrade> {
         self.opening.connect.take()
-    }
-}
-
-/// Where a tunnel lies between the answer that opens it and its bytes.
-pub struct Slot<E: Env>(Mutex<Option<Box<Tunnel<E>>>>);
-
-impl<E: Env> Default for Slot<E> {
-    fn default() -> Self {
-        Slot(Mutex::new(None))
-    }
-}
-
-impl<E: Env> Slot<E> {
-    /// The tunnel, if one has been agreed on.
-    pub fn take(&self) -> Option<Box<Tunnel<E>>> {
-        self.lock().take()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Box<Tunnel<E>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,7 +169,7 @@ pub async fn carry<E: Env, N: Near>(tunnel: Box<Tunnel<E>>, mut near: N, first: 
         permit: _permit,
         ..
     } = *opening;
-    let conn = std::sync::Arc::clone(&record.conn);
+    let conn = Arc::clone(&record.conn);
     // What stands if this is dropped before its end.
     record.cause = Some(Cause::ShuttingDown);
     // A tunnel may be silent for long, and needs neither buffer of a request's.

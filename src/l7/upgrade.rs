@@ -5,34 +5,21 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use http::header::{self, HeaderValue};
-use http::request::Parts;
-use http::{Method, StatusCode, Version};
-use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
 use crate::config::model::{Action, BackendProtocol, Route};
 use crate::env::Env;
 use crate::l7::conn::Conn;
 use crate::l7::leave::{Came, Content};
-use crate::l7::reply::Record;
+use crate::l7::record::Record;
+use crate::l7::request::Request;
 use crate::l7::tunnel::Opening;
 use crate::l7::upload::Upload;
-use crate::l7::walk::Head;
 use crate::message::cause::Cause;
 use crate::message::upgrade::{Ask, WEBSOCKET, asked, key};
 use crate::upstream::attempt::Run;
-
-/// Makes a GET of an extended CONNECT that asks for WebSocket. What is returned becomes the stream's bytes.
-pub fn take_connect(parts: &mut Parts) -> Option<OnUpgrade> {
-    let protocol = parts.extensions.get::<Protocol>();
-    let websocket = protocol.is_some_and(|p| p.as_str().eq_ignore_ascii_case(WEBSOCKET));
-    if parts.method != Method::CONNECT || parts.version != Version::HTTP_2 || !websocket {
-        return None;
-    }
-    parts.method = Method::GET;
-    parts.extensions.remove::<OnUpgrade>()
-}
 
 /// What a request asks for and `route` allows; a request with a body goes on as a plain one. `connect` tells that it came as an
 /// extended CONNECT.
@@ -41,7 +28,7 @@ pub fn take_connect(parts: &mut Parts) -> Option<OnUpgrade> {
 /// An extended CONNECT that opens no tunnel here: any success would be taken for one.
 pub fn ask<E: Env>(
     conn: &Conn<E>,
-    head: &Head,
+    request: &Request,
     route: &Route,
     bodiless: bool,
     connect: bool,
@@ -68,7 +55,12 @@ pub fn ask<E: Env>(
     if !forwards || !bodiless {
         return Ok(None);
     }
-    let token = asked(&head.method, head.version, &head.headers, &route.upgrades);
+    let token = asked(
+        &request.method,
+        request.version,
+        &request.headers,
+        &route.upgrades,
+    );
     Ok(token.map(|token| Ask {
         token: token.into(),
         key: None,

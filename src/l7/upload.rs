@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::conn::Conn;
-use super::h1::Line;
+use super::h1::line::Line;
 use crate::engine::pace::Pace;
 use crate::env::Env;
 use crate::message::cause::Cause;

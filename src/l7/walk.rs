@@ -1,122 +1,42 @@
 //! The walk of an HTTP request: the list in the map, as code. It calls down and is never called back.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Method, Response, StatusCode, Uri, Version};
+use http::{Method, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 
 use super::conn::Conn;
-use super::h1::Line;
+use super::h1::line::Line;
 use super::leave::{self, Came, Content};
-use super::reply::{Record, Reply};
+use super::record::Record;
+use super::reply::Answer;
+use super::request::{self, Request, guarded};
 use super::upgrade;
 use super::upload::Upload;
 use crate::caching::{self, Asked, Notes};
-use crate::config::model::{self, Action, Route};
+use crate::config::model::{Action, Route};
 use crate::env::Env;
-use crate::h1::{BodyFraming, RequestHead};
+use crate::h1::BodyFraming;
 use crate::message::cause::Cause;
-use crate::message::fields;
-use crate::message::head::{self, Fields};
-use crate::message::target::{self, Target};
 use crate::upstream::Upstream;
 use crate::upstream::attempt::Run;
 use crate::upstream::audience::Herald;
 use crate::upstream::conversation::is_conversation;
 use crate::upstream::inbound::Inbound;
 
-/// A request's head, whichever way it came.
-pub struct Head {
-    pub method: Method,
-    raw: Raw,
-    /// Where it goes, or why it goes nowhere.
-    pub target: Result<Target, Cause>,
-    pub version: Version,
-    pub headers: Fields,
-    /// The stream that becomes a tunnel's bytes, if the request is an extended CONNECT (RFC 8441).
-    connect: Option<OnUpgrade>,
-}
-
-/// A response's head, and its body to come.
-pub type Answer<E> = (head::Head, Reply<E>);
-
-/// A target as it came.
-enum Raw {
-    Line(Bytes),
-    Uri(Box<Uri>),
-}
-
-impl Head {
-    /// Of a connection of HTTP/1.
-    pub fn of_line(head: RequestHead) -> Self {
-        let target =
-            guarded(|| target::read(&head.method, &head.target, &head.headers, head.version));
-        Head {
-            method: head.method,
-            raw: Raw::Line(head.target),
-            target: target.flatten(),
-            version: head.version,
-            headers: head.headers,
-            connect: None,
-        }
-    }
-
-    /// Of a stream of HTTP/2.
-    pub fn of_stream(mut parts: http::request::Parts) -> Self {
-        let connect = upgrade::take_connect(&mut parts);
-        // HTTP/1.1 has one field for them, and a bound of fields counts one (RFC 9113 section 8.2.3).
-        fields::join_cookies(&mut parts.headers);
-        let headers = Fields::from(parts.headers);
-        let target = guarded(|| target::parse(&parts.method, &parts.uri, &headers, parts.version));
-        Head {
-            method: parts.method,
-            raw: Raw::Uri(Box::new(parts.uri)),
-            target: target.flatten(),
-            version: parts.version,
-            headers,
-            connect,
-        }
-    }
-
-    /// The target as it came, for the access log.
-    pub fn target_text(&self) -> String {
-        match &self.raw {
-            Raw::Line(target) => String::from_utf8_lossy(target).into_owned(),
-            Raw::Uri(uri) => uri.to_string(),
-        }
-    }
-
-    /// Is it within the bounds of its listener? What came over HTTP/1 has been held against them when it was read, and the
-    /// library that reads HTTP/2 looks at the size of a head only while it is incomplete.
-    fn fits(&self, limits: &model::Limits) -> Result<(), Cause> {
-        let Raw::Uri(uri) = &self.raw else {
-            return Ok(());
-        };
-        let target = uri.path_and_query().map_or(0, |p| p.as_str().len());
-        if target > limits.uri_bytes {
-            return Err(Cause::UriTooLong);
-        }
-        // A colon and a line's end for each field.
-        let mut bytes = target;
-        self.headers
-            .each(|_, name, value| bytes += name.len() + value.len() + 3);
-        match bytes > limits.head_bytes || self.headers.len() > limits.head_fields {
-            true => Err(Cause::HeadTooLarge),
-            false => Ok(()),
-        }
-    }
-}
-
 /// Serves one request, from its head to the head of its response. It cannot fail: what goes wrong becomes an answer.
-pub async fn walk<E: Env>(conn: Arc<Conn<E>>, head: Head, upload: Upload<E>) -> Answer<E> {
+pub async fn walk<E: Env>(
+    conn: Arc<Conn<E>>,
+    request: Box<Request>,
+    upload: Upload<E>,
+) -> Answer<E> {
     conn.disarm();
-    let mut record = Record::begin(&conn, &head);
-    let received = guarded(|| receive(&conn, head, &upload, &mut record)).flatten();
+    let mut record = Record::begin(&conn, &request);
+    let received = guarded(|| receive(&conn, request, &upload, &mut record)).flatten();
     match received {
         Ok(Received::Forward(mut received)) => {
             let came = {
@@ -127,7 +47,7 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, head: Head, upload: Upload<E>) -> 
                 };
                 std::future::poll_fn(poll).await
             };
-            let (route, request) = (received.route, &received.inbound);
+            let (route, request) = (received.route, &*received.inbound);
             leave::leave(&conn, Some(route), Some(request), came, record)
         }
         Ok(Received::Own(response, route)) => leave::leave(
@@ -142,10 +62,6 @@ pub async fn walk<E: Env>(conn: Arc<Conn<E>>, head: Head, upload: Upload<E>) -> 
 }
 
 /// What becomes of a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most requests are forwarded, and it lives for a moment"
-)]
 enum Received<'a, E: Env> {
     /// A backend is to answer it.
     Forward(Forward<'a, E>),
@@ -157,31 +73,27 @@ enum Received<'a, E: Env> {
 struct Forward<'a, E: Env> {
     route: &'a Arc<Route>,
     upstream: &'a Arc<Upstream<E>>,
-    inbound: Inbound,
+    /// On the heap, since it is handed on.
+    inbound: Box<Inbound>,
     /// The stream that becomes a tunnel's bytes, if the request is an extended CONNECT.
     connect: Option<OnUpgrade>,
     /// Where interim responses go.
     line: Option<Arc<Line<E>>>,
 }
 
-/// Work whose panic is this request's alone.
-fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Cause> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|_| Cause::Panic)
-}
-
 /// Steps 2 and 3: what is malformed or too large is refused, and a route decides what happens to the rest.
 fn receive<'a, E: Env>(
     conn: &'a Conn<E>,
-    mut head: Head,
+    mut request: Box<Request>,
     upload: &Upload<E>,
     record: &mut Record<E>,
 ) -> Result<Received<'a, E>, Cause> {
     let limits = &conn.model().limits;
-    head.fits(limits)?;
-    let connect = head.connect.take();
+    request.fits(limits)?;
+    let connect = request.connect.take();
     let bodiless = http_body::Body::is_end_stream(upload);
-    let target = std::mem::replace(&mut head.target, Err(Cause::BadRequest))?;
-    record.know(&target);
+    let target = request.target.as_ref().map_err(|cause| *cause)?;
+    record.know(target);
     if !conn.client.is_for(target.host()) {
         return Err(Cause::Misdirected);
     }
@@ -196,19 +108,19 @@ fn receive<'a, E: Env>(
     {
         return own(200, answer).map(|response| Received::Own(response, None));
     }
-    let (index, route) = route(conn, &head, &target).ok_or(Cause::NoRoute)?;
+    let (index, route) = request::route(conn, &request, target).ok_or(Cause::NoRoute)?;
     record.route = Some(index);
     let (is_connect, id) = (connect.is_some(), record.facts.id);
-    let ask = upgrade::ask(conn, &head, route, bodiless, is_connect, id)?;
-    let framing = framing_of(&head.method, upload);
-    let inbound = Inbound {
-        method: head.method,
-        target,
-        version: head.version,
-        headers: head.headers,
+    let ask = upgrade::ask(conn, &request, route, bodiless, is_connect, id)?;
+    let framing = framing_of(&request.method, upload);
+    let inbound = Box::new(Inbound {
+        method: request.method,
+        target: request.target?,
+        version: request.version,
+        headers: request.headers,
         framing,
         upgrade: ask,
-    };
+    });
     let by_order = |response| Received::Own(response, Some(Arc::clone(route)));
     match &route.action {
         Action::Forward { upstream, .. } => Ok(Received::Forward(Forward {
@@ -225,20 +137,6 @@ fn receive<'a, E: Env>(
         }
         Action::Respond { status, body } => own(*status, body.clone()).map(by_order),
     }
-}
-
-/// The route that a request takes, and its place among the listener's.
-pub fn route<'a, E: Env>(
-    conn: &'a Conn<E>,
-    head: &Head,
-    target: &Target,
-) -> Option<(usize, &'a Arc<Route>)> {
-    let (host, path) = (target.host(), target.path());
-    let mut routes = conn.model().routes.iter().enumerate();
-    routes.find(|(_, route)| {
-        let matches = &route.matches;
-        matches.matches(host, path, &head.method, &head.headers)
-    })
 }
 
 /// Steps 4 to 9, as the route has it: out of the cache, by a backend, or by a tunnel.

@@ -49,19 +49,19 @@ impl From<http::response::Parts> for Head {
     }
 }
 
-/// The fields of a head, in their order.
+/// The fields of a head, in their order. Either form lies on the heap, since a head is handed on often.
 #[derive(Clone)]
 pub struct Fields(Form);
 
 #[derive(Clone)]
 enum Form {
-    Section(Section),
-    Map(HeaderMap),
+    Section(Box<Section>),
+    Map(Box<HeaderMap>),
 }
 
 impl Default for Fields {
     fn default() -> Self {
-        Fields(Form::Map(HeaderMap::new()))
+        HeaderMap::new().into()
     }
 }
 
@@ -73,14 +73,14 @@ impl fmt::Debug for Fields {
 
 impl From<HeaderMap> for Fields {
     fn from(map: HeaderMap) -> Self {
-        Fields(Form::Map(map))
+        Fields(Form::Map(Box::new(map)))
     }
 }
 
 impl Fields {
     /// Of a section in which these lines were found. Each name is a token, and each value one that a header map takes.
     pub fn of_section(bytes: Bytes, lines: Vec<Line>) -> Self {
-        Fields(Form::Section(Section::new(bytes, lines)))
+        Fields(Form::Section(Box::new(Section::new(bytes, lines))))
     }
 
     /// How many there are.
@@ -212,7 +212,7 @@ impl Fields {
                 }
             }
             Form::Map(map) => {
-                for (name, value) in map {
+                for (name, value) in map.iter() {
                     let name = name.as_str().as_bytes();
                     each(Known::of(name), name, value.as_bytes());
                 }
@@ -225,7 +225,7 @@ impl Fields {
         match &self.0 {
             Form::Section(section) => section.each_shared(each),
             Form::Map(map) => {
-                for (name, value) in map {
+                for (name, value) in map.iter() {
                     let known = Known::of(name.as_str().as_bytes());
                     each(known, name.clone(), value.clone());
                 }
@@ -256,16 +256,19 @@ impl Fields {
 
     /// Changes them as a map.
     pub fn change(&mut self, change: impl FnOnce(&mut HeaderMap)) {
-        let mut map = std::mem::take(self).into_map();
-        change(&mut map);
-        *self = map.into();
+        if let Form::Section(section) = &mut self.0 {
+            self.0 = Form::Map(Box::new(section.take_map()));
+        }
+        if let Form::Map(map) = &mut self.0 {
+            change(map);
+        }
     }
 
     /// The same, to be kept.
     pub fn into_map(self) -> HeaderMap {
         match self.0 {
             Form::Section(mut section) => section.take_map(),
-            Form::Map(map) => map,
+            Form::Map(map) => *map,
         }
     }
 }

@@ -92,7 +92,7 @@ known! {
 }
 
 impl Known {
-    /// Which one a name, which is a token, is.
+    /// Which one a name is, which is a token or has at least no control in it.
     pub fn of(name: &[u8]) -> Known {
         use Known::*;
         let Some(first) = name.first() else {
@@ -180,17 +180,29 @@ impl Known {
 }
 
 /// Is a token this name, which has as many bytes: letters in lower case, digits and hyphens? The bit that tells a letter's cases
-/// apart is set in all of those, and every other byte of a token that would become one of them by it is one of them.
+/// apart is set in all of those, and every other byte but a control that would become one of them by it is one of them.
 fn is_same(token: &[u8], name: &[u8]) -> bool {
     const CASE: u64 = 0x2020_2020_2020_2020;
-    let (words, rest) = token.as_chunks::<8>();
-    let (own_words, own_rest) = name.as_chunks::<8>();
-    let pairs = words.iter().zip(own_words);
-    let mut differs = 0;
-    for (word, own) in pairs {
-        differs |= (u64::from_le_bytes(*word) | CASE) ^ u64::from_le_bytes(*own);
+    let differ = |word: &[u8; 8], own: &[u8; 8]| {
+        (u64::from_le_bytes(*word) | CASE) ^ u64::from_le_bytes(*own)
+    };
+    let half = |half: &[u8; 4]| u32::from_le_bytes(*half);
+    if let (Some(last), Some(own_last)) = (token.last_chunk(), name.last_chunk()) {
+        // The last word may have bytes of the one before, which are compared twice then.
+        let pairs = token.as_chunks().0.iter().zip(name.as_chunks().0);
+        let words = pairs.fold(0, |differs, (word, own)| differs | differ(word, own));
+        return words | differ(last, own_last) == 0;
     }
-    differs == 0 && rest.iter().zip(own_rest).all(|(a, b)| a | 0x20 == *b)
+    if let (Some(first), Some(own_first), Some(last), Some(own_last)) = (
+        token.first_chunk(),
+        name.first_chunk(),
+        token.last_chunk(),
+        name.last_chunk(),
+    ) {
+        let differs = (half(first) | CASE as u32) ^ half(own_first);
+        return differs | (half(last) | CASE as u32) ^ half(own_last) == 0;
+    }
+    token.iter().zip(name).all(|(a, b)| a | 0x20 == *b)
 }
 
 /// A set of names.

@@ -19,6 +19,14 @@ pub fn first_blank_or_control(bytes: &[u8]) -> Option<usize> {
     })
 }
 
+/// Where the first byte is that ends a field's name, rightly or not: a colon, a blank or a control.
+#[inline]
+pub fn first_colon_blank_or_control(bytes: &[u8]) -> Option<usize> {
+    search(bytes, |word| {
+        is_below(word, b' ' + 1) | is_zero(word ^ (ONES * u64::from(b':')))
+    })
+}
+
 /// Where the first byte is that no field's value has, and a tab, which one may have: a control or DEL.
 #[inline]
 pub fn first_control(bytes: &[u8]) -> Option<usize> {
@@ -100,6 +108,9 @@ mod tests {
                     let found = first_blank_or_control(&bytes);
                     assert_eq!(found, wanted.then_some(at), "{byte}");
                     assert_eq!(first_control(&bytes), control.then_some(at), "{byte}");
+                    let ends_name = byte <= b' ' || byte == b':';
+                    let found = first_colon_blank_or_control(&bytes);
+                    assert_eq!(found, ends_name.then_some(at), "{byte}");
                 }
             }
         }

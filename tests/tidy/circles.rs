@@ -9,46 +9,16 @@ use super::source::Source;
 /// The folders in which circles are looked for, and what other crates call them.
 const TREES: [(&str, &str); 2] = [("src/", "weirkeeper"), ("sim/src/", "weirkeeper_sim")];
 
-/// Circles that are still there, by their files. It is to shrink and never to grow.
-pub(super) const KNOWN: [&[&str]; 2] = [
-    &["src/caching/filler.rs", "src/caching/turn.rs"],
-    &[
-        "src/l7/conn.rs",
-        "src/l7/h1/answer.rs",
-        "src/l7/h1/mod.rs",
-        "src/l7/leave.rs",
-        "src/l7/quick.rs",
-        "src/l7/reply.rs",
-        "src/l7/taking.rs",
-        "src/l7/tunnel.rs",
-        "src/l7/upgrade.rs",
-        "src/l7/upload.rs",
-        "src/l7/walk.rs",
-    ],
-];
-
-/// Every circle that is not in `known`, and every one in `known` that is no more.
-pub(super) fn check(sources: &[Source], known: &[&[&str]]) -> Vec<String> {
+/// Every circle, with the lines that close it.
+pub(super) fn check(sources: &[Source]) -> Vec<String> {
     let circles = TREES
         .into_iter()
         .flat_map(|(folder, name)| Graph::new(sources, folder, name).circles());
     let circles: BTreeMap<Vec<&str>, Vec<String>> = circles.collect();
-    let mut found = Vec::new();
-    for (files, steps) in &circles {
-        if !known.contains(&&files[..]) {
-            let what = "these files stand in a circle; what two of them need goes into a third";
-            found.push(format!("{what}:\n    {}", steps.join("\n    ")));
-        }
-    }
-    for files in known {
-        if !circles.contains_key(*files) {
-            let files = files.join(", ");
-            found.push(format!(
-                "no circle consists of {files} any more: take it off the list of known ones"
-            ));
-        }
-    }
-    found
+    let what = "these files stand in a circle; what two of them need goes into a third";
+    let told = circles.values();
+    told.map(|steps| format!("{what}:\n    {}", steps.join("\n    ")))
+        .collect()
 }
 
 /// The files of one crate, and which of them name which others.
@@ -216,32 +186,29 @@ mod tests {
     use super::*;
 
     /// The complaints about a tree of files below `src/`.
-    fn complaints(files: &[(&str, &str)], known: &[&[&str]]) -> Vec<String> {
+    fn complaints(files: &[(&str, &str)]) -> Vec<String> {
         let source = |(name, code): &(&str, &str)| Source::new(&format!("src/{name}"), code);
         let sources: Vec<Source> = files.iter().map(source).collect();
-        check(&sources, known)
+        check(&sources)
     }
 
     fn fails(files: &[(&str, &str)]) {
-        let found = complaints(files, &[]);
+        let found = complaints(files);
         assert_eq!(found.len(), 1, "{files:?}: {found:?}");
     }
 
     fn passes(files: &[(&str, &str)]) {
-        let found = complaints(files, &[]);
+        let found = complaints(files);
         assert!(found.is_empty(), "{files:?}: {found:?}");
     }
 
     #[test]
     fn a_circle_is_shown_with_the_lines_that_close_it() {
-        let found = complaints(
-            &[
-                ("a/mod.rs", "mod b;\nmod c;"),
-                ("a/b.rs", "\nuse super::c::C;"),
-                ("a/c.rs", "fn f() {}\n\nfn g(b: crate::a::b::B) {}"),
-            ],
-            &[],
-        );
+        let found = complaints(&[
+            ("a/mod.rs", "mod b;\nmod c;"),
+            ("a/b.rs", "\nuse super::c::C;"),
+            ("a/c.rs", "fn f() {}\n\nfn g(b: crate::a::b::B) {}"),
+        ]);
         assert_eq!(
             found,
             [
@@ -304,14 +271,5 @@ mod tests {
             ("a.rs", "use ::b::B; use c::{b::C}; fn f() { ::b::g() }"),
             b,
         ]);
-    }
-
-    #[test]
-    fn a_known_circle_passes_for_as_long_as_it_is_there() {
-        let circle = [("a.rs", "use crate::b::B;"), ("b.rs", "use crate::a::A;")];
-        let known: &[&[&str]] = &[&["src/a.rs", "src/b.rs"]];
-        assert_eq!(complaints(&circle, known), [""; 0]);
-        let found = complaints(&[("a.rs", ""), ("b.rs", "")], known);
-        assert_eq!(found.len(), 1, "{found:?}");
     }
 }

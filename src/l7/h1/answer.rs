@@ -13,8 +13,8 @@ use super::{DROPPED, KeepAlive, poll_write};
 use crate::env::Env;
 use crate::h1::{self, ReplyFraming, RequestHead};
 use crate::l7::conn::Conn;
-use crate::l7::reply::Reply;
-use crate::l7::walk::Answer;
+use crate::l7::reply::{Answer, Reply};
+use crate::l7::tunnel::Tunnel;
 use crate::message::head::Head;
 use crate::message::known::Known;
 use crate::wire::watch::Phase;
@@ -39,11 +39,11 @@ impl Asked {
 }
 
 /// How an answer went.
-pub(super) enum Sent {
+pub(super) enum Sent<E: Env> {
     /// All of it is out.
     Whole(KeepAlive),
-    /// Its head is, and another protocol follows.
-    Tunnel,
+    /// Its head is, and this tunnel follows.
+    Tunnel(Box<Tunnel<E>>),
     /// It broke off, or the client takes nothing more.
     Broken,
 }
@@ -53,9 +53,10 @@ pub(super) async fn send<E: Env>(
     conn: &Arc<Conn<E>>,
     line: &Line<E>,
     asked: Asked,
-    (head, reply): Answer<E>,
-) -> Sent {
-    let is_tunnel = matches!(reply, Reply::Tunnel);
+    (head, mut reply): Answer<E>,
+) -> Sent<E> {
+    let tunnel = reply.take_tunnel();
+    let is_tunnel = tunnel.is_some();
     let length = reply.size_hint().exact();
     let framing = match is_tunnel {
         true => ReplyFraming::None,
@@ -83,10 +84,10 @@ pub(super) async fn send<E: Env>(
         sending.poll(conn, line, cx)
     })
     .await;
-    match whole {
-        false => Sent::Broken,
-        true if is_tunnel => Sent::Tunnel,
-        true => Sent::Whole(keep_alive),
+    match (whole, tunnel) {
+        (false, _) => Sent::Broken,
+        (true, Some(tunnel)) => Sent::Tunnel(tunnel),
+        (true, None) => Sent::Whole(keep_alive),
     }
 }
 

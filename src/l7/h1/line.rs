@@ -23,6 +23,10 @@ use crate::wire::StreamOf;
 /// What one read of a head may bring: most heads are smaller.
 const HEAD_READ: usize = 4096;
 
+/// Below this much room for a head the buffer grows. As long as a request is served its head holds the buffer's beginning, and a
+/// higher bound would mean a new buffer for each.
+const HEAD_ROOM: usize = 1024;
+
 /// What one read of a body may bring.
 const BODY_READ: usize = 20 * 1024;
 
@@ -162,12 +166,12 @@ impl<E: Env> Ends<E> {
             Reading::Ended => return Poll::Ready(Ok(0)),
             Reading::Broken => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
         }
-        let room = match self.decoder.is_body_done() {
-            true => HEAD_READ,
-            false => BODY_READ,
+        let (room, more) = match self.decoder.is_body_done() {
+            true => (HEAD_ROOM, HEAD_READ),
+            false => (BODY_READ, BODY_READ),
         };
         if self.read.capacity() - self.read.len() < room {
-            self.read.reserve(room);
+            self.read.reserve(more);
         }
         let before = self.read.len();
         let filled = ready!(poll_read_buf(&mut self.stream, cx, &mut self.read));

@@ -4,8 +4,8 @@
 //! Absent: the bytes of HTTP/1.1 (the codec), what is answered (walk), and a connection that idles for long, which is parked.
 
 mod answer;
-mod line;
-mod out;
+pub mod line;
+pub mod out;
 
 use std::io;
 use std::pin::pin;
@@ -16,16 +16,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{Method, Version};
 
-pub use self::line::Line;
-pub use self::out::Out;
-
 use self::answer::Sent;
-use self::line::{Ends, Reading};
+use self::line::{Ends, Line, Reading};
 use super::conn::Conn;
 use super::quick;
+use super::request::Request;
 use super::tunnel::Tunnel;
 use super::upload::Upload;
-use super::walk::{self, Head};
+use super::walk;
 use crate::engine::pace::Pace;
 use crate::env::{Clock, Env, Stream as _};
 use crate::h1::{HeadLimits, RequestLimits};
@@ -70,13 +68,9 @@ pub enum End<E: Env> {
 }
 
 /// What comes next on a connection.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly always it is a request, and it lives for a moment"
-)]
 enum Next {
     /// A request.
-    Request(answer::Asked, Head),
+    Request(answer::Asked, Box<Request>),
     /// It has idled for long enough.
     Idle,
     /// Another generation of the config serves what comes.
@@ -90,9 +84,9 @@ enum Next {
 }
 
 /// What follows an exchange.
-enum After {
+enum After<E: Env> {
     Next,
-    Tunnel,
+    Tunnel(Box<Tunnel<E>>),
     /// To be closed in order. With `linger` unread bytes may be on their way.
     Close {
         linger: bool,
@@ -125,7 +119,7 @@ pub async fn serve<E: Env>(
             poll_next(conn, &mut line.ends(), quick, cx)
         });
         match next.await {
-            Next::Request(asked, head) => match exchange(conn, &line, asked, head).await {
+            Next::Request(asked, request) => match exchange(conn, &line, asked, request).await {
                 After::Next => conn.arm_in(Phase::Idle, idle_patience(conn)),
                 after => break Some(after),
             },
@@ -136,20 +130,19 @@ pub async fn serve<E: Env>(
             Next::Broken => break Some(After::Abort),
         }
     };
-    let tunnel = conn.tunnel.take();
-    match after {
-        Some(After::Close { linger }) => close(conn, &line, linger).await,
+    match &after {
+        Some(After::Close { linger }) => close(conn, &line, *linger).await,
         Some(After::Abort) => line.ends().stream().set_abort(),
-        Some(After::Next | After::Tunnel) | None => {}
+        Some(After::Next | After::Tunnel(_)) | None => {}
     }
     // Whoever read a body from it has gone with its request.
     let Some((stream, unread)) = Arc::into_inner(line).map(Line::into_parts) else {
         return End::Closed;
     };
-    match (after, tunnel) {
-        (Some(After::Tunnel), Some(tunnel)) => End::Tunnel(tunnel, stream, unread),
-        (None, _) => End::Park(stream),
-        _ => End::Closed,
+    match after {
+        Some(After::Tunnel(tunnel)) => End::Tunnel(tunnel, stream, unread),
+        None => End::Park(stream),
+        Some(_) => End::Closed,
     }
 }
 
@@ -171,15 +164,15 @@ fn poll_next<E: Env>(
             if !conn.is_current() {
                 return Poll::Ready(Next::Renew);
             }
-            let (asked, head) = match ends.head() {
-                Ok(Some(head)) => (answer::Asked::of(&head), Head::of_line(head)),
+            let (asked, request) = match ends.head() {
+                Ok(Some(head)) => (answer::Asked::of(&head), Request::of_line(head)),
                 Ok(None) => break,
                 Err(cause) => return Poll::Ready(Next::Refused(cause)),
             };
             // The last answer of a connection says that it is, which a quick one does not.
             let is_quick = quick && asked.keep_alive && !conn.is_spent(1);
-            if !(is_quick && quick::answer(conn, &head, &mut ends.out)) {
-                return Poll::Ready(Next::Request(asked, head));
+            if !(is_quick && quick::answer(conn, &request, &mut ends.out)) {
+                return Poll::Ready(Next::Request(asked, request));
             }
             conn.begin_request();
         }
@@ -277,13 +270,13 @@ async fn exchange<E: Env>(
     conn: &Arc<Conn<E>>,
     line: &Arc<Line<E>>,
     asked: answer::Asked,
-    head: Head,
-) -> After {
+    request: Box<Request>,
+) -> After<E> {
     conn.disarm();
     conn.begin_request();
     line.ends().pace = None;
     let upload = Upload::of_line(conn, line);
-    let mut walking = pin!(walk::walk(Arc::clone(conn), head, upload));
+    let mut walking = pin!(walk::walk(Arc::clone(conn), request, upload));
     let walked = std::future::poll_fn(|cx| {
         conn.errand.watch.register(cx.waker());
         if let Poll::Ready(response) = walking.as_mut().poll(cx) {
@@ -322,10 +315,15 @@ fn has_left<E: Env>(
 
 /// What comes behind an answer. Nothing that belongs to an unread body is read as a head: it is dropped within a bound, or the
 /// connection ends.
-async fn after<E: Env>(conn: &Conn<E>, line: &Line<E>, expects_more: bool, sent: Sent) -> After {
+async fn after<E: Env>(
+    conn: &Conn<E>,
+    line: &Line<E>,
+    expects_more: bool,
+    sent: Sent<E>,
+) -> After<E> {
     let keep_alive = match sent {
         Sent::Whole(keep_alive) => keep_alive,
-        Sent::Tunnel => return After::Tunnel,
+        Sent::Tunnel(tunnel) => return After::Tunnel(tunnel),
         Sent::Broken => return After::Abort,
     };
     let (is_body_done, is_open) = {
@@ -350,7 +348,7 @@ async fn after<E: Env>(conn: &Conn<E>, line: &Line<E>, expects_more: bool, sent:
 }
 
 /// Answers what is no request. The connection ends behind it.
-async fn refuse<E: Env>(conn: &Conn<E>, line: &Line<E>, cause: Cause) -> After {
+async fn refuse<E: Env>(conn: &Conn<E>, line: &Line<E>, cause: Cause) -> After<E> {
     let answer = respond::raw(cause, &conn.core().date());
     {
         let mut ends = line.ends();

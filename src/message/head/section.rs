@@ -165,13 +165,15 @@ impl Section {
 
     /// Notes which names are there.
     fn look(&mut self) {
-        (self.present, self.repeated) = (Set::default(), Set::default());
-        for at in 0..self.lines.len() {
-            self.note(self.lines[at].known);
+        let (mut present, mut repeated) = (Set::default(), Set::default());
+        let lines = self.lines.iter().map(|line| line.known);
+        for known in lines.chain(self.added.iter().map(|(known, _)| *known)) {
+            if present.has(known) {
+                repeated = repeated.with(known);
+            }
+            present = present.with(known);
         }
-        for at in 0..self.added.len() {
-            self.note(self.added[at].0);
-        }
+        (self.present, self.repeated) = (present, repeated);
     }
 
     /// One more of this name is there.
