@@ -50,7 +50,8 @@ pub struct Upstream<E: Env> {
 impl<E: Env> Upstream<E> {
     /// May another backend be tried, after `failed` attempts of which the last one ended by `cause`? If so, a retry is spent.
     pub fn may_try_another(&self, failed: u8, cause: Cause) -> bool {
-        cause.side() == Side::Backend
+        // Another backend may be reached from a port that is taken for this one.
+        (cause.side() == Side::Backend || cause == Cause::NoPort)
             && self.model.retry.has_another(failed, self.backends.len())
             && self.gate.may_spend_retry()
     }

@@ -18,10 +18,10 @@ pub use self::head::{Unspeakable, request};
 pub use self::shared::{Gone, Shared, Ticket, open};
 
 /// What a stream's sender may be ahead of its reader.
-const STREAM_WINDOW: u32 = 64 << 10;
+const STREAM_WINDOW: u32 = 256 << 10;
 
 /// The same for all streams of a connection together.
-const CONNECTION_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// Request bytes of a stream that wait for the socket.
 const SEND_BUFFER: usize = 64 << 10;
