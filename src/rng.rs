@@ -1,6 +1,8 @@
 //! The only randomness: a seeded generator with named substreams. A substream depends on the seed and its name alone, so one
 //! consumer that draws more does not disturb another, and a fault that is taken out of a schedule leaves the rest as it was.
 
+use std::time::Duration;
+
 /// A seeded generator (wyrand). Cloning repeats the stream from where it stands.
 #[derive(Clone, Debug)]
 pub struct Rng {
@@ -45,6 +47,11 @@ impl Rng {
     /// Uniform in `[0, 1)`, with 53 bits.
     pub fn unit(&mut self) -> f64 {
         self.inner.f64()
+    }
+
+    /// `mean`, a tenth more or less, so that what begins together does not end together.
+    pub fn about(&mut self, mean: Duration) -> Duration {
+        mean.mul_f64(0.9 + 0.2 * self.unit())
     }
 
     /// True with probability `p` (clamped to 0..=1).

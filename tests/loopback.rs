@@ -7,6 +7,7 @@
 )]
 
 mod acme;
+mod alerts;
 mod caching;
 mod capacity;
 mod failure;
@@ -22,5 +23,6 @@ mod shutdown;
 mod streaming;
 mod tcp;
 mod tls;
+mod trailers;
 mod udp;
 mod upgrades;

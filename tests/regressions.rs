@@ -6,6 +6,7 @@
     reason = "tests on real sockets wait in real time"
 )]
 
+mod age;
 mod collapsed;
 mod conditions;
 mod connections;
@@ -15,6 +16,7 @@ mod endings;
 mod fields;
 mod pipelining;
 mod places;
+mod ports;
 mod readers;
 mod records;
 mod retries;

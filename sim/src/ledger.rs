@@ -34,6 +34,8 @@ pub struct Book {
     pub visits: BTreeMap<u64, Visit>,
     /// What only wires show.
     pub wires: Wires,
+    /// How old the oldest connection was on which a request began, by the backend's index in the plan.
+    pub oldest: BTreeMap<usize, Duration>,
     /// Clients that were slow on purpose.
     pub slow: Vec<Slow>,
     /// What happened at L4.

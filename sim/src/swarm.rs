@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use weirkeeper::config;
+use weirkeeper::config::units::NEVER;
 use weirkeeper::rng::Rng;
 
 use crate::plan::Plan;
@@ -35,8 +36,18 @@ pub fn plan(seed: u64) -> Plan {
     let root = Rng::new(seed);
     let shape = Shape::draw(&mut root.stream("swarm shape", 0));
     let text = config_text(&mut root.stream("swarm config", 0), &shape);
-    let config = config::load_str("swarm", &text, &|_| None)
+    let mut config = config::load_str("swarm", &text, &|_| None)
         .unwrap_or_else(|errors| panic!("seed {seed} draws a bad config: {errors}\n{text}"));
+    let mut rng = root.stream("swarm connection age", 0);
+    let ages = [
+        NEVER,
+        NEVER,
+        Duration::from_millis(300),
+        Duration::from_millis(1200),
+    ];
+    for upstream in &mut config.upstreams {
+        upstream.timeouts.connection_age = one(&mut rng, &ages);
+    }
     let names: Vec<String> = (0..shape.slots.len()).map(backend_name).collect();
     let mut rng = root.stream("swarm load", 0);
     // A few worlds without faults, where order can be judged; several faults in the others.

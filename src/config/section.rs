@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::reader::Node;
-use super::units::{format_duration, format_size};
+use super::units::{NEVER, format_duration, format_size};
 
 /// Puts what was read, if it could be read, in the place of the default.
 pub(crate) fn put<T>(slot: &mut T, read: Option<T>) {
@@ -20,6 +20,18 @@ pub(crate) fn size(node: Node<'_>, low: u64, high: u64) -> Option<usize> {
 /// A number from 1 to `high`.
 pub(crate) fn count(node: Node<'_>, high: u64) -> Option<usize> {
     node.integer(1..=high).and_then(|n| usize::try_from(n).ok())
+}
+
+/// How long TCP is silent before it asks whether the other side is there: what systems take, or never.
+pub(crate) fn keepalive(node: Node<'_>) -> Option<Option<Duration>> {
+    let silence = node.duration_or_never()?;
+    let shortest = Duration::from_secs(1);
+    let longest = Duration::from_secs(9 * 3600);
+    if silence < NEVER && !(shortest..=longest).contains(&silence) {
+        node.error("it is between 1s and 9h, or \"off\"");
+        return None;
+    }
+    Some((silence < NEVER).then_some(silence))
 }
 
 /// A duration as a file shows it, or "off" for [`NEVER`](super::units::NEVER).

@@ -16,6 +16,14 @@ use crate::h1::HeadLimits;
 /// Keys that a later version will know. They are refused, because who writes one must not believe that it works.
 pub(crate) const NOT_BUILT: [&str; 1] = ["health"];
 
+/// The keys of a backend's timeouts whose names depend on where they stand.
+const AT_TOP: [&str; 3] = [
+    "backend_idle",
+    "backend_connection_age",
+    "backend_keepalive",
+];
+const WITHIN: [&str; 3] = ["idle", "connection_age", "keepalive"];
+
 /// What holds where a listener or an upstream says nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Defaults {
@@ -74,7 +82,7 @@ impl Defaults {
         let mut d = Self::built_in(flat);
         if let Some(timeouts) = file.get("timeouts").and_then(|n| n.object()) {
             d.client.read(&timeouts);
-            d.backend.read(&timeouts, "backend_idle");
+            d.backend.read(&timeouts, AT_TOP);
             timeouts.finish();
         }
         if let Some(limits) = file.get("limits").and_then(|n| n.object()) {
@@ -106,7 +114,7 @@ impl Defaults {
     pub(crate) fn for_upstream(&self, upstream: &Object<'_>) -> Self {
         let mut d = self.clone();
         if let Some(timeouts) = upstream.get("timeouts").and_then(|n| n.object()) {
-            d.backend.read(&timeouts, "idle");
+            d.backend.read(&timeouts, WITHIN);
             timeouts.finish();
         }
         if let Some(limits) = upstream.get("limits").and_then(|n| n.object()) {

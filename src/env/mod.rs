@@ -81,7 +81,8 @@ pub trait Net: Send + Sync + 'static {
         host: &str,
         port: u16,
     ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
-    /// Opens a connection. The caller bounds the time.
+    /// Opens a connection. The caller bounds the time. An error that is a [`shortage`] passes by itself: where this machine has
+    /// no address that reaches `addr`, it is another.
     fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
     /// Takes a stream over from another core, so that this core's runtime drives it from now on.
     fn adopt(&self, stream: Self::Stream) -> io::Result<Self::Stream>;
@@ -94,12 +95,24 @@ pub trait Net: Send + Sync + 'static {
     fn associate(&self, peer: SocketAddr) -> io::Result<Self::Datagram>;
 }
 
-/// Is `error` that no further descriptor can be had, in this process or on this machine?
-pub fn lacks_descriptors(error: &io::Error) -> bool {
+/// What this process or this machine has too few of to open another socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// Open files.
+    Descriptors,
+    /// Local ports that are free for the peer.
+    Ports,
+}
+
+/// The shortage that `error` speaks of, if it is one.
+pub fn shortage(error: &io::Error) -> Option<Shortage> {
     let number = error.raw_os_error();
-    [Errno::MFILE, Errno::NFILE]
-        .iter()
-        .any(|none| number == Some(none.raw_os_error()))
+    let is_any = |of: &[Errno]| of.iter().any(|e| number == Some(e.raw_os_error()));
+    if is_any(&[Errno::MFILE, Errno::NFILE]) {
+        return Some(Shortage::Descriptors);
+    }
+    let ports = [io::ErrorKind::AddrNotAvailable, io::ErrorKind::AddrInUse];
+    ports.contains(&error.kind()).then_some(Shortage::Ports)
 }
 
 /// A datagram socket, such as UDP.
@@ -129,6 +142,12 @@ pub trait Listener: Send + Sync + 'static {
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
     /// The bound address, with the real port.
     fn local_addr(&self) -> io::Result<SocketAddr>;
+    /// Whoever is accepted from here on is asked whether it is still there once it has been silent for so long, and given up
+    /// after as long again. Nothing to do where no peer vanishes without a word.
+    fn set_keepalive(&self, silence: Duration) -> io::Result<()> {
+        let _ = silence;
+        Ok(())
+    }
 }
 
 /// A connected byte stream, such as TCP.
@@ -141,6 +160,11 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
     fn poll_readable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Makes the drop that follows reset the connection (RST) instead of closing it in order.
     fn set_abort(&self);
+    /// As [`Listener::set_keepalive`], for this one.
+    fn set_keepalive(&self, silence: Duration) -> io::Result<()> {
+        let _ = silence;
+        Ok(())
+    }
 }
 
 /// Monotonic and wall time.

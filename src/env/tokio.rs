@@ -23,6 +23,9 @@ use super::{Clock, Datagram, Env, Listener, Net, Stream, Task};
 use crate::rng::Rng;
 use crate::time::Tick;
 
+/// How often TCP asks a silent peer before it gives it up.
+const PROBES: u32 = 6;
+
 /// The environment of one core. Clones for other cores come from [`TokioEnv::for_core`].
 #[derive(Clone, Debug)]
 pub struct TokioEnv {
@@ -139,9 +142,17 @@ impl Net for TokioNet {
     }
 
     async fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(addr).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
+        match TcpStream::connect(addr).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                Ok(stream)
+            }
+            // The system says the same where it has no port left and where it has no address of that kind. Only the former passes.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && !has_source(addr) => {
+                Err(io::ErrorKind::NetworkUnreachable.into())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn adopt(&self, stream: TcpStream) -> io::Result<TcpStream> {
@@ -157,11 +168,7 @@ impl Net for TokioNet {
     }
 
     fn associate(&self, peer: SocketAddr) -> io::Result<TokioDatagram> {
-        let any: IpAddr = match peer {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = std::net::UdpSocket::bind((any, 0))?;
+        let socket = std::net::UdpSocket::bind(any(peer))?;
         socket.connect(peer)?;
         socket.set_nonblocking(true)?;
         Ok(TokioDatagram {
@@ -188,6 +195,30 @@ impl TokioNet {
     pub fn datagram_alone(&self, addr: SocketAddr) -> io::Result<TokioDatagram> {
         datagram(addr, false)
     }
+}
+
+/// Has this machine an address to reach `peer` from? A datagram socket that is connected sends nothing and finds out.
+fn has_source(peer: SocketAddr) -> bool {
+    let socket = std::net::UdpSocket::bind(any(peer));
+    socket.is_ok_and(|socket| socket.connect(peer).is_ok())
+}
+
+/// Any address and port of the kind of `peer`'s.
+fn any(peer: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = match peer {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(ip, 0)
+}
+
+/// TCP asks after `silence`, and then often enough to know after as long again.
+fn keepalive(socket: &socket2::SockRef<'_>, silence: Duration) -> io::Result<()> {
+    let asked = socket2::TcpKeepalive::new()
+        .with_time(silence)
+        .with_interval((silence / PROBES).max(Duration::from_secs(1)))
+        .with_retries(PROBES);
+    socket.set_tcp_keepalive(&asked)
 }
 
 fn datagram(addr: SocketAddr, shared: bool) -> io::Result<TokioDatagram> {
@@ -294,6 +325,11 @@ impl Listener for TcpListener {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         TcpListener::local_addr(self)
     }
+
+    /// Accepted sockets inherit it on Linux.
+    fn set_keepalive(&self, silence: Duration) -> io::Result<()> {
+        keepalive(&socket2::SockRef::from(self), silence)
+    }
 }
 
 impl Stream for TcpStream {
@@ -312,6 +348,10 @@ impl Stream for TcpStream {
     fn set_abort(&self) {
         // A socket that is gone already needs no reset.
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+
+    fn set_keepalive(&self, silence: Duration) -> io::Result<()> {
+        keepalive(&socket2::SockRef::from(self), silence)
     }
 }
 

@@ -171,5 +171,5 @@ fn retires<E: Env>(client: &Client<E>) -> Tick {
     let core = client.core();
     let (core_number, number) = (core.index() as u64, core.request_id().1);
     let mut rng = core.env.rng("connection age", core_number << 48 | number);
-    core.now() + age.mul_f64(0.9 + 0.2 * rng.unit())
+    core.now() + rng.about(age)
 }

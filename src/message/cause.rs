@@ -66,8 +66,12 @@ pub enum Cause {
     ConnectRefused,
     /// The connection to the backend was not made in time.
     ConnectTimeout,
-    /// The connection to the backend failed otherwise (unreachable, reset, out of descriptors).
+    /// The connection to the backend failed otherwise (unreachable, reset).
     ConnectFailed,
+    /// The proxy has as many files open as it may have, so that no backend could be reached in time.
+    NoDescriptor,
+    /// The machine has no local port left for the backend.
+    NoPort,
     /// The backend's certificate does not verify.
     TlsCertificate,
     /// The backend refused the handshake by an alert, as it does where it wants a certificate of ours.
@@ -109,8 +113,8 @@ impl Cause {
             Dns | ConnectRefused | ConnectTimeout | ConnectFailed | TlsCertificate | TlsAlert
             | TlsProtocol | BackendClosed | FirstByteTimeout | BadResponse
             | ResponseHeadTooLarge | ResponseIncomplete | BodyTimeout => Side::Backend,
-            NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline | TunnelsFull
-            | TunnelIdle | SessionEvicted | Panic | ShuttingDown => Side::Internal,
+            NoDescriptor | NoPort | NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline
+            | TunnelsFull | TunnelIdle | SessionEvicted | Panic | ShuttingDown => Side::Internal,
         }
     }
 
@@ -144,6 +148,8 @@ impl Cause {
             ConnectRefused => "connect_refused",
             ConnectTimeout => "connect_timeout",
             ConnectFailed => "connect_failed",
+            NoDescriptor => "no_descriptor",
+            NoPort => "no_port",
             TlsCertificate => "tls_certificate",
             TlsAlert => "tls_alert",
             TlsProtocol => "tls_protocol",

@@ -1,4 +1,4 @@
-//! Descriptors when they are few: the places that client connections may take of them, pauses of accepting, and who is told.
+//! Descriptors and ports when they are few: the places that client connections may take, pauses of accepting, and who is told.
 //! Absent: how many places there are (engine::descriptors).
 
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio::sync::Semaphore;
 use crate::config;
 use crate::config::model::Config;
 use crate::engine::descriptors::client_share;
-use crate::env::{Env, Net};
+use crate::env::{Env, Net, Shortage};
 use crate::time::Tick;
 
-/// Somebody is told of pauses so often at most.
+/// Somebody is told of one thing so often at most.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// What all cores know of descriptors.
@@ -22,8 +22,27 @@ pub struct Scarce {
     places: Option<Arc<Semaphore>>,
     /// How many there are in all.
     share: usize,
-    /// When somebody was told last, in nanoseconds and one more; 0 is never.
-    told: AtomicU64,
+    /// Of pauses.
+    told: Told,
+    /// Of dials that lack something, by what it is.
+    told_lacks: [Told; 2],
+}
+
+/// When somebody was told of a thing last, in nanoseconds and one more; 0 is never.
+#[derive(Default)]
+struct Told(AtomicU64);
+
+impl Told {
+    /// Is it time to tell again?
+    fn is_due(&self, now: Tick) -> bool {
+        let told = self.0.load(Ordering::Relaxed);
+        let due = told == 0 || now >= Tick::from_nanos(told - 1) + TOLD_EVERY;
+        // Another core that tells at the same moment is one line more.
+        if due {
+            self.0.store(now.as_nanos() + 1, Ordering::Relaxed);
+        }
+        due
+    }
 }
 
 impl Scarce {
@@ -42,7 +61,8 @@ impl Scarce {
         Scarce {
             places: limit.map(|_| Arc::new(Semaphore::new(share))),
             share,
-            told: AtomicU64::new(0),
+            told: Told::default(),
+            told_lacks: Default::default(),
         }
     }
 
@@ -58,12 +78,11 @@ impl Scarce {
 
     /// Is somebody to be told at `now` of a pause that begins?
     pub fn is_news(&self, now: Tick) -> bool {
-        let told = self.told.load(Ordering::Relaxed);
-        let news = told == 0 || now >= Tick::from_nanos(told - 1) + TOLD_EVERY;
-        // Another core that tells at the same moment is one line more.
-        if news {
-            self.told.store(now.as_nanos() + 1, Ordering::Relaxed);
-        }
-        news
+        self.told.is_due(now)
+    }
+
+    /// Is somebody to be told at `now` that dials lack something?
+    pub fn lack_is_news(&self, short: Shortage, now: Tick) -> bool {
+        self.told_lacks[short as usize].is_due(now)
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::cache::purge::Purge;
 use crate::caching::Desk;
 use crate::config::model::Protocol;
-use crate::env::{self, Clock, Datagram, Env, Listener, Net, Task};
+use crate::env::{self, Clock, Datagram, Env, Listener, Net, Shortage, Task};
 use crate::l4::tcp;
 use crate::l4::udp;
 use crate::l7::connection;
@@ -20,6 +20,7 @@ use crate::proxy::core::Core;
 use crate::proxy::proxied;
 use crate::site::client::{Permit, enter};
 use crate::tier::Tier;
+use crate::time::Tick;
 use crate::upstream::gate::Gate;
 use crate::wire::watch::SWEEP;
 use crate::wire::{self, SocketOf};
@@ -97,7 +98,17 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
     for (i, socket) in bound.listeners.into_iter().enumerate() {
         let core = Arc::clone(&core);
         match socket {
-            Socket::Stream(s) => accepting.push(env.spawn("accept", accept(core, i, s))),
+            Socket::Stream(s) => {
+                let site = core.site();
+                let listener = &site.config.listeners[i];
+                if let Some(silence) = listener.timeouts.keepalive
+                    && let Err(error) = s.set_keepalive(silence)
+                {
+                    let listener = &listener.name;
+                    tracing::warn!(%listener, %error, "clients that vanish are not found out");
+                }
+                accepting.push(env.spawn("accept", accept(core, i, s)));
+            }
             // A socket of datagrams goes on for its sessions while the core drains.
             Socket::Datagram(s) => {
                 let generations = Arc::clone(&proxy.generations);
@@ -242,7 +253,7 @@ async fn rest_after<E: Env>(core: &Core<E>, listener: usize, error: &io::Error) 
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     ) {
         let clock = core.wire.env.clock();
-        if env::lacks_descriptors(error) {
+        if env::shortage(error) == Some(Shortage::Descriptors) {
             core.wire.telemetry().paused(core.wire.index());
             core.wire.release_idle(RELEASED);
         }
@@ -295,10 +306,33 @@ async fn sweep<E: Env>(core: Arc<Core<E>>) {
         clock.sleep_until(clock.now() + SWEEP).await;
         let now = clock.now();
         core.wire.sweep(now);
+        if core.wire.index() == 0 {
+            relieve(&core, now);
+        }
         if core.wire.index() == 0 && round.is_multiple_of(REAP_EVERY) {
             let site = core.site();
             let backends = site.upstreams.iter().flat_map(|u| u.backends());
             backends.for_each(|backend| backend.reap(now));
+        }
+    }
+}
+
+/// Where dials lack descriptors or ports, what idles gives way, and somebody is told.
+fn relieve<E: Env>(core: &Core<E>, now: Tick) {
+    let site = core.site();
+    let backends = || site.upstreams.iter().flat_map(|u| u.backends());
+    let lacking: Vec<Shortage> = backends().flat_map(|b| b.take_lacks()).collect();
+    if lacking.is_empty() {
+        return;
+    }
+    backends().for_each(|b| b.yield_idle());
+    for short in [Shortage::Descriptors, Shortage::Ports] {
+        if lacking.contains(&short) && core.proxy.scarce.lack_is_news(short, now) {
+            let what = match short {
+                Shortage::Descriptors => "descriptors (ulimit -n)",
+                Shortage::Ports => "local ports (net.ipv4.ip_local_port_range)",
+            };
+            tracing::warn!("requests wait, since there are too few {what} to reach backends");
         }
     }
 }

@@ -159,6 +159,16 @@ fn table(cause: Cause) -> Row {
             "connection_timeout",
             "the backend did not accept in time",
         ),
+        NoDescriptor => row(
+            S::SERVICE_UNAVAILABLE,
+            "connection_limit_reached",
+            "the proxy has too many files open to reach a backend",
+        ),
+        NoPort => row(
+            S::SERVICE_UNAVAILABLE,
+            "connection_limit_reached",
+            "the proxy has no local port left to reach a backend",
+        ),
         ConnectFailed => row(
             S::BAD_GATEWAY,
             "destination_ip_unroutable",

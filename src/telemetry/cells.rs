@@ -16,7 +16,7 @@ const FIRST_BOUND_NANOS: u64 = 100_000;
 /// The buckets and, behind them, the sum in nanoseconds.
 pub(super) const HISTOGRAM: usize = BOUNDS + 2;
 /// Every cause, at its discriminant.
-pub(super) const CAUSES: [Cause; 39] = [
+pub(super) const CAUSES: [Cause; 41] = [
     Cause::BadRequest,
     Cause::BadRequestBody,
     Cause::UriTooLong,
@@ -43,6 +43,8 @@ pub(super) const CAUSES: [Cause; 39] = [
     Cause::ConnectRefused,
     Cause::ConnectTimeout,
     Cause::ConnectFailed,
+    Cause::NoDescriptor,
+    Cause::NoPort,
     Cause::TlsCertificate,
     Cause::TlsAlert,
     Cause::TlsProtocol,

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::config::model::{self, BackendProtocol, Protocol};
 use crate::engine::Outcome;
-use crate::env::{Clock, Env, Net, lacks_descriptors};
+use crate::env::{Clock, Env, Net, Shortage, Stream, shortage};
 use crate::message::cause::Cause;
 use crate::time::Tick;
 use crate::tls::client::{Trouble, explain, trouble};
 use crate::wire::stream::Wire;
-use crate::wire::{SocketOf, StreamOf};
+use crate::wire::{DatagramOf, SocketOf, StreamOf};
 
 /// How long the addresses of a name are believed.
 const RESOLVED_FOR: Duration = Duration::from_secs(5);
 
-/// How long a dial rests that found no descriptor.
+/// How long whoever found no descriptor or no port rests.
 const SHORT_REST: Duration = Duration::from_millis(20);
 
 /// Names of protocols in ALPN (RFC 7301).
@@ -34,6 +34,7 @@ const HTTP2: &[u8] = b"h2";
 /// Where a backend is, and what is said before the first request.
 pub struct Dialler {
     patience: Duration,
+    keepalive: Option<Duration>,
     protocol: BackendProtocol,
     tls: Option<Tls>,
     resolved: Mutex<Option<(Tick, Arc<[SocketAddr]>)>>,
@@ -65,25 +66,88 @@ impl Undialled {
     }
 
     /// Ours.
-    fn ours() -> Self {
+    fn ours(cause: Cause) -> Self {
         Undialled {
-            cause: Cause::ConnectFailed,
+            cause,
             outcome: Outcome::Cancelled,
         }
     }
 
     /// Running out of descriptors, ports or memory here is no reason to pass over a healthy backend.
     pub fn by(error: &io::Error) -> Self {
-        let ours = [
-            io::ErrorKind::AddrNotAvailable,
-            io::ErrorKind::AddrInUse,
-            io::ErrorKind::OutOfMemory,
-        ];
-        // Too many open files has no kind of its own.
-        if ours.contains(&error.kind()) || lacks_descriptors(error) {
-            return Undialled::ours();
+        match shortage(error) {
+            Some(short) => Undialled::short(short),
+            None if error.kind() == io::ErrorKind::OutOfMemory => {
+                Undialled::ours(Cause::ConnectFailed)
+            }
+            None => Undialled::of(Cause::ConnectFailed),
         }
-        Undialled::of(Cause::ConnectFailed)
+    }
+
+    fn short(short: Shortage) -> Self {
+        Undialled::ours(match short {
+            Shortage::Descriptors => Cause::NoDescriptor,
+            Shortage::Ports => Cause::NoPort,
+        })
+    }
+}
+
+/// How a dial waits for what this machine has too few of, and what is done for it meanwhile.
+pub struct Need<'a> {
+    /// A number for the shortage at this moment; 0 is none.
+    now: AtomicU8,
+    /// Told at each try that found too little.
+    told: &'a (dyn Fn(Shortage) + Sync),
+}
+
+impl<'a> Need<'a> {
+    /// Nothing is lacking yet.
+    pub fn new(told: &'a (dyn Fn(Shortage) + Sync)) -> Self {
+        Need {
+            now: AtomicU8::new(0),
+            told,
+        }
+    }
+
+    fn set(&self, short: Option<Shortage>) {
+        let number = match short {
+            None => 0,
+            Some(Shortage::Descriptors) => 1,
+            Some(Shortage::Ports) => 2,
+        };
+        self.now.store(number, Ordering::Relaxed);
+        short.into_iter().for_each(self.told);
+    }
+
+    /// What a dial was waiting for whose time is over: for the backend, unless something was lacking here.
+    fn late(&self) -> Undialled {
+        match self.now.load(Ordering::Relaxed) {
+            0 => Undialled::of(Cause::ConnectTimeout),
+            1 => Undialled::short(Shortage::Descriptors),
+            _ => Undialled::short(Shortage::Ports),
+        }
+    }
+
+    /// Opens something, and as often again as there is too little for it: others let go of some in a moment. The caller bounds
+    /// the time.
+    ///
+    /// # Errors
+    /// What else stands in the way.
+    pub async fn open<E: Env, T, F>(&self, env: &E, open: impl Fn() -> F + Send) -> io::Result<T>
+    where
+        F: Future<Output = io::Result<T>> + Send,
+        T: Send,
+    {
+        loop {
+            let opened = open().await;
+            let short = opened.as_ref().err().and_then(shortage);
+            self.set(short);
+            if short.is_none() {
+                return opened;
+            }
+            let clock = env.clock();
+            clock.sleep_until(clock.now() + SHORT_REST).await;
+        }
     }
 }
 
@@ -115,6 +179,7 @@ impl Dialler {
         });
         Dialler {
             patience: upstream.timeouts.connect,
+            keepalive: upstream.timeouts.keepalive,
             protocol: upstream.protocol,
             tls,
             resolved: Mutex::new(None),
@@ -124,34 +189,33 @@ impl Dialler {
     /// Bounds what comes before the first request.
     ///
     /// # Errors
-    /// It took too long, or what `dialling` says.
+    /// It took too long, perhaps for want of something here, or what `dialling` says.
     pub async fn in_time<E: Env, T: Send>(
         &self,
         env: &E,
+        need: &Need<'_>,
         dialling: impl Future<Output = Result<T, Undialled>> + Send,
     ) -> Result<T, Undialled> {
         let dialled = env.clock().timeout(self.patience, dialling).await;
-        dialled.unwrap_or(Err(Undialled::of(Cause::ConnectTimeout)))
+        dialled.unwrap_or_else(|| Err(need.late()))
     }
 
-    /// The backend's first address.
+    /// A datagram socket to the backend's first address. The caller bounds the time.
     ///
     /// # Errors
-    /// Why there is none in time.
-    pub async fn resolve<E: Env>(
+    /// Why there is no address, or no socket.
+    pub async fn associate<E: Env>(
         &self,
         env: &E,
         backend: &model::Backend,
-    ) -> Result<SocketAddr, Undialled> {
-        let resolving = async {
-            let found = self.addresses(env, backend).await;
-            found.map_err(Undialled::of)
-        };
-        let addresses = self.in_time(env, resolving).await?;
-        addresses
-            .first()
-            .copied()
-            .ok_or_else(|| Undialled::of(Cause::Dns))
+        need: &Need<'_>,
+    ) -> Result<(DatagramOf<E>, SocketAddr), Undialled> {
+        let addresses = self.addresses(env, backend).await.map_err(Undialled::of)?;
+        let first = addresses.first().copied();
+        let addr = first.ok_or_else(|| Undialled::of(Cause::Dns))?;
+        let opening = need.open(env, || std::future::ready(env.net().associate(addr)));
+        let socket = opening.await.map_err(|e| Undialled::by(&e))?;
+        Ok((socket, addr))
     }
 
     /// Is HTTP/2 spoken on this connection?
@@ -185,12 +249,11 @@ impl Dialler {
         env: &E,
         backend: &model::Backend,
         first: &[u8],
+        need: &Need<'_>,
     ) -> Result<StreamOf<E>, Undialled> {
         let addresses = self.addresses(env, backend).await.map_err(Undialled::of)?;
         let started = env.clock().now();
         let mut last = Undialled::of(Cause::Dns);
-        // It waits for a descriptor of our own.
-        let short = AtomicBool::new(false);
         for (i, addr) in addresses.iter().enumerate() {
             // A silent address may not use up the time of those behind it.
             let left = self
@@ -198,20 +261,11 @@ impl Dialler {
                 .saturating_sub(env.clock().now().since(started));
             let share = left / u32::try_from(addresses.len() - i).unwrap_or(1).max(1);
             let reaching = async {
-                let mut socket = env.net().connect(*addr).await;
-                // Others let go of some in a moment.
-                while socket.as_ref().is_err_and(lacks_descriptors) {
-                    short.store(true, Ordering::Relaxed);
-                    let clock = env.clock();
-                    clock.sleep_until(clock.now() + SHORT_REST).await;
-                    socket = env.net().connect(*addr).await;
-                }
-                short.store(false, Ordering::Relaxed);
-                if let (Ok(open), false) = (&mut socket, first.is_empty())
-                    && let Err(e) = open.write_all(first).await
-                {
-                    socket = Err(e);
-                }
+                let connecting = need.open(env, || env.net().connect(*addr)).await;
+                let socket = match connecting {
+                    Ok(socket) => self.begin::<E>(socket, first).await,
+                    Err(error) => Err(error),
+                };
                 match (socket, &self.tls) {
                     (Ok(socket), None) => Ok(Wire::Plain(socket)),
                     (Ok(socket), Some(tls)) => tls.shake::<E>(socket, backend).await,
@@ -227,13 +281,27 @@ impl Dialler {
             last = match env.clock().timeout(share, reaching).await {
                 Some(Ok(stream)) => return Ok(stream),
                 Some(Err(undialled)) => undialled,
-                None if short.load(Ordering::Relaxed) => Undialled::ours(),
-                None => Undialled::of(Cause::ConnectTimeout),
+                None => need.late(),
             };
         }
         // The name may have moved.
         *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Err(last)
+    }
+
+    /// What comes before a handshake.
+    async fn begin<E: Env>(
+        &self,
+        mut socket: SocketOf<E>,
+        first: &[u8],
+    ) -> io::Result<SocketOf<E>> {
+        if let Some(silence) = self.keepalive {
+            socket.set_keepalive(silence)?;
+        }
+        if !first.is_empty() {
+            socket.write_all(first).await?;
+        }
+        Ok(socket)
     }
 
     async fn addresses<E: Env>(

@@ -74,11 +74,10 @@ impl<E: Env> Upstream<E> {
 
     /// May another backend be tried, after `failed` attempts of which the last one ended by `cause`? If so, a retry is spent.
     pub fn may_try_another(&self, failed: u8, cause: Cause) -> bool {
-        cause.side() == Side::Backend
-            && self
-                .model
-                .retry
-                .has_another(failed, self.model.backends.len())
+        // Another backend may be reached from a port that is taken for this one.
+        let backends = self.model.backends.len();
+        (cause.side() == Side::Backend || cause == Cause::NoPort)
+            && self.model.retry.has_another(failed, backends)
             && self.gate.may_spend_retry()
     }
 

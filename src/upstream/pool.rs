@@ -4,12 +4,13 @@
 //! idle keep-alive connections. Absent: which backend to use (the engine), how it is reached (dial),
 //! and what is said on a connection (exchange).
 
+mod lacks;
 mod shared;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -20,11 +21,12 @@ use tokio::io::{AsyncRead, ReadBuf};
 pub use self::shared::Ticket;
 use self::shared::{Gone, Shared};
 use crate::config::model::{self, BackendProtocol};
-use crate::env::{Env, Net};
+use crate::config::units::NEVER;
+use crate::env::{Clock, Env, Net};
 use crate::h1::HeadLimits;
 use crate::message::cause::Cause;
 use crate::time::Tick;
-use crate::upstream::dial::{Dialler, Undialled};
+use crate::upstream::dial::{Dialler, Need, Undialled};
 use crate::wire::stream::Wire;
 use crate::wire::{DatagramOf, StreamOf};
 
@@ -50,6 +52,8 @@ pub struct Backend<E: Env> {
     protocol: BackendProtocol,
     /// The backend chose HTTP/1.1 where both were offered.
     is_single: AtomicBool,
+    /// What dials have found too little of, as bits.
+    lacking: AtomicU8,
     /// One for each core: who dials while others wait for a stream of what is dialled.
     turns: Mutex<BTreeMap<usize, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -61,7 +65,7 @@ struct Pool<S> {
     idle: VecDeque<Idle<S>>,
     /// Those on which exchanges share, busy or not.
     shared: Vec<Shared>,
-    /// Counts them, for their names.
+    /// Counts connections, for the names of those that are shared and for when they are old.
     opened: u64,
     /// Which form of the backend is the latest. Connections of others are not kept.
     form: u64,
@@ -78,6 +82,7 @@ pub enum Connected<E: Env> {
 struct Idle<S> {
     core: usize,
     until: Tick,
+    retires: Tick,
     stream: S,
     read: BytesMut,
     write: BytesMut,
@@ -93,6 +98,8 @@ pub struct Link<E: Env> {
     pub write: BytesMut,
     /// It has served a request before, so its peer may have closed it meanwhile.
     pub reused: bool,
+    /// From then on it is old, and serves no other request.
+    retires: Tick,
     permit: Permit<E>,
 }
 
@@ -165,6 +172,7 @@ impl<E: Env> Backend<E> {
             dialler: Dialler::new(env, upstream, &model),
             protocol: upstream.protocol,
             is_single: AtomicBool::new(false),
+            lacking: AtomicU8::new(0),
             turns: Mutex::default(),
             model,
         }
@@ -221,24 +229,37 @@ impl<E: Env> Backend<E> {
         }
         if self.protocol == BackendProtocol::Http1 || self.is_single.load(Ordering::Relaxed) {
             // On the heap: it is most of what a request's future would hold, and few requests need it.
-            return Box::pin(self.dialler.in_time(env, self.open(env, first))).await;
+            return Box::pin(self.open_in_time(env, first)).await;
         }
-        if let Some(ticket) = self.ticket(env) {
+        if let Some(ticket) = self.ticket(env, now) {
             return Ok(Connected::Stream(ticket));
         }
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(turns.entry(env.core()).or_default())
         };
+        let told = |short| self.lacks(short);
+        let need = Need::new(&told);
         let dialling = async {
             let _turn = turn.lock().await;
             // Whoever dialled meanwhile may have a stream to spare.
-            match self.ticket(env) {
+            match self.ticket(env, env.clock().now()) {
                 Some(ticket) => Ok(Connected::Stream(ticket)),
-                None => self.open(env, first).await,
+                None => self.open(env, first, &need).await,
             }
         };
-        Box::pin(self.dialler.in_time(env, dialling)).await
+        Box::pin(self.dialler.in_time(env, &need, dialling)).await
+    }
+
+    async fn open_in_time(
+        self: &Arc<Self>,
+        env: &E,
+        first: &[u8],
+    ) -> Result<Connected<E>, Undialled> {
+        let told = |short| self.lacks(short);
+        let need = Need::new(&told);
+        let opening = self.open(env, first, &need);
+        self.dialler.in_time(env, &need, opening).await
     }
 
     /// A new connection of its own, which begins with `first`.
@@ -246,15 +267,15 @@ impl<E: Env> Backend<E> {
     /// # Errors
     /// Why no address of the backend could be reached in time.
     pub async fn dial(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Link<E>, Undialled> {
-        match self.dialler.in_time(env, self.open(env, first)).await? {
+        match self.open_in_time(env, first).await? {
             Connected::Link(link) => Ok(link),
             Connected::Stream(_) => Err(Undialled::of(Cause::TlsProtocol)),
         }
     }
 
     /// A stream on a connection of this core, if one has room.
-    fn ticket(self: &Arc<Self>, env: &E) -> Option<Ticket<E>> {
-        Ticket::take(self, &mut self.lock().shared, env.core())
+    fn ticket(self: &Arc<Self>, env: &E, now: Tick) -> Option<Ticket<E>> {
+        Ticket::take(self, &mut self.lock().shared, env.core(), now)
     }
 
     /// An idle connection that still stands, if there is one: this core's latest, or, where the backend's bound leaves no room
@@ -277,6 +298,7 @@ impl<E: Env> Backend<E> {
             let Idle {
                 core,
                 until,
+                retires,
                 mut stream,
                 read,
                 write,
@@ -295,6 +317,7 @@ impl<E: Env> Backend<E> {
                             read,
                             write,
                             reused: true,
+                            retires,
                             permit,
                         });
                     }
@@ -305,13 +328,19 @@ impl<E: Env> Backend<E> {
     }
 
     /// Opens a new connection, closing an idle one first where the backend's bound asks for it.
-    async fn open(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Connected<E>, Undialled> {
+    async fn open(
+        self: &Arc<Self>,
+        env: &E,
+        first: &[u8],
+        need: &Need<'_>,
+    ) -> Result<Connected<E>, Undialled> {
         let permit = self.permit().await;
-        let stream = self.dialler.dial(env, &self.model, first).await?;
+        let retires = self.retires(env);
+        let stream = self.dialler.dial(env, &self.model, first, need).await?;
         let is_http2 = self.dialler.is_http2::<E>(&stream, &self.model)?;
         self.is_single.store(!is_http2, Ordering::Relaxed);
         if is_http2 {
-            let ticket = shared::open(env, self, stream, permit).await?;
+            let ticket = shared::open(env, self, stream, permit, retires).await?;
             return Ok(Connected::Stream(ticket));
         }
         Ok(Connected::Link(Link {
@@ -319,8 +348,24 @@ impl<E: Env> Backend<E> {
             read: BytesMut::new(),
             write: BytesMut::with_capacity(1024),
             reused: false,
+            retires,
             permit,
         }))
+    }
+
+    /// When a connection that is opened now is old; [`Tick::MAX`] is never.
+    fn retires(&self, env: &E) -> Tick {
+        let age = self.timeouts.connection_age;
+        if age >= NEVER {
+            return Tick::MAX;
+        }
+        let number = {
+            let mut pool = self.lock();
+            pool.opened += 1;
+            pool.opened
+        };
+        let mut rng = env.rng("backend connection age", (self.number as u64) << 48 | number);
+        env.clock().now() + rng.about(age)
     }
 
     /// Takes in a connection that exchanges will share, made by `make` from its number; that is given back.
@@ -354,14 +399,16 @@ impl<E: Env> Backend<E> {
         drop(ended);
     }
 
-    /// Opens a datagram socket to the backend's first address. Whether anybody is there only a datagram can tell.
+    /// Opens a datagram socket to the backend's first address, in the time that a connection may take. Whether anybody is there only a datagram can tell.
     ///
     /// # Errors
     /// Why there is no address, or no socket.
     pub async fn associate(self: &Arc<Self>, env: &E) -> Result<Association<E>, Undialled> {
         let permit = self.permit().await;
-        let addr = self.dialler.resolve(env, &self.model).await?;
-        let socket = env.net().associate(addr).map_err(|e| Undialled::by(&e))?;
+        let told = |short| self.lacks(short);
+        let need = Need::new(&told);
+        let opening = self.dialler.associate(env, &self.model, &need);
+        let (socket, addr) = self.dialler.in_time(env, &need, opening).await?;
         Ok(Association {
             socket,
             addr,
@@ -385,13 +432,15 @@ impl<E: Env> Backend<E> {
                 .min(theirs.saturating_sub(Duration::from_secs(1))),
             None => self.timeouts.idle,
         };
-        if patience.is_zero() {
+        let until = (now + patience).min(link.retires);
+        if until <= now {
             return;
         }
         let Link {
             stream,
             read,
             write,
+            retires,
             mut permit,
             ..
         } = link;
@@ -401,7 +450,8 @@ impl<E: Env> Backend<E> {
         }
         pool.idle.push_back(Idle {
             core,
-            until: now + patience,
+            until,
+            retires,
             stream,
             read,
             write,

@@ -189,8 +189,8 @@ impl<E: Env> Drop for Place<E> {
     }
 }
 
-/// Lets the allocator give pages back to the system that have been free for a while. It looks for them only when a page is freed,
-/// so a core that has had a burst and now idles would keep the burst's for good. The page that is asked for here is never touched.
+/// Lets the allocator give pages back to the system. It looks for free ones only when a page is freed, so a core that has had a
+/// burst and now idles would keep the burst's for good. The page that is asked for here is never touched.
 fn give_back() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(ALONE)));
 }

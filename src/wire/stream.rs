@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
@@ -182,5 +183,9 @@ impl<S: Stream> Stream for Wire<S> {
 
     fn set_abort(&self) {
         self.socket().set_abort();
+    }
+
+    fn set_keepalive(&self, silence: Duration) -> io::Result<()> {
+        self.socket().set_keepalive(silence)
     }
 }

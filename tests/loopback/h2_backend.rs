@@ -17,7 +17,7 @@ use crate::support::streams::{self, Asked, answer, ok, ok_with, read, server};
 use crate::support::weir::Weir;
 
 /// A proxy in front of these servers in the clear, with members of the upstream.
-fn weir(servers: &[&Server], upstream: &str) -> Weir {
+pub(super) fn weir(servers: &[&Server], upstream: &str) -> Weir {
     let ports: Vec<u16> = servers.iter().map(|s| s.port).collect();
     weir_to(&ports, upstream)
 }

@@ -1,7 +1,7 @@
 //! A client that isn't ours: it sends exactly the bytes that it is given and reads responses strictly. One connection each.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use super::wire::{Broken, Framing, Message, Wire, framing};
 
@@ -35,7 +35,12 @@ pub(crate) struct Client {
 impl Client {
     #[track_caller]
     pub(crate) fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
+        Client::connect_to((Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    #[track_caller]
+    pub(crate) fn connect_to(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).expect("the server accepts");
         Client {
             wire: Wire::new(stream, |_| {}),
         }

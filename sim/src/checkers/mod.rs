@@ -4,6 +4,7 @@
 //! book by the models, under the checker's name.
 
 mod affinity;
+mod age;
 mod bytes;
 mod capacity;
 mod collapsed;
@@ -64,6 +65,7 @@ pub fn check(run: &Run) -> Vec<Violation> {
     found.extend(named("window", window::check(run)));
     found.extend(named("stream", stream::check(run)));
     found.extend(named("affinity", affinity::check(run)));
+    found.extend(named("age", age::check(run)));
     found.extend(named("sessions", sessions::check(run)));
     let violation = |(checker, what): (&str, String)| Violation {
         checker: checker.to_string(),

@@ -8,7 +8,7 @@ use crate::wires::Way;
 const BUFFERS: u64 = (64 << 10) + 4 * (16 << 10);
 
 /// What the proxy lets a backend be ahead.
-const TO_BACKENDS: u64 = 64 << 10;
+const TO_BACKENDS: u64 = 256 << 10;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
     let plan = &run.plan;

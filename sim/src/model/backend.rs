@@ -52,7 +52,7 @@ pub(super) struct State {
     /// Faults that keep it from accepting.
     closed: u32,
     accepting: Option<Task>,
-    connections: BTreeMap<u64, Connection>,
+    pub(super) connections: BTreeMap<u64, Connection>,
     next_connection: u64,
     /// Connections older than this one end with their message.
     pub(super) retired: u64,
@@ -63,7 +63,8 @@ pub(super) struct State {
 }
 
 #[derive(Debug)]
-struct Connection {
+pub(super) struct Connection {
+    pub(super) since: Tick,
     task: Option<Task>,
     link: Arc<Link>,
     idle: bool,
@@ -170,6 +171,7 @@ impl Backend {
         state.next_connection += 1;
         let told = Arc::new(Notify::new());
         let connection = Connection {
+            since: self.env.clock().now(),
             task: None,
             link: Arc::clone(stream.link()),
             idle: true,
@@ -223,6 +225,7 @@ impl Backend {
                 Err(_) => return,
             };
             self.set_idle(key, false);
+            self.note_age(key);
             let (name, path) = (&self.plan.name, &head.path);
             self.ledger.book().hear(name, head.id, &head.method, path);
             let keep = match head.id {

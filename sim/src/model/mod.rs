@@ -2,6 +2,7 @@
 //!
 //! They share no code with the proxy, so that a fault of its codec is not theirs as well.
 
+mod age;
 mod answer;
 pub mod backend;
 pub mod certificates;

@@ -16,7 +16,7 @@ const PROMPT: Duration = Duration::from_millis(50);
 /// The requests that one backend has.
 #[derive(Debug)]
 pub(super) struct Load {
-    index: usize,
+    pub(super) index: usize,
     name: String,
     /// What the config allows.
     max_in_flight: Option<u32>,

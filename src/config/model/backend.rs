@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::raw;
 use crate::config::reader::Object;
-use crate::config::section::{put, shown_duration};
+use crate::config::section::{self, put, shown_duration};
 use crate::config::units::NEVER;
 
 /// Backend-side timeouts.
@@ -20,6 +20,10 @@ pub struct BackendTimeouts {
     pub request: Option<Duration>,
     /// How long an idle connection is kept, at most; a backend's `Keep-Alive: timeout` less one second lowers it.
     pub idle: Duration,
+    /// After so long, give or take a tenth, a connection takes no further request.
+    pub connection_age: Duration,
+    /// Without a byte for so long, TCP asks whether the backend is still there; `None` is never.
+    pub keepalive: Option<Duration>,
 }
 
 impl Default for BackendTimeouts {
@@ -31,13 +35,15 @@ impl Default for BackendTimeouts {
             body_gap: secs(60),
             request: None,
             idle: secs(4),
+            connection_age: NEVER,
+            keepalive: Some(secs(60)),
         }
     }
 }
 
 impl BackendTimeouts {
-    /// Takes over what stands in the section; `idle` is the key of that name there.
-    pub(crate) fn read(&mut self, o: &Object<'_>, idle: &'static str) {
+    /// Takes over what stands in the section; the last three keys are called so there.
+    pub(crate) fn read(&mut self, o: &Object<'_>, [idle, age, keepalive]: [&'static str; 3]) {
         put(
             &mut self.connect,
             o.get("connect").and_then(|n| n.duration()),
@@ -56,6 +62,14 @@ impl BackendTimeouts {
             &mut self.idle,
             o.get(idle).and_then(|n| n.duration_or_zero()),
         );
+        put(
+            &mut self.connection_age,
+            o.get(age).and_then(|n| n.duration_or_never()),
+        );
+        put(
+            &mut self.keepalive,
+            o.get(keepalive).and_then(section::keepalive),
+        );
     }
 
     /// The section that says the same.
@@ -66,6 +80,8 @@ impl BackendTimeouts {
             body_gap: shown_duration(self.body_gap),
             request: shown_duration(self.request.unwrap_or(NEVER)),
             idle: shown_duration(self.idle),
+            connection_age: shown_duration(self.connection_age),
+            keepalive: shown_duration(self.keepalive.unwrap_or(NEVER)),
         }
     }
 }

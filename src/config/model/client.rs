@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::raw;
 use crate::config::reader::{Node, Object};
-use crate::config::section::{count, put, shown_count, shown_duration, shown_size, size};
+use crate::config::section::{self, count, put, shown_count, shown_duration, shown_size, size};
 use crate::config::units::{NEVER, format_size};
 
 /// HTTP/2 towards clients (RFC 9113).
@@ -28,8 +28,8 @@ impl Default for Http2 {
         Http2 {
             cleartext: true,
             streams: 100,
-            stream_window: 64 << 10,
-            connection_window: 1 << 20,
+            stream_window: 512 << 10,
+            connection_window: 2 << 20,
         }
     }
 }
@@ -97,6 +97,8 @@ pub struct ClientTimeouts {
     pub rate_window: Duration,
     /// After so long, give or take a tenth, a connection of HTTP ends behind its next answer.
     pub connection_age: Duration,
+    /// Without a byte for so long, TCP asks whether the client is still there; `None` is never.
+    pub keepalive: Option<Duration>,
     /// Between two bytes, whichever way, of a connection that is passed on byte for byte.
     pub tunnel: Duration,
     /// Between two datagrams, whichever way, of a UDP session.
@@ -112,6 +114,7 @@ impl Default for ClientTimeouts {
             body: secs(60),
             rate_window: secs(20),
             connection_age: NEVER,
+            keepalive: Some(secs(60)),
             tunnel: secs(600),
             session: secs(30),
         }
@@ -138,6 +141,10 @@ impl ClientTimeouts {
             age.and_then(|n| n.duration_or_never()),
         );
         put(
+            &mut self.keepalive,
+            o.get("keepalive").and_then(section::keepalive),
+        );
+        put(
             &mut self.tunnel,
             o.get("tunnel").and_then(|n| n.duration_or_never()),
         );
@@ -155,6 +162,7 @@ impl ClientTimeouts {
             body: shown_duration(self.body),
             rate_window: shown_duration(self.rate_window),
             connection_age: shown_duration(self.connection_age),
+            keepalive: shown_duration(self.keepalive.unwrap_or(NEVER)),
             tunnel: shown_duration(self.tunnel),
             session: shown_duration(self.session),
         }

@@ -49,9 +49,10 @@ pub struct Http2 {
     /// Streams at once on a connection. By default 100.
     #[schemars(range(min = 1, max = 100_000))]
     pub streams: Option<u32>,
-    /// Bytes that a client may send on a stream before they are taken, at least 16 KiB. By default "64KiB".
+    /// Bytes that a client may send on a stream before they are taken, at least 16 KiB. An upload moves as much in each
+    /// round trip. By default "512KiB".
     pub stream_window: Option<Size>,
-    /// The same for all streams of a connection together. By default "1MiB".
+    /// The same for all streams of a connection together. By default "2MiB".
     pub connection_window: Option<Size>,
 }
 
@@ -79,6 +80,9 @@ pub struct ListenerTimeouts {
     pub rate_window: Option<DurationText>,
     /// After so long, give or take a tenth, a connection of HTTP ends in order behind its next answer. By default "off".
     pub connection_age: Option<DurationOrOff>,
+    /// After so long without a byte TCP asks whether the client is still there, and gives it up after as long again without an
+    /// answer; 1s to 9h. By default "60s".
+    pub keepalive: Option<DurationOrOff>,
     /// Between two bytes, whichever way, of a TCP connection that is passed on byte for byte. By default "10m".
     pub tunnel: Option<DurationOrOff>,
     /// Between two datagrams, whichever way, of a UDP session. By default "30s".

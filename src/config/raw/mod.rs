@@ -225,6 +225,12 @@ pub struct Timeouts {
     pub request: Option<DurationOrOff>,
     /// How long an idle connection to a backend is kept. By default "4s".
     pub backend_idle: Option<DurationOrZero>,
+    /// After so long, give or take a tenth, a connection to a backend takes no further request and ends behind those under way.
+    /// By default "off".
+    pub backend_connection_age: Option<DurationOrOff>,
+    /// After so long without a byte TCP asks whether a backend is still there, and gives it up after as long again without an
+    /// answer; 1s to 9h. By default "60s".
+    pub backend_keepalive: Option<DurationOrOff>,
 }
 
 /// The limits of both sides, as defaults for the whole file.

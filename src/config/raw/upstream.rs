@@ -108,6 +108,12 @@ pub struct UpstreamTimeouts {
     pub request: Option<DurationOrOff>,
     /// How long an idle connection is kept; the backend's own `Keep-Alive: timeout` lowers it. By default "4s".
     pub idle: Option<DurationOrZero>,
+    /// After so long, give or take a tenth, a connection takes no further request and ends behind those under way. By default
+    /// "off".
+    pub connection_age: Option<DurationOrOff>,
+    /// After so long without a byte TCP asks whether the backend is still there, and gives it up after as long again without an
+    /// answer; 1s to 9h. By default "60s".
+    pub keepalive: Option<DurationOrOff>,
 }
 
 /// How large the head of a response may be; beyond it the answer is 502.

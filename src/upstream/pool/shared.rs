@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::client::{Builder, Connection, SendRequest};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -14,15 +14,17 @@ use super::{Backend, Permit};
 use crate::env::Env;
 use crate::h1::HeadLimits;
 use crate::message::cause::Cause;
+use crate::message::frames::Sender;
 use crate::time::Tick;
 use crate::upstream::dial::{Undialled, tls_cause};
 use crate::wire::StreamOf;
+use crate::wire::vetted::Vetted;
 
 /// What a stream's sender may be ahead of its reader.
-const STREAM_WINDOW: u32 = 64 << 10;
+const STREAM_WINDOW: u32 = 256 << 10;
 
 /// The same for all streams of a connection together.
-const CONNECTION_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// Request bytes of a stream that wait for the socket.
 const SEND_BUFFER: usize = 64 << 10;
@@ -38,6 +40,8 @@ pub struct Shared {
     /// Taken away when no new stream is to begin on it; then it ends in order behind its last stream.
     send: Option<SendRequest<Bytes>>,
     streams: u32,
+    /// From then on it is old, and takes no new stream.
+    retires: Tick,
     /// When it has idled for long enough; set by whoever looks for such.
     until: Option<Tick>,
     /// Its drop stops the driver. Taken away from one that is being closed and has not closed yet.
@@ -65,7 +69,10 @@ impl Shared {
     }
 
     /// A stream for `core`, if the peer takes one more and goes on serving.
-    fn take(&mut self, core: usize) -> Option<SendRequest<Bytes>> {
+    fn take(&mut self, core: usize, now: Tick) -> Option<SendRequest<Bytes>> {
+        if self.retires <= now {
+            self.retire();
+        }
         let send = self.send.as_mut().filter(|_| self.core == core)?;
         let mut cx = Context::from_waker(Waker::noop());
         if let Poll::Ready(Err(error)) = send.poll_ready(&mut cx) {
@@ -97,7 +104,7 @@ impl Shared {
             return;
         }
         let until = *self.until.get_or_insert(now + patience);
-        if until <= now {
+        if until.min(self.retires) <= now {
             self.retire();
         }
     }
@@ -122,9 +129,14 @@ pub struct Ticket<E: Env> {
 
 impl<E: Env> Ticket<E> {
     /// A stream on one of `core`'s connections among `pool`, which are `backend`'s.
-    pub fn take(backend: &Arc<Backend<E>>, pool: &mut [Shared], core: usize) -> Option<Self> {
+    pub fn take(
+        backend: &Arc<Backend<E>>,
+        pool: &mut [Shared],
+        core: usize,
+        now: Tick,
+    ) -> Option<Self> {
         pool.iter_mut().find_map(|shared| {
-            let send = shared.take(core)?;
+            let send = shared.take(core, now)?;
             Some(Ticket {
                 backend: Arc::clone(backend),
                 id: shared.id,
@@ -148,7 +160,8 @@ impl<E: Env> Drop for Ticket<E> {
 }
 
 /// Greets the peer and hears its settings, so that what comes back is known to speak HTTP/2 and to take streams. The caller
-/// bounds the time. The connection is the pool's from here on, and its first stream the caller's.
+/// bounds the time. The connection is the pool's from here on, its first stream the caller's, and it takes none from `retires`
+/// on.
 ///
 /// # Errors
 /// The peer speaks something else, or closed.
@@ -157,6 +170,7 @@ pub async fn open<E: Env>(
     backend: &Arc<Backend<E>>,
     stream: StreamOf<E>,
     permit: Permit<E>,
+    retires: Tick,
 ) -> Result<Ticket<E>, Undialled> {
     let undialled = |error: h2::Error| {
         tracing::warn!(backend = %backend.model.name, %error, "no HTTP/2 was spoken");
@@ -167,10 +181,13 @@ pub async fn open<E: Env>(
             Cause::BadResponse
         }))
     };
+    let head = decoded(backend.limits);
+    let stream = Vetted::new(stream, Sender::Server, BytesMut::new(), head);
+    let stream = stream.map_err(|_| Undialled::of(Cause::BadResponse))?;
     let (send, mut connection) = Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(decoded(backend.limits))
+        .max_header_list_size(head)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(RESETS)
         .enable_push(false)
@@ -194,6 +211,7 @@ pub async fn open<E: Env>(
         core: env.core(),
         send: Some(send.clone()),
         streams: 1,
+        retires,
         until: None,
         stop: Some(stop),
         gone,
@@ -226,7 +244,7 @@ fn decoded(limits: HeadLimits) -> u32 {
 /// The task that moves a connection's frames.
 struct Driving<E: Env> {
     /// Declared before its place, so that it is closed before that is free.
-    connection: Connection<StreamOf<E>, Bytes>,
+    connection: Connection<Vetted<StreamOf<E>>, Bytes>,
     stopped: oneshot::Receiver<()>,
     place: Place<E>,
 }

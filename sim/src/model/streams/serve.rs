@@ -99,6 +99,7 @@ impl Backend {
             match connection.poll_accept(cx) {
                 Poll::Pending => return false,
                 Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.note_age(carrying.key);
                     let (this, carrying) = (Arc::clone(self), Arc::clone(carrying));
                     streams.push(Box::pin(async move {
                         this.serve_stream(&carrying, request, respond).await;
