@@ -147,7 +147,8 @@ impl Net for TokioNet {
                 stream.set_nodelay(true)?;
                 Ok(stream)
             }
-            // The system says the same where it has no port left and where it has no address of that kind. Only the former passes.
+            // The system says the same where it has no port left and where it has no address of that kind. Only the former
+            // passes.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && !has_source(addr) => {
                 Err(io::ErrorKind::NetworkUnreachable.into())
             }

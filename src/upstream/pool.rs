@@ -5,6 +5,7 @@
 //! and what is said on a connection (exchange).
 
 mod lacks;
+mod places;
 mod shared;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,8 +19,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
+pub use self::places::Permit;
+use self::shared::Shared;
 pub use self::shared::Ticket;
-use self::shared::{Gone, Shared};
 use crate::config::model::{self, BackendProtocol};
 use crate::config::units::NEVER;
 use crate::env::{Clock, Env, Net};
@@ -113,21 +115,10 @@ pub struct Association<E: Env> {
     pub permit: Permit<E>,
 }
 
-/// The right to hold one connection open; its drop gives the place back.
-pub struct Permit<E: Env>(Option<Arc<Backend<E>>>);
-
-impl<E: Env> Drop for Permit<E> {
-    fn drop(&mut self) {
-        if let Some(backend) = &self.0 {
-            backend.lock().open -= 1;
-        }
-    }
-}
-
 impl<E: Env> Link<E> {
     /// It carries requests no longer, and leaves its place in the backend's bound to a connection that does.
     pub fn leave_pool(&mut self) {
-        self.permit = Permit(None);
+        self.permit = Permit::none();
     }
 }
 
@@ -294,7 +285,7 @@ impl<E: Env> Backend<E> {
                 })?;
                 pool.idle.remove(at)?
             };
-            let permit = Permit(Some(Arc::clone(self)));
+            let permit = Permit::of(self);
             let Idle {
                 core,
                 until,
@@ -364,42 +355,15 @@ impl<E: Env> Backend<E> {
             pool.opened += 1;
             pool.opened
         };
-        let mut rng = env.rng("backend connection age", (self.number as u64) << 48 | number);
+        let mut rng = env.rng(
+            "backend connection age",
+            (self.number as u64) << 48 | number,
+        );
         env.clock().now() + rng.about(age)
     }
 
-    /// Takes in a connection that exchanges will share, made by `make` from its number; that is given back.
-    pub fn share(&self, make: impl FnOnce(u64) -> Shared) -> u64 {
-        let mut pool = self.lock();
-        pool.opened += 1;
-        let id = pool.opened;
-        let mut shared = make(id);
-        if pool.form != self.form {
-            // It is for whom it was dialled, and for nobody else.
-            shared.retire();
-        }
-        pool.shared.push(shared);
-        id
-    }
-
-    /// Lets `change` see to the connection of this number, if it is still there.
-    pub fn with_shared(&self, id: u64, change: impl FnOnce(&mut Shared)) {
-        let mut pool = self.lock();
-        if let Some(shared) = pool.shared.iter_mut().find(|s| s.id() == id) {
-            change(shared);
-        }
-    }
-
-    /// Forgets the connection of this number: it has ended.
-    pub fn unshare(&self, id: u64) {
-        let mut pool = self.lock();
-        let at = pool.shared.iter().position(|s| s.id() == id);
-        let ended = at.map(|at| pool.shared.swap_remove(at));
-        drop(pool);
-        drop(ended);
-    }
-
-    /// Opens a datagram socket to the backend's first address, in the time that a connection may take. Whether anybody is there only a datagram can tell.
+    /// Opens a datagram socket to the backend's first address, in the time that a connection may take. Whether anybody is there
+    /// only a datagram can tell.
     ///
     /// # Errors
     /// Why there is no address, or no socket.
@@ -436,6 +400,11 @@ impl<E: Env> Backend<E> {
         if until <= now {
             return;
         }
+        let mut pool = self.lock();
+        if pool.form != self.form {
+            // Closed by the end of this call, when the lock is free.
+            return;
+        }
         let Link {
             stream,
             read,
@@ -444,10 +413,6 @@ impl<E: Env> Backend<E> {
             mut permit,
             ..
         } = link;
-        let mut pool = self.lock();
-        if pool.form != self.form {
-            return;
-        }
         pool.idle.push_back(Idle {
             core,
             until,
@@ -457,7 +422,7 @@ impl<E: Env> Backend<E> {
             write,
         });
         // The idle connection stays counted; whoever takes it makes its permit anew.
-        permit.0 = None;
+        permit.leave();
     }
 
     /// Closes idle connections that have outlived their time or that the backend has closed.
@@ -466,8 +431,9 @@ impl<E: Env> Backend<E> {
         let mut kept = VecDeque::with_capacity(pool.idle.len());
         while let Some(mut idle) = pool.idle.pop_front() {
             if idle.until > now && stands(&mut idle.stream) {
-                // It has idled for a while: its buffer serves others better.
+                // It has idled for a while: its buffers serve others better.
                 idle.read = BytesMut::new();
+                idle.write = BytesMut::new();
                 kept.push_back(idle);
             } else {
                 // Closed before its place is free, and both under the lock, or another core could open one too many.
@@ -485,44 +451,6 @@ impl<E: Env> Backend<E> {
     /// Closes every idle connection.
     pub fn close_idle(&self) {
         self.reap(Tick::MAX);
-    }
-
-    /// A place for a connection. The engine admits no more than max_in_flight requests and each holds at most one connection,
-    /// so where the bound is reached some connection is idle and gives way, or is doing so already.
-    async fn permit(self: &Arc<Self>) -> Permit<E> {
-        loop {
-            match self.try_permit() {
-                Ok(permit) => return permit,
-                // Its driver may be another core's. An error says the same: it is gone.
-                Err(closing) => {
-                    let _ = closing.acquire().await;
-                }
-            }
-        }
-    }
-
-    /// A place, or the end of a shared connection that gives way.
-    fn try_permit(self: &Arc<Self>) -> Result<Permit<E>, Gone> {
-        let mut pool = self.lock();
-        let mut evicted = None;
-        if !self.is_full(&pool) {
-            pool.open += 1;
-        } else if let Some(idle) = pool.idle.pop_front() {
-            evicted = Some(idle);
-        } else if let Some(idle) = pool.shared.iter_mut().find(|s| s.is_idle()) {
-            return Err(idle.close());
-        } else if let Some(closing) = pool.shared.iter_mut().find(|s| s.is_closing()) {
-            return Err(closing.close());
-        } else {
-            pool.open += 1;
-        }
-        drop(pool);
-        drop(evicted);
-        Ok(Permit(Some(Arc::clone(self))))
-    }
-
-    fn is_full(&self, pool: &Pool<StreamOf<E>>) -> bool {
-        self.max_in_flight.is_some_and(|max| pool.open >= max)
     }
 
     fn lock(&self) -> MutexGuard<'_, Pool<StreamOf<E>>> {

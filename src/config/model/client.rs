@@ -29,7 +29,7 @@ impl Default for Http2 {
             cleartext: true,
             streams: 100,
             stream_window: 512 << 10,
-            connection_window: 2 << 20,
+            connection_window: 4 << 20,
         }
     }
 }

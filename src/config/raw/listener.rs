@@ -52,7 +52,7 @@ pub struct Http2 {
     /// Bytes that a client may send on a stream before they are taken, at least 16 KiB. An upload moves as much in each
     /// round trip. By default "512KiB".
     pub stream_window: Option<Size>,
-    /// The same for all streams of a connection together. By default "2MiB".
+    /// The same for all streams of a connection together. By default "4MiB".
     pub connection_window: Option<Size>,
 }
 

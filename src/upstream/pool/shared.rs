@@ -117,6 +117,39 @@ impl Shared {
     }
 }
 
+impl<E: Env> Backend<E> {
+    /// Takes in a connection that exchanges will share, made by `make` from its number; that is given back.
+    fn share(&self, make: impl FnOnce(u64) -> Shared) -> u64 {
+        let mut pool = self.lock();
+        pool.opened += 1;
+        let id = pool.opened;
+        let mut shared = make(id);
+        if pool.form != self.form {
+            // It is for whom it was dialled, and for nobody else.
+            shared.retire();
+        }
+        pool.shared.push(shared);
+        id
+    }
+
+    /// Lets `change` see to the connection of this number, if it is still there.
+    fn with_shared(&self, id: u64, change: impl FnOnce(&mut Shared)) {
+        let mut pool = self.lock();
+        if let Some(shared) = pool.shared.iter_mut().find(|s| s.id() == id) {
+            change(shared);
+        }
+    }
+
+    /// Forgets the connection of this number: it has ended.
+    fn unshare(&self, id: u64) {
+        let mut pool = self.lock();
+        let at = pool.shared.iter().position(|s| s.id() == id);
+        let ended = at.map(|at| pool.shared.swap_remove(at));
+        drop(pool);
+        drop(ended);
+    }
+}
+
 /// The right to one stream; its drop gives it back.
 pub struct Ticket<E: Env> {
     backend: Arc<Backend<E>>,
