@@ -7,7 +7,6 @@
 )]
 
 mod acme;
-mod alerts;
 mod caching;
 mod capacity;
 mod failure;
@@ -23,6 +22,5 @@ mod shutdown;
 mod streaming;
 mod tcp;
 mod tls;
-mod trailers;
 mod udp;
 mod upgrades;

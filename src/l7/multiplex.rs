@@ -4,10 +4,11 @@
 //! Absent: what the walk does with a request, and the handshake that agreed on HTTP/2.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,19 +18,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::config::model::Http2;
-use crate::env::Env;
+use crate::env::{Env, Stream};
 use crate::l7::conn::Conn;
 use crate::l7::request::Request;
 use crate::l7::tunnel::{self, Framed, Tunnel, Writer};
 use crate::l7::upload::Upload;
 use crate::l7::walk;
-use crate::message::frames::Sender;
 use crate::time::Tick;
 use crate::wire::StreamOf;
 use crate::wire::core::Place;
-use crate::wire::vetted::Vetted;
 use crate::wire::watch::Phase;
 
 /// What every HTTP/2 connection begins with (section 3.4).
@@ -84,19 +84,17 @@ pub async fn serve<E: Env>(
         })
     };
     let limits = &conn.model().limits;
-    let head = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
-    let io = match Vetted::new(stream, Sender::Client, prefix, head) {
-        Ok(vetted) => TokioIo::new(vetted),
-        // More than a head's worth is never read before this.
-        Err(error) => return tracing::debug!(%error, "a connection began with too much"),
-    };
+    let io = TokioIo::new(Io {
+        prefix: prefix.freeze(),
+        stream,
+    });
     let mut hyper = http2::Builder::new(Spawn(Arc::clone(&streams)))
         .auto_date_header(false)
         .enable_connect_protocol()
         .max_concurrent_streams(model.streams)
         .initial_stream_window_size(model.stream_window)
         .initial_connection_window_size(model.connection_window)
-        .max_header_list_size(head)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .max_send_buf_size(SEND_BUFFER)
         .max_local_error_reset_streams(RESETS)
         .max_pending_accept_reset_streams(RESETS)
@@ -297,5 +295,57 @@ impl<E: Env> Open<E> {
 impl<E: Env> Drop for Open<E> {
     fn drop(&mut self) {
         self.0.closed();
+    }
+}
+
+/// A stream of bytes, some of which have been read already.
+struct Io<S> {
+    prefix: Bytes,
+    stream: S,
+}
+
+impl<S: Stream> AsyncRead for Io<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.prefix.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let piece = self.prefix.len().min(buf.remaining());
+        buf.put_slice(&self.prefix.split_to(piece));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Stream> AsyncWrite for Io<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        Poll::Ready(Ok(()))
     }
 }

@@ -253,6 +253,7 @@ mod tests {
     use super::*;
 
     type Names = Vec<(String, Vec<String>)>;
+    type Counts = std::collections::BTreeMap<(String, String), u64>;
 
     fn names(chosen: &[(u8, Vec<u8>)]) -> Names {
         let mut names: std::collections::BTreeMap<String, Vec<String>> = Default::default();
@@ -302,7 +303,7 @@ mod tests {
             let books = Arc::new(Books::new(layout(first.clone()), 2));
             let mut alive: Vec<(Names, Vec<Enrolled>)> = Vec::new();
             let mut held = None;
-            let mut counted: std::collections::BTreeMap<(String, String), u64> = Default::default();
+            let (mut counted, mut lasting) = (Counts::new(), Counts::new());
             for (chosen, keeps_old, holds_book) in steps {
                 let wanted = names(&chosen);
                 let enrolled = books.enroll(&wanted);
@@ -327,21 +328,24 @@ mod tests {
                             if known {
                                 let target = book.cells.target(Some(enrolled.upstream), Some(*number));
                                 book.block(0).add(book.cells.request(0, target, 200));
-                                *counted.entry(name).or_default() += 1;
+                                *counted.entry(name.clone()).or_default() += 1;
+                                *lasting.entry(name).or_default() += 1;
                             }
                         }
                     }
                 }
                 held = Some(book);
                 let in_use = |name: &(String, String)| numbers.values().any(|used| used == name);
-                counted.retain(|name, _| in_use(name) || first.iter().any(|(u, b)| *u == name.0 && b.contains(&name.1)));
+                let begun = |name: &(String, String)| first.iter().any(|(u, b)| *u == name.0 && b.contains(&name.1));
+                lasting.retain(|name, _| in_use(name) || begun(name));
                 let (shown, totals) = books.totals();
                 let cells = Cells::new(&shown);
                 for ((upstream, backend), number) in numbers.iter().map(|(number, name)| (name.clone(), *number)) {
                     let target = cells.target(Some(number.0), Some(number.1));
                     let total = totals[cells.request(0, target, 200)];
-                    let expected = counted.get(&(upstream.clone(), backend.clone())).copied().unwrap_or(0);
-                    prop_assert_eq!(total, expected, "{} {}", upstream, backend);
+                    let of = |counts: &Counts| counts.get(&(upstream.clone(), backend.clone())).copied().unwrap_or(0);
+                    // Who comes back may find what it had.
+                    prop_assert!((of(&lasting)..=of(&counted)).contains(&total), "{} {} {}", upstream, backend, total);
                     prop_assert_eq!(&shown.upstreams[number.0].0, &upstream);
                     prop_assert_eq!(&shown.upstreams[number.0].1[number.1], &backend);
                 }

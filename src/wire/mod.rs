@@ -6,7 +6,6 @@ pub mod core;
 pub mod errand;
 pub mod relay;
 pub mod stream;
-pub mod vetted;
 pub mod watch;
 
 use crate::env::{Env, Net};

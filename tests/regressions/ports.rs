@@ -1,8 +1,6 @@
 //! Few local ports: who finds none towards a backend waits for one, what idles gives way, and in the end the reason is told. In a
 //! network of its own, which has fifty.
 
-use std::net::Ipv4Addr;
-use std::path::Path;
 use std::process::Command;
 
 use super::{Gate, pass};
@@ -11,30 +9,35 @@ use crate::support::client::{Client, get};
 use crate::support::eventually;
 use crate::support::weir::{Extra, Weir, config};
 
-const INNER: &str = "regressions::ports::within";
+/// Set where the test runs itself within a network of its own.
+const WITHIN: &str = "WEIR_TESTS_OWN_NETWORK";
 
 #[test]
 fn who_finds_no_port_waits_for_one() {
+    if std::env::var_os(WITHIN).is_some() {
+        enough_in_turn();
+        too_few_for_all();
+        what_idles_elsewhere_gives_way();
+        return;
+    }
     let network = |command: &str| {
-        let script = format!(
-            "ip link set lo up && echo 40000 40049 > /proc/sys/net/ipv4/ip_local_port_range && {command}"
-        );
+        let script = format!("ip link set lo up && {command}");
         let mut unshare = Command::new("unshare");
         unshare.args(["-rn", "sh", "-c", &script]);
         unshare
     };
-    if !network("true").status().is_ok_and(|s| s.success()) {
+    let try_it = format!("echo '{FEW}' > {RANGE}");
+    if !network(&try_it).status().is_ok_and(|s| s.success()) {
         eprintln!("skipped: no network of its own can be had here (unshare -rn)");
         return;
     }
     let tests = std::env::current_exe().expect("this is a program");
-    let tests = tests.to_str().expect("a plain path");
-    assert!(Path::new(tests).exists());
-    let run = network(&format!(
-        "exec {tests} --exact {INNER} --ignored --nocapture"
-    ))
-    .output();
-    let run = run.expect("it was possible before");
+    let tests = tests.display();
+    let name = "regressions::ports::who_finds_no_port_waits_for_one";
+    let run = network(&format!("exec {tests} --exact {name} --nocapture"))
+        .env(WITHIN, "1")
+        .output()
+        .expect("it was possible before");
     let said = String::from_utf8_lossy(&run.stdout);
     assert!(
         run.status.success() && said.contains("1 passed"),
@@ -43,33 +46,32 @@ fn who_finds_no_port_waits_for_one() {
     );
 }
 
-/// What the test above runs in that network.
-#[test]
-#[ignore = "it needs a network with few ports, which another test makes"]
-fn within() {
-    enough_in_turn();
-    too_few_for_all();
-    what_idles_elsewhere_gives_way();
+/// The ports that the system may choose, and how many there are: many while servers and clients find theirs, few for the proxy.
+const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+const MANY: &str = "20000 59999";
+const FEW: &str = "60000 60049";
+
+fn set_ports(range: &str) {
+    std::fs::write(RANGE, range).expect("the network is its own");
 }
 
-/// A connection to one of this machine's many names for itself, each of which has all ports once more.
-fn client(weir: &Weir, index: u8) -> Client {
-    Client::connect_to((Ipv4Addr::new(127, 0, 0, 2 + index / 30), weir.port).into())
-}
-
-fn everywhere(text: &str) -> String {
-    text.replacen("127.0.0.1:0", "0.0.0.0:0", 1)
+/// So many clients, connected. From then on the proxy has few ports.
+fn clients(weir: &Weir, count: usize) -> Vec<Client> {
+    let clients = (0..count).map(|_| Client::connect(weir.port)).collect();
+    set_ports(FEW);
+    clients
 }
 
 fn enough_in_turn() {
+    set_ports(MANY);
     let backend = Backend::start(|conn| {
         while conn.request().is_some() {
             pass(100);
             conn.reply(reply(200, "", "ok"));
         }
     });
-    let weir = Weir::start(&everywhere(&config(&[backend.port], Extra::default())));
-    let mut clients: Vec<Client> = (0..150).map(|i| client(&weir, i)).collect();
+    let weir = Weir::start(&config(&[backend.port], Extra::default()));
+    let mut clients = clients(&weir, 150);
     for client in &mut clients {
         client.send(get("/"));
     }
@@ -82,14 +84,15 @@ fn enough_in_turn() {
 }
 
 fn too_few_for_all() {
+    set_ports(MANY);
     let gate = Gate::default();
     let backend = gate.backend();
     let extra = Extra {
         top: r#""timeouts": {"connect": "300ms", "backend_idle": "1s"}"#,
         ..Extra::default()
     };
-    let weir = Weir::start(&everywhere(&config(&[backend.port], extra)));
-    let mut clients: Vec<Client> = (0..100).map(|i| client(&weir, i)).collect();
+    let weir = Weir::start(&config(&[backend.port], extra));
+    let mut clients = clients(&weir, 100);
     for client in &mut clients {
         client.send(get("/"));
     }
@@ -113,6 +116,7 @@ fn too_few_for_all() {
 }
 
 fn what_idles_elsewhere_gives_way() {
+    set_ports(MANY);
     let backend = Backend::start(|conn| {
         while conn.request().is_some() {
             pass(50);
@@ -122,11 +126,11 @@ fn what_idles_elsewhere_gives_way() {
     let port = backend.port;
     let upstream = format!(r#"{{"backends": ["http://127.0.0.1:{port}"]}}"#);
     let weir = Weir::start(&format!(
-        r#"{{"listeners": {{"web": {{"bind": "0.0.0.0:0"}}}}, "admin": {{"bind": "127.0.0.1:0"}}, "access_log": false,
+        r#"{{"listeners": {{"web": {{"bind": "127.0.0.1:0"}}}}, "admin": {{"bind": "127.0.0.1:0"}}, "access_log": false,
         "timeouts": {{"backend_idle": "1m"}}, "upstreams": {{"a": {upstream}, "b": {upstream}}},
         "routes": [{{"match": {{"path": {{"prefix": "/a"}}}}, "upstream": "a"}}, {{"upstream": "b"}}]}}"#
     ));
-    let mut clients: Vec<Client> = (0..60).map(|i| client(&weir, i)).collect();
+    let mut clients = clients(&weir, 60);
     for client in &mut clients {
         client.send(get("/a"));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -14,11 +14,9 @@ use super::{Backend, Permit};
 use crate::env::Env;
 use crate::h1::HeadLimits;
 use crate::message::cause::Cause;
-use crate::message::frames::Sender;
 use crate::time::Tick;
 use crate::upstream::dial::{Undialled, tls_cause};
 use crate::wire::StreamOf;
-use crate::wire::vetted::Vetted;
 
 /// What a stream's sender may be ahead of its reader.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -214,13 +212,10 @@ pub async fn open<E: Env>(
             Cause::BadResponse
         }))
     };
-    let head = decoded(backend.limits);
-    let stream = Vetted::new(stream, Sender::Server, BytesMut::new(), head);
-    let stream = stream.map_err(|_| Undialled::of(Cause::BadResponse))?;
     let (send, mut connection) = Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(head)
+        .max_header_list_size(decoded(backend.limits))
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(RESETS)
         .enable_push(false)
@@ -277,7 +272,7 @@ fn decoded(limits: HeadLimits) -> u32 {
 /// The task that moves a connection's frames.
 struct Driving<E: Env> {
     /// Declared before its place, so that it is closed before that is free.
-    connection: Connection<Vetted<StreamOf<E>>, Bytes>,
+    connection: Connection<StreamOf<E>, Bytes>,
     stopped: oneshot::Receiver<()>,
     place: Place<E>,
 }
