@@ -7,6 +7,7 @@
 )]
 
 mod acme;
+mod alerts;
 mod caching;
 mod capacity;
 mod failure;

@@ -29,6 +29,17 @@ impl<S> Wire<S> {
         }
     }
 
+    /// The socket below, and nothing of what is above it.
+    pub fn into_socket(self) -> S {
+        match self {
+            Wire::Plain(socket) => socket,
+            Wire::Tls(stream) => match *stream {
+                TlsStream::Server(stream) => stream.into_inner().0,
+                TlsStream::Client(stream) => stream.into_inner().0,
+            },
+        }
+    }
+
     /// What was agreed on when hands were shaken; `None` in the clear.
     pub fn session(&self) -> Option<&rustls::ServerConnection> {
         match self {

@@ -13,7 +13,7 @@ use crate::support::tls::Meeting;
 use crate::support::weir::Weir;
 
 /// A proxy over TLS in front of `backend`, with these members of `tls`.
-fn serving(backend: &Backend, tls: &str, top: &str) -> Weir {
+pub(super) fn serving(backend: &Backend, tls: &str, top: &str) -> Weir {
     Weir::start(&format!(
         r#"{{"admin": {{"bind": "127.0.0.1:0"}}, "workers": 1, {top}
             "listeners": {{"web": {{"bind": "127.0.0.1:0", "tls": {{{tls}}}}}}},
@@ -23,7 +23,7 @@ fn serving(backend: &Backend, tls: &str, top: &str) -> Weir {
 }
 
 /// Writes a certificate and its key, as members of `tls`.
-fn files(folder: &Folder, name: &str, issued: &Issued) -> String {
+pub(super) fn files(folder: &Folder, name: &str, issued: &Issued) -> String {
     let certificate = folder.write(&format!("{name}.pem"), &issued.pem);
     let key = folder.write(&format!("{name}.key"), &issued.key_pem);
     format!(r#""certificate": "{certificate}", "key": "{key}""#)

@@ -17,6 +17,7 @@ use crate::env::Env;
 use crate::h1::{self, Dropped, Piece, RequestDecoder, RequestHead, RequestLimits};
 use crate::message::cause::Cause;
 use crate::message::head::Fields;
+use crate::tls::client::{Trouble, trouble};
 use crate::upstream::audience::Herald;
 use crate::wire::StreamOf;
 
@@ -42,6 +43,8 @@ pub enum Reading {
     Ended,
     /// It has broken off.
     Broken,
+    /// What it sent is no TLS. An alert has told it so (RFC 8446 section 6.2), which a reset would overtake.
+    Failed,
 }
 
 /// What is owed to a client that waits before it sends a body (RFC 9110 section 10.1.1).
@@ -164,7 +167,9 @@ impl<E: Env> Ends<E> {
         match self.reading {
             Reading::Open => {}
             Reading::Ended => return Poll::Ready(Ok(0)),
-            Reading::Broken => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Reading::Broken | Reading::Failed => {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
         }
         let (room, more) = match self.decoder.is_body_done() {
             true => (HEAD_ROOM, HEAD_READ),
@@ -180,7 +185,10 @@ impl<E: Env> Ends<E> {
             Ok(()) if read == 0 => self.reading = Reading::Ended,
             Ok(()) => {}
             Err(error) => {
-                self.reading = Reading::Broken;
+                self.reading = match trouble(&error) {
+                    Some(Trouble::Protocol) => Reading::Failed,
+                    _ => Reading::Broken,
+                };
                 return Poll::Ready(Err(error));
             }
         }
@@ -201,7 +209,7 @@ impl<E: Env> Ends<E> {
                 Poll::Pending => return false,
             }
         }
-        self.reading == Reading::Broken
+        matches!(self.reading, Reading::Broken | Reading::Failed)
     }
 
     /// The next piece of the body, its trailers, or its end. A client that waits to be told to go on is told so now.

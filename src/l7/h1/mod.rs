@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Version};
+use tokio::io::AsyncWriteExt;
 
 use self::answer::Sent;
 use self::line::{Ends, Line, Reading};
@@ -31,8 +32,8 @@ use crate::message::cause::Cause;
 use crate::site::respond;
 use crate::telemetry::Exchange;
 use crate::upstream::inbound::hex_id;
-use crate::wire::StreamOf;
 use crate::wire::watch::Phase;
+use crate::wire::{StreamOf, relay};
 
 /// Idling for this long gives the connection's buffers back.
 pub const PARK_AFTER: Duration = Duration::from_secs(1);
@@ -130,10 +131,11 @@ pub async fn serve<E: Env>(
             Next::Broken => break Some(After::Abort),
         }
     };
+    let has_failed = line.ends().reading() == Reading::Failed;
     match &after {
         Some(After::Close { linger }) => close(conn, &line, *linger).await,
-        Some(After::Abort) => line.ends().stream().set_abort(),
-        Some(After::Next | After::Tunnel(_)) | None => {}
+        Some(After::Abort) if !has_failed => line.ends().stream().set_abort(),
+        Some(After::Abort | After::Next | After::Tunnel(_)) | None => {}
     }
     // Whoever read a body from it has gone with its request.
     let Some((stream, unread)) = Arc::into_inner(line).map(Line::into_parts) else {
@@ -142,6 +144,14 @@ pub async fn serve<E: Env>(
     match after {
         Some(After::Tunnel(tunnel)) => End::Tunnel(tunnel, stream, unread),
         None => End::Park(stream),
+        Some(_) if has_failed => {
+            let mut socket = stream.into_socket();
+            // What was on its way meanwhile would be answered by a reset. If the client is gone already, nobody waits for this.
+            if socket.shutdown().await.is_ok() {
+                relay::linger(&conn.core().env, &mut socket).await;
+            }
+            End::Closed
+        }
         Some(_) => End::Closed,
     }
 }
