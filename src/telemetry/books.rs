@@ -336,8 +336,7 @@ mod tests {
                 }
                 held = Some(book);
                 let in_use = |name: &(String, String)| numbers.values().any(|used| used == name);
-                let begun = |name: &(String, String)| first.iter().any(|(u, b)| *u == name.0 && b.contains(&name.1));
-                lasting.retain(|name, _| in_use(name) || begun(name));
+                lasting.retain(|name, _| in_use(name));
                 let (shown, totals) = books.totals();
                 let cells = Cells::new(&shown);
                 for ((upstream, backend), number) in numbers.iter().map(|(number, name)| (name.clone(), *number)) {
