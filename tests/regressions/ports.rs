@@ -130,7 +130,7 @@ fn what_idles_elsewhere_gives_way() {
         "timeouts": {{"backend_idle": "1m"}}, "upstreams": {{"a": {upstream}, "b": {upstream}}},
         "routes": [{{"match": {{"path": {{"prefix": "/a"}}}}, "upstream": "a"}}, {{"upstream": "b"}}]}}"#
     ));
-    let mut clients = clients(&weir, 60);
+    let mut clients = clients(&weir, 40);
     for client in &mut clients {
         client.send(get("/a"));
     }
