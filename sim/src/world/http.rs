@@ -12,7 +12,7 @@ use weirkeeper::time::Tick;
 
 use super::hosts::{DRAIN, PROBES, host_proxies, reach, replace_in_time};
 use crate::env::{Fabric, SimEnv};
-use crate::ledger::{Ledger, PROBE};
+use crate::ledger::{End, Ledger, PROBE};
 use crate::model::backend::Backend;
 use crate::model::client::Group;
 use crate::model::content::Site;
@@ -229,12 +229,29 @@ impl<S: Subject> Drive<S> {
                 self.ledger.book().reach("the proxy stopped under load");
             }
             self.subject.stop();
+            let asked = self.env.clock().now();
             self.drain(healed + DRAIN).await?;
+            if is_calm(&self.plan) {
+                self.ended_in_order(asked)?;
+            }
             return self.stop().await;
         }
         self.drain(healed + DRAIN).await?;
         self.probe().await?;
         self.stop().await
+    }
+
+    /// Nothing has broken off since the proxy was asked to stop.
+    fn ended_in_order(&self, asked: Tick) -> Result<(), String> {
+        let book = self.ledger.book();
+        let mut ends = book.requests.iter().filter_map(|r| r.end);
+        let broken = ends.find(|(at, end)| *at >= asked && *end == End::Broken);
+        match broken {
+            Some((at, _)) => Err(format!(
+                "an answer broke off at {at}, after the proxy was asked at {asked} to finish what runs"
+            )),
+            None => Ok(()),
+        }
     }
 
     /// What is under way ends, faults being over: for the clients, and for the proxy, which goes on with what it cannot know
