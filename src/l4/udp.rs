@@ -229,7 +229,12 @@ impl<E: Env> Port<E> {
             from,
             None,
         );
-        let (Some((client, entry)), Some(upstream)) = (entered, self.upstream()) else {
+        let led = entered.and_then(|(client, entry)| {
+            let upstream = client.model().leads_to(None)?;
+            let upstream = Arc::clone(&client.site.upstreams[upstream]);
+            Some((client, entry, upstream))
+        });
+        let Some((client, entry, upstream)) = led else {
             self.release(datagram.len());
             return self.dropped(1);
         };

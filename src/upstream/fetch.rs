@@ -165,7 +165,7 @@ where
 
 /// A response body of which more is to come. Whoever reads it drives it.
 pub struct Coming<E: Env, C, B> {
-    /// Both declared before the lease: the exchange is over before its place is free. `None` once the message has ended.
+    /// Declared before the lease: the exchange is over before its place is free. `None` once the message has ended.
     exchange: Option<Exchange<C>>,
     lease: Option<Lease<E>>,
     errand: Arc<Errand<E>>,

@@ -113,7 +113,7 @@ impl<E: Env> Upstream<E> {
             };
             backends.insert(spec.id, backend);
         }
-        // Whoever was led to one a moment ago, that is there no more, finds it yet.
+        // A request that was led to a backend a moment before it was removed still finds it.
         let mut gone = Vec::new();
         for spec in &self.model.spec.backends {
             if let (Some(backend), false) = (before.get(&spec.id), backends.contains_key(&spec.id))

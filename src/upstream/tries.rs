@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::engine::{Meta, Outcome, ShedReason};
 use crate::env::Env;
 use crate::message::cause::Cause;
+use crate::time::Tick;
 use crate::upstream::Upstream;
 use crate::upstream::failure::Failure;
 use crate::upstream::gate::Lease;
@@ -64,8 +65,9 @@ pub async fn try_backends<E: Env, W: Work<E>>(
     tries: &mut Tries,
 ) -> Result<W::Done, Cause> {
     let mut failed: Option<Cause> = None;
+    let mut offered = meta.arrived;
     loop {
-        let lease = match admit(errand, upstream, &meta, work, tries).await {
+        let lease = match admit(errand, upstream, (offered, &meta), work, tries).await {
             Ok(lease) => lease,
             Err(cause) => return Err(failed.unwrap_or(cause)),
         };
@@ -79,6 +81,7 @@ pub async fn try_backends<E: Env, W: Work<E>>(
             // It was removed after this work had been led to it.
             lease.finish(Outcome::Cancelled);
             meta.exclude.insert(id);
+            offered = errand.now();
             continue;
         };
         tries.attempts += 1;
@@ -94,6 +97,7 @@ pub async fn try_backends<E: Env, W: Work<E>>(
         }
         tracing::debug!(backend = %backend.model.name, cause = %failure.cause, "trying another backend");
         failed = Some(failure.cause);
+        offered = errand.now();
     }
 }
 
@@ -101,14 +105,10 @@ pub async fn try_backends<E: Env, W: Work<E>>(
 async fn admit<E: Env, W: Work<E>>(
     errand: &Errand<E>,
     upstream: &Upstream<E>,
-    meta: &Meta,
+    (offered, meta): (Tick, &Meta),
     work: &mut W,
     tries: &mut Tries,
 ) -> Result<Lease<E>, Cause> {
-    let offered = match meta.attempt {
-        0 => meta.arrived,
-        _ => errand.now(),
-    };
     let mut acquiring = std::pin::pin!(upstream.gate.acquire(offered, meta));
     errand.set_queued(true);
     work.set_waiting(true);
