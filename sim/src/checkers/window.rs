@@ -4,8 +4,9 @@
 use crate::run::Run;
 use crate::wires::Way;
 
-/// What hyper and the pool buffer of one stream before its socket, and a frame on its way at each step.
-const BUFFERS: u64 = (64 << 10) + 4 * (16 << 10);
+/// What hyper and the pool buffer of one stream before its socket, and a frame on its way at each step: in either codec of the
+/// backend's connection, between the two, in the codec of the client's, and on the network.
+const BUFFERS: u64 = (64 << 10) + 5 * (16 << 10);
 
 /// What the proxy lets a backend be ahead.
 const TO_BACKENDS: u64 = 256 << 10;
