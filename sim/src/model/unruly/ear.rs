@@ -61,7 +61,16 @@ impl AsyncRead for Ear {
         let mut sip = [0; SIP];
         let room = buf.remaining().min(SIP).min(sip_size);
         let mut part = ReadBuf::new(&mut sip[..room]);
-        ready!(Pin::new(&mut this.half).poll_read(cx, &mut part))?;
+        // Of small segments as many as there are.
+        loop {
+            let before = part.filled().len();
+            match Pin::new(&mut this.half).poll_read(cx, &mut part) {
+                Poll::Ready(Ok(())) if part.filled().len() > before && part.remaining() > 0 => {}
+                Poll::Ready(Err(error)) if before == 0 => return Poll::Ready(Err(error)),
+                Poll::Pending if before == 0 => return Poll::Pending,
+                Poll::Ready(_) | Poll::Pending => break,
+            }
+        }
         buf.put_slice(part.filled());
         let clock = this.env.clock();
         this.pause = Some(Box::pin(clock.sleep_until(clock.now() + pause_time)));
