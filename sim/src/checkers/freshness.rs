@@ -15,7 +15,7 @@ use crate::ledger::{Asked, End, Got, Made, Visit};
 use crate::model::content::Rep;
 use crate::plan::Plan;
 use crate::run::Run;
-use crate::scenario::fault::FaultKind;
+use crate::scenario::fault::{Fault, FaultKind};
 
 /// Longer than any fetch takes, and far from what clocks step by.
 const FETCH: Duration = Duration::from_secs(60);
@@ -112,12 +112,19 @@ fn transit(plan: &Plan) -> Duration {
     2 * plan.jitter + Duration::from_millis(20)
 }
 
-/// How long a record may be on its way into a Redis that is slow. Its time there begins only then, and it tells whoever finds it
-/// how much of that is left.
-fn redis_delay(plan: &Plan) -> Duration {
-    let faults = plan.faults.iter();
-    let slow = faults.filter(|f| f.kind == FaultKind::RedisSlow);
-    Duration::from_secs_f64(slow.map(|f| f.factor).sum::<f64>() / 1e3)
+/// How long a record of what was made at `made` may be on its way into a Redis that is slow or stalls. Its time there begins
+/// only then, and it tells whoever finds it how much of that is left.
+fn redis_delay(plan: &Plan, made: Tick) -> Duration {
+    let delay = |fault: &Fault| {
+        let begins = Tick::ZERO + plan.warmup + fault.at.0;
+        let ends = begins + fault.lasts.0;
+        match fault.kind {
+            FaultKind::RedisSlow => Duration::from_secs_f64(fault.factor / 1e3),
+            FaultKind::RedisStall if made + transit(plan) >= begins => ends.since(made),
+            _ => Duration::ZERO,
+        }
+    };
+    plan.faults.iter().map(delay).sum()
 }
 
 fn too_old(plan: &Plan, asked: &Asked, got: &Got, made: &Made) -> Option<String> {
@@ -155,7 +162,7 @@ fn too_old(plan: &Plan, asked: &Asked, got: &Got, made: &Made) -> Option<String>
         true => transit(plan),
         false => transit(plan) + Duration::from_secs(1),
     };
-    let grace = grace + redis_delay(plan);
+    let grace = grace + redis_delay(plan, made.at);
     let old = seconds(terms.age) + got.at.since(made.at);
     if old > lifetime + stale + grace {
         return Some(format!("{old:?} old, fresh for {lifetime:?} and {stale:?}"));
