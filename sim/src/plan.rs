@@ -7,6 +7,7 @@ use std::time::Duration;
 use weirkeeper::config::model::{
     Action, BackendProtocol, Config, Listener, Protocol, RedisServers, Route, Upstream, UpstreamTls,
 };
+use weirkeeper::engine::BackendId;
 use weirkeeper::engine::router::PathMatch;
 use weirkeeper::tls::server::Settings;
 
@@ -61,6 +62,8 @@ pub struct Plan {
     pub redis: Option<(String, u16)>,
     /// Configs that follow, in the order of their times.
     pub generations: Vec<Generation>,
+    /// The upstream and the id of a backend that these lack, and from when on.
+    pub removed: Option<(usize, BackendId, Duration)>,
     /// The proxy is asked to stop while the last requests are under way.
     pub stops_early: bool,
 }
@@ -176,6 +179,7 @@ impl Plan {
             traffic: None,
             replicas: 1,
             generations: Vec::new(),
+            removed: None,
             stops_early: false,
             redis: config.redis.as_ref().and_then(|r| match &r.servers {
                 RedisServers::One(host, port) => Some((host.to_ascii_lowercase(), *port)),

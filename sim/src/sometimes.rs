@@ -14,6 +14,7 @@ use crate::plan::Plan;
 
 /// What must be reached over all seeds of a suite.
 pub const SOMETIMES: &[&str] = &[
+    "a backend was removed under load",
     "another generation came under load",
     "502",
     "504",
@@ -48,6 +49,7 @@ pub const SOMETIMES: &[&str] = &[
 
 /// What must be reached over all seeds of a suite of worlds with caches.
 pub const CACHED: &[&str] = &[
+    "a backend was removed under load",
     "another generation came under load",
     "a change raced a fetch",
     "a part out of a whole",
@@ -113,6 +115,7 @@ pub const SLOW: &[&str] = &[
 
 /// What must be reached over all seeds of a suite of worlds over HTTP/2 and TLS.
 pub const HTTP2: &[&str] = &[
+    "a backend was removed under load",
     "another generation came under load",
     "a backend heard of a reset",
     "a backend quit over HTTP/2",
@@ -143,6 +146,7 @@ pub const HTTP2: &[&str] = &[
 
 /// What must be reached over all seeds of a suite of worlds of L4.
 pub const L4: &[&str] = &[
+    "a backend was removed under load",
     "another generation came under load",
     "a backend ended first",
     "a client ended first",

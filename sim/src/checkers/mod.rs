@@ -13,6 +13,7 @@ mod conservation;
 mod entitlement;
 mod flight;
 mod freshness;
+mod generations;
 mod heads;
 mod liveness;
 mod pace;
@@ -58,6 +59,7 @@ pub fn check(run: &Run) -> Vec<Violation> {
     found.extend(named("flight", flight::check(run)));
     found.extend(named("collapsed", collapsed::check(run)));
     found.extend(named("conditions", conditions::check(run)));
+    found.extend(named("generations", generations::check(run)));
     found.extend(named("redis", redis::check(run)));
     found.extend(named("heads", heads::check(run)));
     found.extend(named("streams", streams::check(run)));

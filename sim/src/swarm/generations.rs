@@ -1,12 +1,12 @@
 //! Other configs for a world that runs: the same upstreams, backends and routes by their names, each in another place and with
-//! another number, as a file that was edited has them. Whatever goes by places is led astray. Absent: when they are put to work
-//! (world).
+//! another number, as a file that was edited has them. Whatever goes by places is led astray. Some lack a backend from then on.
+//! Absent: when they are put to work (world).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use weirkeeper::config::model::{Action, Config, Route, Upstream};
-use weirkeeper::engine::BackendId;
+use weirkeeper::engine::{BackendId, Strategy};
 use weirkeeper::rng::Rng;
 
 use crate::plan::{Generation, Plan};
@@ -14,6 +14,7 @@ use crate::plan::{Generation, Plan};
 /// Lets some worlds have further generations while their load lasts.
 pub fn add(seed: u64, plan: &mut Plan) {
     plan.generations.clear();
+    plan.removed = None;
     let mut rng = Rng::new(seed).stream("generations", 0);
     if !rng.chance(0.35) {
         return;
@@ -23,11 +24,45 @@ pub fn add(seed: u64, plan: &mut Plan) {
         .map(|_| plan.warmup + plan.measure.mul_f64(rng.unit()))
         .collect();
     times.sort();
+    plan.removed = times
+        .first()
+        .and_then(|at| removed(&plan.config, &mut rng).map(|(upstream, id)| (upstream, id, *at)));
+    let lacks = plan.removed.map(|(upstream, id, _)| (upstream, id));
+    let config = lacks.map_or_else(
+        || Config::clone(&plan.config),
+        |lacks| without(&plan.config, lacks),
+    );
     let generation = |at| Generation {
         at,
-        config: rearranged(&plan.config, &mut rng),
+        config: rearranged(&config, &mut rng),
     };
     plan.generations = times.into_iter().map(generation).collect();
+}
+
+/// A backend that others can stand in for. Where the same backend is meant to be had for a key, none is taken away.
+fn removed(config: &Config, rng: &mut Rng) -> Option<(usize, BackendId)> {
+    let upstream = usize::try_from(rng.below(config.upstreams.len() as u64)).ok()?;
+    let spec = &config.upstreams[upstream].spec;
+    let is_hashed = matches!(spec.strategy, Strategy::Hash { .. });
+    if is_hashed || spec.backends.len() < 2 || !rng.chance(0.5) {
+        return None;
+    }
+    let place = usize::try_from(rng.below(spec.backends.len() as u64)).ok()?;
+    let id = spec.backends[place].id;
+    // Where places are bounded, they still are.
+    let left = without(config, (upstream, id));
+    let is_same = left.upstreams[upstream].read_ahead() == config.upstreams[upstream].read_ahead();
+    is_same.then_some((upstream, id))
+}
+
+fn without(config: &Config, (upstream, id): (usize, BackendId)) -> Config {
+    let mut config = config.clone();
+    let upstream = &mut config.upstreams[upstream];
+    if let Some(place) = upstream.spec.backends.iter().position(|b| b.id == id) {
+        upstream.spec.backends.remove(place);
+        upstream.backends.remove(place);
+    }
+    config
 }
 
 /// The same by names, and by nothing else.

@@ -131,6 +131,9 @@ pub(super) async fn replace_in_time(
             ledger.book().violation("generations", error.to_string());
         }
         ledger.book().reach("another generation came under load");
+        if plan.removed.is_some_and(|(_, _, at)| at == generation.at) {
+            ledger.book().reach("a backend was removed under load");
+        }
     }
     env.clock().sleep_until(Tick::ZERO + plan.healed()).await;
 }
