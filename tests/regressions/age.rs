@@ -62,6 +62,8 @@ fn an_old_connection_of_http_2_takes_no_stream() {
     );
     let upstream = format!(r#""protocol": "http2", {YOUNG}"#);
     let extra = Extra {
+        // Each core has connections of its own.
+        top: r#""workers": 1"#,
         upstream: &upstream,
         ..Extra::default()
     };
