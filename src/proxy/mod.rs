@@ -32,9 +32,9 @@ use crate::caching::operate::Operator;
 use crate::config::model::{self, Config};
 use crate::engine::trace::Event;
 use crate::env::Env;
+use crate::site::Site;
 use crate::site::generations::Generations;
 use crate::site::secure::Secure;
-use crate::site::{self, Site};
 use crate::telemetry::{CachingStatus, CertificateStatus, Telemetry, UpstreamStatus};
 use crate::tier::Shared;
 use crate::time::Tick;
@@ -253,7 +253,7 @@ impl<E: Env> Proxy<E> {
         let before = self.generations.latest();
         // A form of keys that no route uses is looked for in vain, and one that is not known would not be found.
         self.caching.follow(&config);
-        site::replace(&self.generations, env, config, &self.telemetry)?;
+        self.generations.replace(env, config, &self.telemetry)?;
         self.tap(&before.upstreams);
         self.replaced.notify_waiters();
         Ok(())

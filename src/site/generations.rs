@@ -1,13 +1,16 @@
 //! The generation of the config at work, and how another one takes its place. Whoever holds one goes on with it; whoever asks
 //! gets the latest.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
 use super::Site;
+use crate::config::model::Config;
 use crate::env::Env;
+use crate::telemetry::Telemetry;
 
 /// The latest generation.
 pub struct Generations<E: Env> {
@@ -35,10 +38,15 @@ impl<E: Env> Generations<E> {
         self.number.load(Ordering::Acquire) == site.number
     }
 
-    /// `site` takes the place of the latest.
-    pub(super) fn replace(&self, site: Site<E>) {
+    /// The generation that `config` makes takes the place of the latest.
+    ///
+    /// # Errors
+    /// As [`Site::follow`] has them.
+    pub fn replace(&self, env: &E, config: Config, telemetry: &Telemetry) -> io::Result<()> {
+        let site = self.latest().follow(env, config, telemetry)?;
         let number = site.number;
         self.latest.store(Arc::new(site));
         self.number.store(number, Ordering::Release);
+        Ok(())
     }
 }

@@ -15,7 +15,6 @@ use crate::config::model::{self, Config};
 use crate::engine::BackendId;
 use crate::engine::addresses::Addresses;
 use crate::env::Env;
-use crate::site::generations::Generations;
 use crate::site::secure::Secure;
 use crate::telemetry::Telemetry;
 use crate::tls::Challenges;
@@ -165,21 +164,6 @@ impl<E: Env> Site<E> {
         let addresses = self.addresses[listener].as_ref()?;
         Some(addresses.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// The generation that `config` makes takes the place of the latest.
-///
-/// # Errors
-/// As [`Site::follow`] has them.
-pub fn replace<E: Env>(
-    generations: &Generations<E>,
-    env: &E,
-    config: Config,
-    telemetry: &Telemetry,
-) -> io::Result<()> {
-    let next = generations.latest().follow(env, config, telemetry)?;
-    generations.replace(next);
-    Ok(())
 }
 
 /// The connections of each address of a listener, where they are bounded.
