@@ -44,9 +44,9 @@ pub struct Exchange<'a> {
     pub listener: usize,
     /// Name of the route, if one matched.
     pub route: Option<&'a str>,
-    /// Index of the upstream, if the route forwards.
+    /// Number of the upstream, if the route forwards.
     pub upstream: Option<usize>,
-    /// Index within the upstream of the backend of the last attempt.
+    /// Number within the upstream of the backend of the last attempt.
     pub backend: Option<usize>,
     /// The client, after trusted proxies have been taken into account.
     pub client: IpAddr,
@@ -95,9 +95,9 @@ pub struct Session {
     pub protocol: &'static str,
     /// Index of the listener.
     pub listener: usize,
-    /// Index of the upstream, if the listener leads to one.
+    /// Number of the upstream, if the listener leads to one.
     pub upstream: Option<usize>,
-    /// Index within the upstream of the backend of the last attempt.
+    /// Number within the upstream of the backend of the last attempt.
     pub backend: Option<usize>,
     /// The client.
     pub client: IpAddr,
