@@ -139,3 +139,6 @@ fn shed(reason: ShedReason) -> Cause {
         ShedReason::NoBackend => Cause::NoBackend,
     }
 }
+
+#[cfg(test)]
+mod tests;
