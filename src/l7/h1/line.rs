@@ -21,12 +21,17 @@ use crate::tls::client::{Trouble, trouble};
 use crate::upstream::audience::Herald;
 use crate::wire::StreamOf;
 
-/// What one read of a head may bring: most heads are smaller.
-const HEAD_READ: usize = 4096;
+/// What one read of a head may bring: most heads are smaller, also with their bodies. What fills it costs a second read, and a
+/// second write to the backend.
+const HEAD_READ: usize = 8192;
 
-/// Below this much room for a head the buffer grows. As long as a request is served its head holds the buffer's beginning, and a
-/// higher bound would mean a new buffer for each.
-const HEAD_ROOM: usize = 1024;
+/// Below this much room for a head the buffer grows. Between two requests nobody holds its beginning, and it has all of its room
+/// again at no cost.
+const HEAD_ROOM: usize = 6 * 1024;
+
+/// The same for what follows a request that is served. Its head holds the buffer's beginning, and a higher bound would mean a new
+/// buffer for each.
+const AHEAD_ROOM: usize = 1024;
 
 /// What one read of a body may bring.
 const BODY_READ: usize = 20 * 1024;
@@ -164,6 +169,20 @@ impl<E: Env> Ends<E> {
     /// Reads more, as much as comes at once; 0 is the end of the client's side. A client that has broken off is an error, then
     /// and ever after.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let (room, more) = match self.decoder.is_body_done() {
+            true => (HEAD_ROOM, HEAD_READ),
+            false => (BODY_READ, BODY_READ),
+        };
+        self.poll_read(cx, room, more)
+    }
+
+    /// Reads into a buffer that has at least `room`, and where it has not, room for so much `more`.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: usize,
+        more: usize,
+    ) -> Poll<io::Result<usize>> {
         match self.reading {
             Reading::Open => {}
             Reading::Ended => return Poll::Ready(Ok(0)),
@@ -171,10 +190,6 @@ impl<E: Env> Ends<E> {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             }
         }
-        let (room, more) = match self.decoder.is_body_done() {
-            true => (HEAD_ROOM, HEAD_READ),
-            false => (BODY_READ, BODY_READ),
-        };
         if self.read.capacity() - self.read.len() < room {
             self.read.reserve(more);
         }
@@ -203,7 +218,7 @@ impl<E: Env> Ends<E> {
             && self.reading == Reading::Open
             && self.read.len() < AHEAD
         {
-            match self.poll_fill(cx) {
+            match self.poll_read(cx, AHEAD_ROOM, HEAD_READ) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) => break,
                 Poll::Pending => return false,
