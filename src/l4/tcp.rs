@@ -127,7 +127,7 @@ async fn connect<E: Env>(
     stream: &mut StreamOf<E>,
     early: &mut Early,
     tries: &mut Tries,
-) -> Result<(Lease<E>, Link<E>), Cause> {
+) -> Result<(Lease<E>, Box<Link<E>>), Cause> {
     let mut meta = Meta::first(client.core().now());
     // The same for every connection of a client, whatever its port.
     meta.client = address_key(client.origin.peer);
@@ -151,7 +151,7 @@ struct Connecting<'a, E: Env> {
 }
 
 impl<E: Env> Work<E> for Connecting<'_, E> {
-    type Done = (Lease<E>, Link<E>);
+    type Done = (Lease<E>, Box<Link<E>>);
 
     fn set_waiting(&mut self, _: bool) {}
 
@@ -163,7 +163,7 @@ impl<E: Env> Work<E> for Connecting<'_, E> {
         &mut self,
         lease: Lease<E>,
         backend: &Arc<Backend<E>>,
-    ) -> Result<(Lease<E>, Link<E>), Failure> {
+    ) -> Result<(Lease<E>, Box<Link<E>>), Failure> {
         let first = self.first.as_deref().unwrap_or_default();
         match backend.dial(&self.client.core().env, first).await {
             Ok(mut link) => {

@@ -29,7 +29,7 @@ use crate::wire::watch::Phase;
 /// A tunnel whose record is still at work elsewhere.
 pub struct Opening<E: Env> {
     /// The backend's connection, with what was read of it after its 101.
-    pub link: Link<E>,
+    pub link: Box<Link<E>>,
     /// The client's stream of HTTP/2, if it is one.
     pub connect: Option<OnUpgrade>,
     /// Its place among the upstream's tunnels.

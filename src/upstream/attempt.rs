@@ -289,7 +289,7 @@ where
     /// open connections stay within the backend's bound.
     async fn on_link(
         &mut self,
-        mut link: Link<E>,
+        mut link: Box<Link<E>>,
         backend: &Arc<Backend<E>>,
         lease: &mut Option<Lease<E>>,
     ) -> Result<Came<E>, Failure> {

@@ -114,7 +114,7 @@ where
 
     /// The connection, after its protocol has changed: no stream's ever does. It no longer counts among those of requests, and
     /// the place in flight is free.
-    pub fn switch(self) -> Option<Link<E>> {
+    pub fn switch(self) -> Option<Box<Link<E>>> {
         match self {
             Fetch::Link(coming) => coming.switch(),
             Fetch::Whole(_) | Fetch::Stream(_) => None,
@@ -332,7 +332,7 @@ where
 }
 
 impl<E: Env, B> Coming<E, OnLink<E>, B> {
-    fn switch(mut self) -> Option<Link<E>> {
+    fn switch(mut self) -> Option<Box<Link<E>>> {
         let link = self.exchange.take()?.carrier.switch();
         if let Some(lease) = self.lease.take() {
             lease.finish(Outcome::Success);

@@ -30,7 +30,7 @@ const ROOM: usize = 17 * 1024;
 
 /// A connection in use by one exchange. Its drop closes the connection.
 pub struct OnLink<E: Env> {
-    link: Link<E>,
+    link: Box<Link<E>>,
     /// Where the connection goes back to.
     backend: Arc<Backend<E>>,
     decoder: ResponseDecoder,
@@ -48,7 +48,7 @@ pub struct OnLink<E: Env> {
 impl<E: Env> OnLink<E> {
     /// For a request whose head stands in the link's write buffer.
     pub fn new(
-        link: Link<E>,
+        link: Box<Link<E>>,
         backend: &Arc<Backend<E>>,
         decoder: ResponseDecoder,
         framing: BodyFraming,
@@ -66,14 +66,14 @@ impl<E: Env> OnLink<E> {
     }
 
     /// The connection, after its protocol has changed. It no longer counts among those of requests.
-    pub fn switch(mut self) -> Link<E> {
+    pub fn switch(mut self) -> Box<Link<E>> {
         self.link.leave_pool();
         self.link
     }
 
     /// Reads more; 0 is the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
-        let link = &mut self.link;
+        let link = &mut *self.link;
         if link.read.capacity() - link.read.len() < ROOM {
             link.read.reserve(READ_BUFFER);
         }
@@ -141,7 +141,7 @@ impl<E: Env> Carrier<E> for OnLink<E> {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, rest: &mut Bytes, _: bool) -> Poll<()> {
-        let Link { stream, write, .. } = &mut self.link;
+        let Link { stream, write, .. } = &mut *self.link;
         while !self.cut && (write.has_remaining() || rest.has_remaining()) {
             let parts = [IoSlice::new(write), IoSlice::new(rest)];
             let stream = Pin::new(&mut *stream);

@@ -47,7 +47,7 @@ pub struct Backend<E: Env> {
     timeouts: model::BackendTimeouts,
     tls: Option<Arc<model::UpstreamTls>>,
     /// Shared with those that it has followed, so that their connections count together.
-    pool: Arc<Mutex<Pool<StreamOf<E>>>>,
+    pool: Arc<Mutex<Pool<E>>>,
     /// Which of those it is.
     form: u64,
     dialler: Dialler,
@@ -60,11 +60,11 @@ pub struct Backend<E: Env> {
     turns: Mutex<BTreeMap<usize, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-struct Pool<S> {
+struct Pool<E: Env> {
     /// Busy, idle and being dialled.
     open: u32,
     /// The most recently used last.
-    idle: VecDeque<Idle<S>>,
+    idle: VecDeque<Idle<E>>,
     /// Those on which exchanges share, busy or not.
     shared: Vec<Shared>,
     /// Counts connections, for the names of those that are shared and for when they are old.
@@ -76,21 +76,20 @@ struct Pool<S> {
 /// A backend that is reached.
 pub enum Connected<E: Env> {
     /// A connection of its own, for HTTP/1.1.
-    Link(Link<E>),
+    Link(Box<Link<E>>),
     /// A stream on a connection that others use as well.
     Stream(Ticket<E>),
 }
 
-struct Idle<S> {
+struct Idle<E: Env> {
     core: usize,
     until: Tick,
-    retires: Tick,
-    stream: S,
-    read: BytesMut,
-    write: BytesMut,
+    /// Without its permit, since it goes on to count.
+    link: Box<Link<E>>,
 }
 
-/// An open connection in exclusive use. Dropping it closes it.
+/// An open connection in exclusive use. Dropping it closes it. It lies on the heap for as long as it is open, since it is handed
+/// on often.
 pub struct Link<E: Env> {
     /// The connection. Declared before the permit, so that it is closed before its place is free.
     pub stream: StreamOf<E>,
@@ -149,7 +148,7 @@ impl<E: Env> Backend<E> {
         upstream: &model::Upstream,
         place: usize,
         (number, form): (usize, u64),
-        pool: Arc<Mutex<Pool<StreamOf<E>>>>,
+        pool: Arc<Mutex<Pool<E>>>,
     ) -> Self {
         let model = upstream.backends[place].clone();
         Backend {
@@ -257,7 +256,7 @@ impl<E: Env> Backend<E> {
     ///
     /// # Errors
     /// Why no address of the backend could be reached in time.
-    pub async fn dial(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Link<E>, Undialled> {
+    pub async fn dial(self: &Arc<Self>, env: &E, first: &[u8]) -> Result<Box<Link<E>>, Undialled> {
         match self.open_in_time(env, first).await? {
             Connected::Link(link) => Ok(link),
             Connected::Stream(_) => Err(Undialled::of(Cause::TlsProtocol)),
@@ -271,7 +270,7 @@ impl<E: Env> Backend<E> {
 
     /// An idle connection that still stands, if there is one: this core's latest, or, where the backend's bound leaves no room
     /// for another, one that a different core hands over.
-    fn reuse(self: &Arc<Self>, env: &E, now: Tick) -> Option<Link<E>> {
+    fn reuse(self: &Arc<Self>, env: &E, now: Tick) -> Option<Box<Link<E>>> {
         loop {
             let idle = {
                 let mut pool = self.lock();
@@ -285,35 +284,44 @@ impl<E: Env> Backend<E> {
                 })?;
                 pool.idle.remove(at)?
             };
-            let permit = Permit::of(self);
             let Idle {
                 core,
                 until,
+                mut link,
+            } = idle;
+            link.permit = Permit::of(self);
+            link.reused = true;
+            if until <= now || !stands(&mut link.stream) {
+                continue;
+            }
+            if core == env.core() {
+                return Some(link);
+            }
+            // The permit first, so that the socket is closed before its place is free.
+            let Link {
+                permit,
                 retires,
-                mut stream,
                 read,
                 write,
-            } = idle;
-            if until > now && stands(&mut stream) {
-                let adopted = match stream {
-                    stream if core == env.core() => Ok(stream),
-                    Wire::Plain(socket) => env.net().adopt(socket).map(Wire::Plain),
-                    // What TLS keeps of a connection stays with its socket. It is closed, and leaves room for another.
-                    Wire::Tls(_) => continue,
-                };
-                match adopted {
-                    Ok(stream) => {
-                        return Some(Link {
-                            stream,
-                            read,
-                            write,
-                            reused: true,
-                            retires,
-                            permit,
-                        });
-                    }
-                    Err(error) => tracing::warn!(%error, "a connection could not be handed over"),
+                stream,
+                ..
+            } = *link;
+            // What TLS keeps of a connection stays with its socket. It is closed, and leaves room for another.
+            let Wire::Plain(socket) = stream else {
+                continue;
+            };
+            match env.net().adopt(socket).map(Wire::Plain) {
+                Ok(stream) => {
+                    return Some(Box::new(Link {
+                        stream,
+                        read,
+                        write,
+                        reused: true,
+                        retires,
+                        permit,
+                    }));
                 }
+                Err(error) => tracing::warn!(%error, "a connection could not be handed over"),
             }
         }
     }
@@ -334,14 +342,14 @@ impl<E: Env> Backend<E> {
             let ticket = shared::open(env, self, stream, permit, retires).await?;
             return Ok(Connected::Stream(ticket));
         }
-        Ok(Connected::Link(Link {
+        Ok(Connected::Link(Box::new(Link {
             stream,
             read: BytesMut::new(),
             write: BytesMut::with_capacity(1024),
             reused: false,
             retires,
             permit,
-        }))
+        })))
     }
 
     /// When a connection that is opened now is old; [`Tick::MAX`] is never.
@@ -385,7 +393,7 @@ impl<E: Env> Backend<E> {
         self: &Arc<Self>,
         core: usize,
         now: Tick,
-        link: Link<E>,
+        mut link: Box<Link<E>>,
         keep_alive: Option<Duration>,
     ) {
         let patience = match keep_alive {
@@ -405,24 +413,9 @@ impl<E: Env> Backend<E> {
             // Closed by the end of this call, when the lock is free.
             return;
         }
-        let Link {
-            stream,
-            read,
-            write,
-            retires,
-            mut permit,
-            ..
-        } = link;
-        pool.idle.push_back(Idle {
-            core,
-            until,
-            retires,
-            stream,
-            read,
-            write,
-        });
         // The idle connection stays counted; whoever takes it makes its permit anew.
-        permit.leave();
+        link.permit.leave();
+        pool.idle.push_back(Idle { core, until, link });
     }
 
     /// Closes idle connections that have outlived their time or that the backend has closed.
@@ -430,10 +423,10 @@ impl<E: Env> Backend<E> {
         let mut pool = self.lock();
         let mut kept = VecDeque::with_capacity(pool.idle.len());
         while let Some(mut idle) = pool.idle.pop_front() {
-            if idle.until > now && stands(&mut idle.stream) {
+            if idle.until > now && stands(&mut idle.link.stream) {
                 // It has idled for a while: its buffers serve others better.
-                idle.read = BytesMut::new();
-                idle.write = BytesMut::new();
+                idle.link.read = BytesMut::new();
+                idle.link.write = BytesMut::new();
                 kept.push_back(idle);
             } else {
                 // Closed before its place is free, and both under the lock, or another core could open one too many.
@@ -453,7 +446,7 @@ impl<E: Env> Backend<E> {
         self.reap(Tick::MAX);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Pool<StreamOf<E>>> {
+    fn lock(&self) -> MutexGuard<'_, Pool<E>> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -36,7 +36,7 @@ impl<E: Env> Backend<E> {
     pub fn yield_idle(&self) {
         let mut pool = self.lock();
         while let Some(idle) = pool.idle.pop_front() {
-            idle.stream.set_abort();
+            idle.link.stream.set_abort();
             // Closed before its place is free, as in `reap`.
             drop(idle);
             pool.open -= 1;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::shared::Gone;
 use super::{Backend, Pool};
 use crate::env::Env;
-use crate::wire::StreamOf;
 
 /// The right to hold one connection open; its drop gives the place back.
 pub struct Permit<E: Env>(Option<Arc<Backend<E>>>);
@@ -71,7 +70,7 @@ impl<E: Env> Backend<E> {
         Ok(Permit::of(self))
     }
 
-    pub(super) fn is_full(&self, pool: &Pool<StreamOf<E>>) -> bool {
+    pub(super) fn is_full(&self, pool: &Pool<E>) -> bool {
         self.max_in_flight.is_some_and(|max| pool.open >= max)
     }
 }
