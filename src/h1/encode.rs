@@ -6,6 +6,7 @@ use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, Method};
 
 use crate::message::fields::forbidden_in_trailers;
+use crate::message::known::Known;
 
 /// How a request's body is delimited (RFC 9112, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +42,24 @@ pub fn request_line(out: &mut BytesMut, method: &Method, parts: &[&str]) {
 
 /// Appends one field line, `name: value`.
 pub fn field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.put_slice(name);
+    line(out, b": ", value);
+}
+
+/// Appends one field line, of a name that is known.
+pub fn known_field(out: &mut BytesMut, known: Known, value: &[u8]) {
+    debug_assert!(!known.begins().is_empty(), "it is one name");
+    line(out, known.begins().as_bytes(), value);
+}
+
+fn line(out: &mut BytesMut, begins: &[u8], value: &[u8]) {
     debug_assert!(
         !value.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)),
         "a value has no line breaks"
     );
-    out.reserve(name.len() + value.len() + 4);
-    out.put_slice(name);
-    out.put_slice(b": ");
+    out.reserve(begins.len() + value.len() + 2);
+    out.put_slice(begins);
     out.put_slice(value);
     out.put_slice(b"\r\n");
 }
@@ -58,7 +70,11 @@ pub fn framing(out: &mut BytesMut, framing: BodyFraming) {
         BodyFraming::None => {}
         BodyFraming::Length(length) => {
             let mut digits = [0; 20];
-            field(out, b"content-length", digits_of(length, 10, &mut digits));
+            known_field(
+                out,
+                Known::ContentLength,
+                digits_of(length, 10, &mut digits),
+            );
         }
         BodyFraming::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
     }

@@ -19,8 +19,8 @@ mod section;
 
 pub use decode::ResponseDecoder;
 pub use encode::{
-    BodyFraming, CHUNK_TAIL, chunk_head, end_of_head, field, framing, last_chunk, request_line,
-    set_title_case,
+    BodyFraming, CHUNK_TAIL, chunk_head, end_of_head, field, framing, known_field, last_chunk,
+    request_line, set_title_case,
 };
 pub use framing::{RequestFraming, ResponseFraming};
 pub use head::ResponseHead;

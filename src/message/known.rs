@@ -27,6 +27,14 @@ macro_rules! known {
                 }
             }
 
+            /// How a line of this field begins in HTTP/1.1; empty where it is not one alone.
+            pub const fn begins(self) -> &'static str {
+                match self {
+                    $(Known::$variant => concat!($name, ": "),)+
+                    Known::ImitatedForwardedFor | Known::Imitated | Known::Other => "",
+                }
+            }
+
             /// The name as a header map has it; `None` where it is not one alone.
             pub fn name(self) -> Option<HeaderName> {
                 match self {

@@ -71,7 +71,7 @@ impl FieldSink for Lines<'_> {
     }
 
     fn put(&mut self, known: Known, value: &[u8]) {
-        h1::field(self.0, known.text().as_bytes(), value);
+        h1::known_field(self.0, known, value);
     }
 
     fn connection(&mut self, trailers: bool, close: bool, upgrade: bool) {
@@ -98,9 +98,9 @@ impl Inbound {
         h1::request_line(out, &self.method, &self.target_parts(hop));
         // HTTP/1.1 asks for a Host even where an HTTP/1.0 client had none to give (RFC 9112 section 3.2).
         if !hop.rules.rule(b"host") {
-            h1::field(
+            h1::known_field(
                 out,
-                b"host",
+                Known::Host,
                 self.target.authority().map_or(b"", |v| v.as_bytes()),
             );
         }
