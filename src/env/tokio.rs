@@ -23,8 +23,8 @@ use super::{Clock, Datagram, Env, Listener, Net, Stream, Task};
 use crate::rng::Rng;
 use crate::time::Tick;
 
-/// How often Linux asks in vain before a connection is given up, unless it was told otherwise. To say it for each connection would
-/// be a call more.
+/// How often Linux asks in vain before a connection is given up, unless it was told otherwise. To say it for each connection
+/// would be a call more.
 const PROBES: u32 = 9;
 
 /// The environment of one core. Clones for other cores come from [`TokioEnv::for_core`].
