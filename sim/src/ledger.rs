@@ -427,12 +427,16 @@ impl Book {
             Event::Cancelled(waiter) => [3, waiter.0, 0, 0],
             Event::Finished(backend, outcome) => [4, u64::from(backend.0), outcome as u64, 0],
             Event::BackedOff(backend, until) => [5, u64::from(backend.0), until.as_nanos(), 0],
+            Event::Down(backend) => [6, u64::from(backend.0), 0, 0],
+            Event::Up(backend) => [7, u64::from(backend.0), 0, 0],
         };
         self.trace.event(at, "engine", &numbers);
         match event {
             Event::Queued(_) => self.reach("queued"),
             Event::Cancelled(_) => self.reach("cancelled while waiting"),
             Event::BackedOff(..) => self.reach("backed off"),
+            Event::Down(_) => self.reach("checks found a backend down"),
+            Event::Up(_) => self.reach("checks found a backend up again"),
             Event::Shed(_, ShedReason::QueueFull) => self.reach("shed: queue full"),
             Event::Shed(_, ShedReason::QueueTimeout) => self.reach("shed: queue timeout"),
             Event::Shed(_, ShedReason::Deadline) => self.reach("shed: deadline"),

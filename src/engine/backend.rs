@@ -1,10 +1,10 @@
 //! One configured backend within an upstream: what runs on it, and whether it is passed over. Which backends are eligible
 //! together, and who is picked among them, is decided by [`upstream`](super::upstream) and [`scheduler`](super::scheduler).
-//! There is no probing here: failures of real requests are all that it knows.
+//! Absent: what health checks make of it (health); it is told how they went.
 
 use std::time::Duration;
 
-use super::{BackOffSpec, BackendSpec, Outcome};
+use super::{BackOffSpec, BackendSpec, Outcome, Standing};
 use crate::time::Tick;
 
 /// A backend's state. It outlives a reload, and its own removal for as long as requests run on it.
@@ -18,6 +18,10 @@ pub(crate) struct Backend {
     pub(crate) open: bool,
     /// Passed over until then.
     pub(crate) backed_off_until: Option<Tick>,
+    /// Its health checks fail.
+    pub(crate) is_down: bool,
+    /// A check runs on it, and takes a place as a request would.
+    pub(crate) is_checked: bool,
     /// Failure steps in a row: the exponent of the next back-off.
     streak: u32,
     /// Failure steps ever. A slot remembers the value at its grant, which tells whether it saw the latest step.
@@ -43,21 +47,28 @@ impl Backend {
             in_flight: 0,
             open: false,
             backed_off_until: None,
+            is_down: false,
+            is_checked: false,
             streak: 0,
             failures: 0,
         }
     }
 
     /// Does it run as many requests as it takes?
+    #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.spec
-            .max_in_flight
-            .is_some_and(|max| self.in_flight >= max)
+        let running = self.in_flight + u32::from(self.is_checked);
+        self.spec.max_in_flight.is_some_and(|max| running >= max)
     }
 
-    /// Is it passed over?
-    pub(crate) fn is_backed_off(&self) -> bool {
-        self.backed_off_until.is_some()
+    /// How it stands.
+    #[inline]
+    pub(crate) fn standing(&self) -> Standing {
+        match self.backed_off_until {
+            _ if self.is_down => Standing::Down,
+            Some(_) => Standing::BackedOff,
+            None => Standing::Sound,
+        }
     }
 
     /// Takes note of how a slot ended that was granted when `known` failure steps had been seen, and says what follows for the

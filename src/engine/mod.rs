@@ -7,6 +7,7 @@
 pub mod addresses;
 mod backend;
 pub mod descriptors;
+pub mod health;
 pub mod pace;
 mod pool;
 mod queue;
@@ -241,6 +242,32 @@ impl ShedReason {
             ShedReason::QueueTimeout => "queue_timeout",
             ShedReason::Deadline => "deadline",
             ShedReason::NoBackend => "no_backend",
+        }
+    }
+}
+
+/// How a backend stands, the best first. Requests go to backends of the best standing that any of them has (fail open): the last
+/// ones that are left are tried, however they stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// Nothing speaks against it.
+    Sound,
+    /// A request has failed there a moment ago.
+    BackedOff,
+    /// Its health checks fail.
+    Down,
+}
+
+impl Standing {
+    /// All of them, in their order.
+    pub const ALL: [Standing; 3] = [Standing::Sound, Standing::BackedOff, Standing::Down];
+
+    /// Its name in status and logs: `backed_off`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Standing::Sound => "sound",
+            Standing::BackedOff => "backed_off",
+            Standing::Down => "down",
         }
     }
 }

@@ -1,16 +1,17 @@
 //! The backends of one upstream: who is eligible for a request, who is picked, what comes back. The queue and the bound on the
 //! whole upstream are not here.
 //!
-//! A backend is *eligible* for a request when it is not full, not excluded by the request, and not in back-off; if all backends
-//! that the request does not exclude are in back-off, back-offs are ignored for it (fail open). An *open* backend is one that
-//! is eligible for a request without exclusions, and the scheduler holds exactly the open ones. Each change costs O(log n),
-//! except that the moments when the last sound backend fails or the first one recovers touch all of them.
+//! A backend is *eligible* for a request when it is not full, not excluded by the request, and of the best standing that any
+//! backend has which the request does not exclude, full or not: when none of these is sound, those in back-off are tried, and
+//! when all are down, these (fail open). An *open* backend is one that is eligible for a request without exclusions, and the
+//! scheduler holds exactly the open ones. Each change costs O(log n), except that the moments when the last sound backend fails
+//! or the first one recovers touch all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::backend::{Backend, Change};
 use super::scheduler::{Entry, Scheduler};
-use super::{BackOffSpec, BackendId, Exclude, Outcome, Phase, Slot, UpstreamSpec};
+use super::{BackOffSpec, BackendId, Exclude, Outcome, Phase, Slot, Standing, UpstreamSpec};
 use crate::rng::Rng;
 use crate::time::Tick;
 
@@ -31,6 +32,30 @@ pub(crate) struct Pool {
     open: usize,
     /// The ends of all back-offs, with the backends' places.
     back_offs: BTreeSet<(Tick, u32)>,
+    /// How many are of each standing.
+    standings: Standings,
+}
+
+/// Counts of backends by their standing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Standings([usize; Standing::ALL.len()]);
+
+impl Standings {
+    fn of<'a>(backends: impl IntoIterator<Item = &'a Backend>) -> Self {
+        let mut standings = Standings::default();
+        for backend in backends {
+            standings.0[backend.standing() as usize] += 1;
+        }
+        standings
+    }
+
+    /// The best one that somebody has.
+    #[inline]
+    fn best(&self) -> Standing {
+        let mut all = Standing::ALL.into_iter().zip(self.0);
+        let best = all.find(|(_, count)| *count > 0);
+        best.map_or(Standing::Sound, |(standing, _)| standing)
+    }
 }
 
 impl Pool {
@@ -47,7 +72,9 @@ impl Pool {
             back_off: spec.back_off,
             open: 0,
             back_offs: BTreeSet::new(),
+            standings: Standings::default(),
         };
+        pool.standings = Standings::of(&pool.backends);
         pool.refresh_all();
         pool
     }
@@ -82,6 +109,7 @@ impl Pool {
             .filter_map(|(i, b)| b.backed_off_until.map(|until| (until, i)))
             .collect();
         self.open = 0;
+        self.standings = Standings::of(&self.backends);
         for (i, backend) in self.backends.iter().enumerate() {
             self.scheduler.load(i, backend.in_flight);
         }
@@ -181,10 +209,9 @@ impl Pool {
         }
         let excluded = self.excluded(exclude).filter(|&i| self.backends[i].open);
         let open = self.open - excluded.count();
-        if self.fails_open_alone(exclude) {
-            open + self.backed_off_only(exclude).count()
-        } else {
-            open
+        match self.fails_open_alone(exclude) {
+            Some(standing) => open + self.passed_over(exclude, standing).count(),
+            None => open,
         }
     }
 
@@ -197,20 +224,30 @@ impl Pool {
         exclude.iter().filter_map(|id| self.place(id))
     }
 
-    /// Are all that the request does not exclude in back-off, while some excluded one is not? (If all are, they are open anyway.)
-    fn fails_open_alone(&self, exclude: &Exclude) -> bool {
-        let sound = self.backends.len() - self.back_offs.len();
-        let excluded = self
-            .excluded(exclude)
-            .filter(|&i| !self.backends[i].is_backed_off());
-        sound > 0 && sound == excluded.count()
+    /// The best standing of those that the request does not exclude, if some excluded one has a better one. (If none has, the
+    /// rest are open anyway.)
+    fn fails_open_alone(&self, exclude: &Exclude) -> Option<Standing> {
+        let excluded = Standings::of(self.excluded(exclude).map(|i| &self.backends[i]));
+        let mut left = self.standings;
+        for (left, excluded) in left.0.iter_mut().zip(excluded.0) {
+            *left -= excluded;
+        }
+        let best = left.best();
+        (best > self.standings.best()).then_some(best)
     }
 
-    /// Those that are neither full nor excluded, and closed for their back-off alone.
-    fn backed_off_only<'a>(&'a self, exclude: &'a Exclude) -> impl Iterator<Item = usize> + 'a {
-        (0..self.backends.len()).filter(|&i| {
+    /// Those that are neither full nor excluded, and closed for their standing alone, which is no worse than this.
+    fn passed_over<'a>(
+        &'a self,
+        exclude: &'a Exclude,
+        standing: Standing,
+    ) -> impl Iterator<Item = usize> + 'a {
+        (0..self.backends.len()).filter(move |&i| {
             let backend = &self.backends[i];
-            !backend.open && !backend.is_full() && !exclude.contains(backend.spec.id)
+            !backend.open
+                && !backend.is_full()
+                && backend.standing() <= standing
+                && !exclude.contains(backend.spec.id)
         })
     }
 
@@ -221,8 +258,8 @@ impl Pool {
             .excluded(exclude)
             .filter(|&i| self.backends[i].open)
             .collect();
-        if self.fails_open_alone(exclude) {
-            flipped.extend(self.backed_off_only(exclude));
+        if let Some(standing) = self.fails_open_alone(exclude) {
+            flipped.extend(self.passed_over(exclude, standing));
         }
         flipped.iter().for_each(|&i| self.flip(i));
         let picked = self.scheduler.pick(client);
@@ -243,28 +280,67 @@ impl Pool {
 
     /// Begins, moves or ends a back-off.
     fn set_back_off(&mut self, i: usize, until: Option<Tick>) {
-        let all = self.all_backed_off();
-        let backend = &mut self.backends[i];
-        if let Some(old) = std::mem::replace(&mut backend.backed_off_until, until) {
+        if let Some(old) = self.backends[i].backed_off_until {
             self.back_offs.remove(&(old, i as u32));
         }
         if let Some(until) = until {
             self.back_offs.insert((until, i as u32));
         }
-        if all == self.all_backed_off() {
+        self.change(i, |backend| backend.backed_off_until = until);
+    }
+
+    /// Changes what a backend's standing hangs on.
+    fn change(&mut self, i: usize, change: impl FnOnce(&mut Backend)) {
+        let best = self.standings.best();
+        let backend = &mut self.backends[i];
+        self.standings.0[backend.standing() as usize] -= 1;
+        change(backend);
+        self.standings.0[backend.standing() as usize] += 1;
+        if best == self.standings.best() {
             self.refresh(i);
         } else {
             self.refresh_all();
         }
     }
 
-    fn all_backed_off(&self) -> bool {
-        self.back_offs.len() == self.backends.len()
+    /// Takes a place on a backend for a health check. False: it has none, or is checked already, or is not here.
+    pub(crate) fn begin_check(&mut self, id: BackendId) -> bool {
+        let place = self.place(id).filter(|i| {
+            let backend = &self.backends[*i];
+            !backend.is_full() && !backend.is_checked
+        });
+        if let Some(i) = place {
+            self.change(i, |backend| backend.is_checked = true);
+        }
+        place.is_some()
+    }
+
+    /// Gives such a place back.
+    pub(crate) fn end_check(&mut self, id: BackendId) {
+        if let Some(i) = self.place(id) {
+            self.change(i, |backend| backend.is_checked = false);
+        }
+    }
+
+    /// A backend's checks fail, or no longer do. True when that is new.
+    pub(crate) fn set_down(&mut self, id: BackendId, is_down: bool) -> bool {
+        let place = self.place(id);
+        let changes = place.filter(|i| self.backends[*i].is_down != is_down);
+        if let Some(i) = changes {
+            self.change(i, |backend| backend.is_down = is_down);
+        }
+        changes.is_some()
+    }
+
+    /// The best standing that a backend has.
+    #[inline]
+    pub(crate) fn best(&self) -> Standing {
+        self.standings.best()
     }
 
     #[inline]
     fn should_be_open(&self, backend: &Backend) -> bool {
-        !backend.is_full() && (!backend.is_backed_off() || self.all_backed_off())
+        !backend.is_full() && backend.standing() <= self.standings.best()
     }
 
     /// Opens or closes a backend after something about it has changed.
@@ -311,6 +387,7 @@ impl Pool {
             }
         }
         assert_eq!(back_offs, self.back_offs.len());
+        assert_eq!(self.standings, Standings::of(&self.backends));
         self.scheduler.check_invariants(|i| {
             let backend = &self.backends[i];
             (backend.open, backend.in_flight)

@@ -25,6 +25,10 @@ pub enum Event {
     Finished(BackendId, Outcome),
     /// A backend is passed over until then.
     BackedOff(BackendId, Tick),
+    /// A backend's health checks fail from here on.
+    Down(BackendId),
+    /// A backend's health checks fail no more.
+    Up(BackendId),
 }
 
 /// Receives events while the engine decides. It must not block: the engine's lock is held.

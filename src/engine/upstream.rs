@@ -15,7 +15,8 @@ use super::pool::Pool;
 use super::queue::Queue;
 use super::trace::{Event, Trace};
 use super::{
-    BackendId, Exclude, Grant, Meta, Offer, Outcome, ShedReason, Slot, UpstreamSpec, WaiterId,
+    BackendId, Exclude, Grant, Meta, Offer, Outcome, ShedReason, Slot, Standing, UpstreamSpec,
+    WaiterId,
 };
 use crate::rng::Rng;
 use crate::time::Tick;
@@ -57,6 +58,8 @@ pub struct BackendStatus {
     pub weight: u32,
     /// When it is tried again, if it is passed over.
     pub backed_off_until: Option<Tick>,
+    /// How it stands.
+    pub standing: Standing,
 }
 
 impl Upstream {
@@ -109,6 +112,51 @@ impl Upstream {
         self.advance(now, trace);
         self.dispatch(now, trace);
         self.checked();
+    }
+
+    /// Takes a place on a backend for a health check, which is no request: it waits for nobody, and counts for the backend alone.
+    /// False where there is none; its requests tell how it is then.
+    pub fn begin_check(&mut self, id: BackendId) -> bool {
+        let begins = self.pool.begin_check(id);
+        self.checked();
+        begins
+    }
+
+    /// Such a place comes back. May emit grants.
+    pub fn end_check<T: Trace>(&mut self, now: Tick, id: BackendId, trace: &mut T) {
+        self.pool.end_check(id);
+        self.advance(now, trace);
+        self.dispatch(now, trace);
+        self.checked();
+    }
+
+    /// A backend's health checks fail from here on, or no longer do. May emit grants. False: that is not new, or it is not here.
+    pub fn set_down<T: Trace>(
+        &mut self,
+        now: Tick,
+        id: BackendId,
+        is_down: bool,
+        trace: &mut T,
+    ) -> bool {
+        let is_new = self.pool.set_down(id, is_down);
+        if is_new {
+            let event = match is_down {
+                true => Event::Down(id),
+                false => Event::Up(id),
+            };
+            trace.event(now, event);
+        }
+        self.advance(now, trace);
+        self.dispatch(now, trace);
+        self.checked();
+        is_new
+    }
+
+    /// The best standing that a backend has: anything but [`Standing::Sound`] means that all are passed over, and tried for want
+    /// of others.
+    #[inline]
+    pub fn best(&self) -> Standing {
+        self.pool.best()
     }
 
     /// A waiter goes away; its place is free at once. False: it has been granted or refused already.
@@ -164,6 +212,7 @@ impl Upstream {
             max_in_flight: b.spec.max_in_flight,
             weight: b.spec.weight,
             backed_off_until: b.backed_off_until,
+            standing: b.standing(),
         });
         Status {
             waiting: self.queue.len(),

@@ -2,6 +2,8 @@
 //! model doesn't know the strategies; it checks that a pick was eligible, and everything else exactly: who waits, who is
 //! granted or refused, in which order and why, and that no request is lost or answered twice.
 
+mod ops;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -12,91 +14,14 @@ use proptest::test_runner::TestRunner;
 use weirkeeper::engine::trace::Event;
 use weirkeeper::engine::upstream::Upstream;
 use weirkeeper::engine::{
-    BackOffSpec, BackendId, BackendSpec, Exclude, Grant, Meta, Offer, Outcome, Phase, QueueSpec,
-    ShedReason, Slot, Strategy as Rule, UpstreamSpec, WaiterId,
+    BackendId, BackendSpec, Exclude, Grant, Meta, Offer, Outcome, ShedReason, Slot, Standing,
+    Strategy as Rule, UpstreamSpec, WaiterId,
 };
 use weirkeeper::rng::Rng;
 use weirkeeper::time::Tick;
 
+use self::ops::{Op, op, upstream_spec};
 use super::grants;
-
-#[derive(Clone, Debug)]
-enum Op {
-    /// A request: what it excludes (bits), how long ago it arrived, how long from now it may start, whose it is.
-    Offer(u8, u64, Option<u64>, u64),
-    Cancel(usize),
-    Finish(usize, Outcome),
-    Wait(u64),
-    Poll,
-    Apply(UpstreamSpec),
-}
-
-const OUTCOMES: [Outcome; 6] = [
-    Outcome::Success,
-    Outcome::Refused,
-    Outcome::Died,
-    Outcome::Broken,
-    Outcome::ReuseRace,
-    Outcome::Cancelled,
-];
-
-fn rule() -> impl Strategy<Value = Rule> {
-    prop::sample::select(vec![
-        Rule::RoundRobin,
-        Rule::WeightedRoundRobin,
-        Rule::SmoothWeightedRoundRobin,
-        Rule::LeastRequest,
-        Rule::PowerOfTwo,
-        Rule::HASH,
-        Rule::Hash { load_percent: None },
-    ])
-}
-
-fn upstream_spec() -> impl Strategy<Value = UpstreamSpec> {
-    let backend = (1_u32..6, prop::option::weighted(0.9, 1_u32..4));
-    let backends = vec(prop::option::weighted(0.6, backend), 5);
-    let bounds = (prop::option::of(1_u32..8), 0_usize..7, 0_u64..3);
-    (rule(), backends, bounds).prop_map(|(strategy, backends, (max_in_flight, capacity, base))| {
-        let backend = |(id, backend): (u32, Option<(u32, Option<u32>)>)| {
-            let (weight, max_in_flight) = backend?;
-            let id = BackendId(id);
-            Some(BackendSpec {
-                id,
-                weight,
-                max_in_flight,
-                key: u64::from(id.0),
-            })
-        };
-        UpstreamSpec {
-            strategy,
-            max_in_flight,
-            queue: QueueSpec {
-                capacity,
-                timeout: Duration::from_millis(50),
-            },
-            backends: (0..).zip(backends).filter_map(backend).collect(),
-            back_off: BackOffSpec {
-                base: Duration::from_millis(10 * base),
-                max: Duration::from_millis(60),
-            },
-            phase: Phase::Random,
-        }
-    })
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let exclude = prop_oneof![3 => Just(0_u8), 2 => 0_u8..32];
-    let age = prop_oneof![3 => Just(0_u64), 1 => 0_u64..60];
-    let deadline = prop::option::weighted(0.2, 0_u64..60);
-    prop_oneof![
-        10 => (exclude, age, deadline, 0_u64..20).prop_map(|(e, a, d, c)| Op::Offer(e, a, d, c)),
-        2 => any::<usize>().prop_map(Op::Cancel),
-        6 => (any::<usize>(), prop::sample::select(&OUTCOMES[..])).prop_map(|(i, o)| Op::Finish(i, o)),
-        3 => (0_u64..30).prop_map(Op::Wait),
-        1 => Just(Op::Poll),
-        1 => upstream_spec().prop_map(Op::Apply),
-    ]
-}
 
 /// How often something rare happened over all cases.
 type Seen = BTreeMap<&'static str, u64>;
@@ -106,8 +31,25 @@ struct ModelBackend {
     spec: BackendSpec,
     in_flight: u32,
     until: Option<Tick>,
+    is_down: bool,
+    is_checked: bool,
     streak: u32,
     failures: u32,
+}
+
+impl ModelBackend {
+    fn standing(&self) -> Standing {
+        match (self.is_down, self.until) {
+            (true, _) => Standing::Down,
+            (false, Some(_)) => Standing::BackedOff,
+            (false, None) => Standing::Sound,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let running = self.in_flight + u32::from(self.is_checked);
+        self.spec.max_in_flight.is_some_and(|max| running >= max)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -168,11 +110,10 @@ impl Model {
 
     fn eligible(&self, exclude: &Exclude) -> Vec<BackendId> {
         let usable = self.usable(exclude);
-        let fail_open = usable.iter().all(|b| b.until.is_some());
+        let best = usable.iter().map(|b| b.standing()).min();
         usable
             .into_iter()
-            .filter(|b| b.spec.max_in_flight.is_none_or(|max| b.in_flight < max))
-            .filter(|b| fail_open || b.until.is_none())
+            .filter(|b| !b.is_full() && Some(b.standing()) == best)
             .map(|b| b.spec.id)
             .collect()
     }
@@ -192,10 +133,12 @@ impl Model {
         let backend = self.backends.iter_mut().find(|b| b.spec.id == id);
         let backend = backend.expect("an eligible backend is configured");
         backend.in_flight += 1;
-        let (known, failing_open) = (backend.failures, backend.until.is_some());
+        let (known, standing) = (backend.failures, backend.standing());
         self.running.push((slot, known));
-        if failing_open {
-            self.saw("fail open");
+        match standing {
+            Standing::Sound => {}
+            Standing::BackedOff => self.saw("fail open"),
+            Standing::Down => self.saw("fail open to who is down"),
         }
     }
 
@@ -335,6 +278,20 @@ impl Model {
         self.advance(now);
     }
 
+    fn find(&mut self, id: BackendId) -> Option<&mut ModelBackend> {
+        self.backends.iter_mut().find(|b| b.spec.id == id)
+    }
+
+    /// A check has begun, or not.
+    fn begun(&mut self, id: BackendId, begun: bool) {
+        let found = self.find(id).filter(|b| !b.is_full() && !b.is_checked);
+        assert_eq!(found.is_some(), begun);
+        if let Some(b) = found {
+            b.is_checked = true;
+            self.saw("a check took a place");
+        }
+    }
+
     fn applied(&mut self, now: Tick, spec: UpstreamSpec) {
         let mut known: Vec<ModelBackend> = self.backends.drain(..).collect();
         known.append(&mut self.leaving);
@@ -370,6 +327,7 @@ impl Model {
             assert_eq!(is.id, should.spec.id);
             assert_eq!(is.in_flight, should.in_flight);
             assert_eq!(is.backed_off_until, should.until);
+            assert_eq!(is.standing, should.standing());
         }
         let expiries = self.waiting.iter().map(|w| w.expiry);
         let due = expiries.chain(self.backends.iter().filter_map(|b| b.until));
@@ -385,6 +343,8 @@ fn fresh(spec: &BackendSpec) -> ModelBackend {
         spec: *spec,
         in_flight: 0,
         until: None,
+        is_down: false,
+        is_checked: false,
         streak: 0,
         failures: 0,
     }
@@ -442,6 +402,29 @@ fn run(spec: UpstreamSpec, ops: Vec<Op>) -> Seen {
                 explain(&mut model, &mut upstream, &trace);
                 model.advance(now);
             }
+            Op::BeginCheck(id) => {
+                let begun = upstream.begin_check(BackendId(id));
+                model.begun(BackendId(id), begun);
+            }
+            Op::EndCheck(id) => {
+                upstream.end_check(now, BackendId(id), &mut trace);
+                explain(&mut model, &mut upstream, &trace);
+                if let Some(b) = model.find(BackendId(id)) {
+                    b.is_checked = false;
+                }
+                model.advance(now);
+            }
+            Op::SetDown(id, is_down) => {
+                let id = BackendId(id);
+                let is_new = upstream.set_down(now, id, is_down, &mut trace);
+                explain(&mut model, &mut upstream, &trace);
+                let changes = model.find(id).filter(|b| b.is_down != is_down);
+                assert_eq!(changes.is_some(), is_new);
+                if let Some(b) = changes {
+                    b.is_down = is_down;
+                }
+                model.advance(now);
+            }
             Op::Apply(spec) => {
                 upstream.apply(now, spec.clone(), &mut trace);
                 explain(&mut model, &mut upstream, &trace);
@@ -478,6 +461,8 @@ fn any_sequence_of_calls_does_what_the_model_says() {
         "an outcome from before the failure",
         "a reload left a waiter nothing",
         "a backend at its bound",
+        "fail open to who is down",
+        "a check took a place",
     ];
     let reasons = ShedReason::ALL.map(ShedReason::name);
     for what in rare.into_iter().chain(reasons) {

@@ -34,7 +34,7 @@ pub(super) fn check(run: &Run) -> Vec<String> {
                 *count -= 1;
                 *count >= 0
             }
-            Event::Shed(None, _) | Event::BackedOff(..) => true,
+            Event::Shed(None, _) | Event::BackedOff(..) | Event::Down(_) | Event::Up(_) => true,
         };
         if !ok {
             found.push(format!(

@@ -166,7 +166,10 @@ impl Tally {
                 Event::Cancelled(_) | Event::Finished(_, Outcome::Cancelled) => {
                     figures.cancelled += 1;
                 }
-                Event::Finished(_, Outcome::Success) | Event::BackedOff(..) => {}
+                Event::Finished(_, Outcome::Success)
+                | Event::BackedOff(..)
+                | Event::Down(_)
+                | Event::Up(_) => {}
                 Event::Finished(_, outcome) => {
                     let name = format!("{outcome:?}").to_ascii_lowercase();
                     *figures.failures.entry(name).or_default() += 1;
