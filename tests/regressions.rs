@@ -10,6 +10,7 @@ mod age;
 mod collapsed;
 mod conditions;
 mod connections;
+mod dead;
 mod descriptors;
 mod edge;
 mod endings;

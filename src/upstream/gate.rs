@@ -8,15 +8,21 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::engine::retry::{Budget, RetrySpec};
 use crate::engine::trace::{Event, Trace};
 use crate::engine::upstream::{Status, Upstream};
-use crate::engine::{BackendId, Meta, Offer, Outcome, ShedReason, Slot, UpstreamSpec, WaiterId};
+use crate::engine::{
+    BackendId, Meta, Offer, Outcome, ShedReason, Slot, Standing, UpstreamSpec, WaiterId,
+};
 use crate::env::{Clock, Env};
 use crate::time::Tick;
+
+/// How long nothing is said again of an upstream that has no sound backend, however often that changes.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Receives every decision of an engine, under its lock.
 pub type Observer = Box<dyn FnMut(Tick, Event) + Send>;
@@ -24,6 +30,7 @@ pub type Observer = Box<dyn FnMut(Tick, Event) + Send>;
 /// One upstream's engine, its waiters and its timer; shared by all cores.
 pub struct Gate<E: Env> {
     env: E,
+    name: String,
     state: Mutex<State>,
     /// Wakes the timekeeper when an earlier deadline than its own appears, and when there is no gate any more.
     earlier: Arc<Notify>,
@@ -36,6 +43,12 @@ struct State {
     /// What the timekeeper sleeps until.
     armed: Tick,
     observer: Tap,
+    /// The best standing of a backend, as it was last said.
+    said: Standing,
+    /// A backend has proved since then that it serves: that a back-off is over says nothing of that.
+    is_proved: bool,
+    /// When it was last said that none is sound.
+    warned: Option<Tick>,
 }
 
 /// The engine's trace: nobody, unless a simulation listens.
@@ -66,9 +79,13 @@ impl<E: Env> Gate<E> {
             waiters: BTreeMap::new(),
             armed: Tick::MAX,
             observer: Tap(None),
+            said: Standing::Sound,
+            is_proved: false,
+            warned: None,
         };
         Arc::new(Gate {
             env: env.clone(),
+            name: name.to_owned(),
             state: Mutex::new(state),
             earlier: Arc::default(),
         })
@@ -171,7 +188,7 @@ impl<E: Env> Gate<E> {
     /// Locks, decides, hands out the grants, unlocks, wakes.
     fn decide_at<T>(&self, now: Tick, decision: impl FnOnce(&mut State, Tick) -> T) -> T {
         let mut woken = Wakers::default();
-        let (out, rearm) = {
+        let (out, rearm, news) = {
             let mut state = self.lock();
             let out = decision(&mut state, now);
             while let Some(grant) = state.engine.next_grant() {
@@ -196,13 +213,34 @@ impl<E: Env> Gate<E> {
             if rearm {
                 state.armed = next;
             }
-            (out, rearm)
+            let is_news = state.engine.best() > state.said || state.is_proved;
+            let news = is_news.then(|| state.news(now)).flatten();
+            (out, rearm, news)
         };
         if rearm {
             self.earlier.notify_one();
         }
+        if let Some(best) = news {
+            self.tell(best);
+        }
         woken.wake();
         out
+    }
+
+    /// Says how the best of the backends stands.
+    #[cold]
+    fn tell(&self, best: Standing) {
+        let upstream = &self.name;
+        match best {
+            Standing::Sound => tracing::warn!("upstream {upstream}: a backend is sound again"),
+            Standing::BackedOff => tracing::warn!(
+                "upstream {upstream}: no backend is sound, since requests have failed on each that is up; they are tried all \
+                 the same"
+            ),
+            Standing::Down => tracing::warn!(
+                "upstream {upstream}: every backend is down; they are tried all the same"
+            ),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -215,6 +253,32 @@ impl<E: Env> Gate<E> {
             }
             state
         })
+    }
+}
+
+impl State {
+    /// The best standing is worse than was said, or a backend has proved that it serves. `Some` when that is to be said: the
+    /// worse not again within a moment, and the better not while there is none.
+    #[cold]
+    fn news(&mut self, now: Tick) -> Option<Standing> {
+        let best = self.engine.best();
+        let is_proved = std::mem::take(&mut self.is_proved);
+        if best > self.said {
+            if self.warned.is_some_and(|at| now.since(at) < SILENCE) {
+                return None;
+            }
+            self.warned = Some(now);
+        } else if !is_proved || best == self.said {
+            return None;
+        }
+        self.said = best;
+        Some(best)
+    }
+
+    /// A backend has served, or its checks pass.
+    #[inline]
+    fn prove(&mut self) {
+        self.is_proved = self.said != Standing::Sound;
     }
 }
 
@@ -343,8 +407,12 @@ impl<E: Env> Lease<E> {
 
     fn give_back(&mut self, outcome: Outcome) {
         if let Some(slot) = self.slot.take() {
-            self.gate
-                .decide(|state, now| state.engine.finish(now, slot, outcome, &mut state.observer));
+            self.gate.decide(|state, now| {
+                if outcome == Outcome::Success {
+                    state.prove();
+                }
+                state.engine.finish(now, slot, outcome, &mut state.observer);
+            });
         }
     }
 }
