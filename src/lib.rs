@@ -10,7 +10,7 @@
 //! | 0 | [`rng`] | seeded generators with named substreams; draws no entropy |
 //! | 0 | [`manual`] | the manual, one page a topic, as `weir help` prints it |
 //! | 1 | [`message`] | what both sides must agree on about a message: target, fields of a head, hop-by-hop, affinity, causes |
-//! | 2 | [`engine`] | admission, queueing, scheduling, routing and retry rules, as state machines |
+//! | 2 | [`engine`] | admission, queueing, scheduling, health, routing and retry rules, as state machines |
 //! | 2 | [`cache`] | what RFC 9111 lets be stored and served, keys, the bounded store, coalescing, the stored form |
 //! | 2 | [`h1`] | the HTTP/1.1 codec of both sides: bytes in, heads and body pieces out, and the reverse |
 //! | 2 | [`env`](mod@env) | the seam: network, clock, entropy, spawning; the only place that touches the world |
@@ -19,7 +19,7 @@
 //! | 4 | [`config`] | the file, its compilation, and errors with line, column and path |
 //! | 5 | `wire` | streams on their way: TCP or TLS as one type, the relay of bytes, deadlines that a sweep watches over |
 //! | 6 | `tier` | the cache's second tier: the client of Redis |
-//! | 7 | `upstream` | everything towards backends: admission, connections, tries, and one exchange, over HTTP/1.1 or HTTP/2 |
+//! | 7 | `upstream` | everything towards backends: admission, connections, checks, tries, one exchange, over HTTP/1.1 or HTTP/2 |
 //! | 8 | `caching` | the async half of the cache: look, lead or follow, fill |
 //! | 8 | `site` | a generation of the config at work, the client whom it serves, certificates, answers of the proxy's own |
 //! | 9 | `l7` | the life of an HTTP request: the client's connection, the walk, the way out |
@@ -81,8 +81,9 @@
 //! - **One answer.** Every offer ends in exactly one of finished, shed or cancelled. Dropping a lease reports it as cancelled,
 //!   so a client that leaves never leaks a slot.
 //! - **Capacity is exact.** One engine serves every core. No backend has more than its `max_in_flight` requests at once, and
-//!   no more open connections than that either, busy and idle together; upgraded ones have a bound of their own. After an
-//!   abort a backend may go on working on a request that nobody waits for; such orphans are not ours to count.
+//!   no more open connections than that either, busy and idle together; upgraded ones have a bound of their own, and a health
+//!   check comes beside them. After an abort a backend may go on working on a request that nobody waits for; such orphans are
+//!   not ours to count.
 //! - **Work-conserving.** If a backend may take a request, no request for which it is eligible waits.
 //! - **Everything has a bound**: queue, heads, connections, retries. A refusal names its reason.
 //! - **At most once.** A request whose method is not idempotent is never sent again once a byte of it may have arrived.
@@ -105,7 +106,7 @@
 //! - No scheduler per core: fairness and capacity would then hold per core only.
 //! - No global state: no statics that change, no thread-locals, since simulated hosts share one thread.
 //! - No `unsafe` in this crate or in the simulator.
-//! - Not built yet: active health checks, reload.
+//! - Not built yet: reload.
 
 pub mod acme;
 pub mod admin;

@@ -13,6 +13,7 @@ mod capacity;
 mod failure;
 mod h2_backend;
 mod hashing;
+mod health;
 mod http2;
 mod https;
 mod limits;

@@ -100,6 +100,24 @@ pub struct BackendPlan {
     pub habits: Habits,
 }
 
+/// What backends are asked for by their health checks.
+pub const CHECKED: &str = "/sim/up";
+
+/// How long it may take until every backend is found to be up, once nothing is wrong with any.
+pub fn recovery(plan: &Plan) -> Duration {
+    let checks = plan
+        .config
+        .upstreams
+        .iter()
+        .filter_map(|u| u.health.as_ref());
+    let each = checks.map(|check| {
+        let spec = &check.spec;
+        let fast = spec.fast_interval.mul_f64(1.1) + check.timeout;
+        spec.interval.mul_f64(1.1) + check.timeout + fast * (spec.healthy + 1)
+    });
+    each.max().unwrap_or_default()
+}
+
 impl Plan {
     /// Resolves `scenario` against `config`.
     ///

@@ -52,12 +52,18 @@ pub fn shares(plan: &Plan, book: &Book, u: usize) -> Shares {
     let mut lag = vec![0.0_f64; n];
     let mut running = vec![0_u32; n];
     let mut passed_over = vec![Tick::ZERO; n];
+    let mut down = vec![false; n];
     let place = |id| spec.backends.iter().position(|b| b.id == id);
     for (_, at, event) in book.engine.iter().filter(|(i, _, _)| *i == u) {
         match event {
             Event::BackedOff(id, until) => {
                 if let Some(i) = place(*id) {
                     passed_over[i] = *until;
+                }
+            }
+            Event::Down(id) | Event::Up(id) => {
+                if let Some(i) = place(*id) {
+                    down[i] = matches!(event, Event::Down(_));
                 }
             }
             Event::Finished(id, _) => {
@@ -75,14 +81,12 @@ pub fn shares(plan: &Plan, book: &Book, u: usize) -> Shares {
                         .is_none_or(|m| running[*i] < m)
                 };
                 let roomy: Vec<usize> = (0..n).filter(has_room).collect();
-                let sound: Vec<usize> = roomy
-                    .iter()
-                    .copied()
-                    .filter(|i| passed_over[*i] <= *at)
-                    .collect();
+                let up: Vec<usize> = roomy.iter().copied().filter(|i| !down[*i]).collect();
+                let sound = up.iter().copied().filter(|i| passed_over[*i] <= *at);
+                let sound: Vec<usize> = sound.collect();
                 running[picked] += 1;
-                // All that are sound; or all there are, when none is sound.
-                let field = [sound, roomy]
+                // All that are sound; or all that are up, when none is sound; or all there are, when none is up.
+                let field = [sound, up, roomy]
                     .into_iter()
                     .find(|field| field.len() == *free as usize && field.contains(&picked));
                 let Some(field) = field else {

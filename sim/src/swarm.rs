@@ -2,6 +2,7 @@
 //! Groce et al. 2012), so that rare combinations are met and every one of them is replayed by its number.
 
 pub mod cached;
+mod checks;
 mod generations;
 pub mod http2;
 pub mod l4;
@@ -79,6 +80,7 @@ pub fn plan(seed: u64) -> Plan {
     unruly::add(seed, &mut plan, false);
     let orderly = calm && plan.unruly.is_none();
     plan.stops_early = orderly && root.stream("swarm stop", 0).chance(0.7);
+    checks::add(seed, &mut plan);
     generations::add(seed, &mut plan);
     plan
 }

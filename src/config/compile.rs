@@ -14,7 +14,7 @@ use super::plan::{Body, Plan};
 use super::reader::{Node, Object, Run};
 use super::redis;
 use super::route;
-use super::settings::{Defaults, NOT_BUILT};
+use super::settings::Defaults;
 use super::upstream;
 
 /// Compiles `text`, or gives all its errors in file order.
@@ -37,9 +37,6 @@ fn top(file: Object<'_>, env: &dyn Fn(&str) -> Option<String>) -> Plan {
     let flat = file.has("servers") || file.has("port");
     if let Some(schema) = file.get("$schema") {
         schema.string();
-    }
-    for key in NOT_BUILT {
-        file.refuse(key, &format!("\"{key}\" is not built yet"));
     }
     let defaults = Defaults::read(&file, flat);
     let workers = file.get("workers").and_then(|n| workers(&n));

@@ -7,7 +7,7 @@ use super::acme;
 use super::address;
 use super::model::{Cidr, Limits, Listener, Protocol};
 use super::reader::{Entry, Node, Object};
-use super::settings::{Defaults, NOT_BUILT, network};
+use super::settings::{Defaults, network};
 use super::tls;
 
 /// Every listener of the file that could be read.
@@ -40,9 +40,10 @@ pub(crate) fn read_all(file: &Object<'_>, defaults: &Defaults) -> Vec<Listener> 
 }
 
 fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -> Option<Listener> {
-    for key in NOT_BUILT {
-        o.refuse(key, &format!("\"{key}\" is not built yet"));
-    }
+    o.refuse(
+        "health",
+        "\"health\" is for an upstream, or at the top of the file for all of them",
+    );
     let word = |n: Node<'_>| {
         let all = [Protocol::Http, Protocol::Tcp, Protocol::Udp];
         n.word(&all.map(|p| (p.name(), p)))

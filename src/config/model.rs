@@ -3,6 +3,7 @@
 mod backend;
 mod client;
 mod headers;
+mod health;
 mod redis;
 
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use crate::tls;
 pub use self::backend::BackendTimeouts;
 pub use self::client::{Cidr, ClientTimeouts, Http2, Limits};
 pub use self::headers::HeaderRules;
+pub use self::health::HealthCheck;
 pub use self::redis::{Redis, RedisServers, RedisTls};
 
 /// A whole config, compiled.
@@ -249,6 +251,8 @@ pub struct Upstream {
     pub buffer_request: usize,
     /// Upgraded connections at once, which no max_in_flight counts; `None` is unlimited.
     pub max_tunnels: Option<u32>,
+    /// How its backends are checked; `None` is not at all.
+    pub health: Option<HealthCheck>,
     /// How backends that are reached over TLS are met; `Some` if there is one.
     pub tls: Option<Arc<UpstreamTls>>,
 }

@@ -253,6 +253,11 @@ fn upstream(u: &Upstream) -> raw::Upstream {
             base: shown_duration(u.spec.back_off.base),
             max: shown_duration(u.spec.back_off.max),
         }),
+        health: match &u.health {
+            Some(health) => Some(raw::HealthOrOff::On(health.render(is_http))),
+            None if u.protocol() == Protocol::Udp => None,
+            None => Some(raw::HealthOrOff::Off("off".into())),
+        },
         phase: Some(phase.into()),
         proxy_protocol: u.proxy_protocol.map(|version| {
             let known = VERSIONS.iter().find(|(_, v)| *v == version);

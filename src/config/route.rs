@@ -11,7 +11,6 @@ use super::matches::{self, plain_path};
 use super::model::{Action, Protocol, Rewrite, Route};
 use super::plan::PlannedRoute;
 use super::reader::{Node, Object};
-use super::settings::NOT_BUILT;
 use crate::cache::rules::Rules;
 use crate::engine::router::RouteMatch;
 use crate::message::upgrade::WEBSOCKET;
@@ -54,9 +53,10 @@ fn read(
     upstreams: &[(&str, Protocol)],
     caching: &cache::Defaults,
 ) -> Option<PlannedRoute> {
-    for key in NOT_BUILT {
-        o.refuse(key, &format!("\"{key}\" is not built yet"));
-    }
+    o.refuse(
+        "health",
+        "\"health\" is for an upstream, or at the top of the file for all of them",
+    );
     let matches = o
         .get("match")
         .map_or(Some(RouteMatch::default()), |n| matches::read(&n));

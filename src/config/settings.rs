@@ -6,15 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::address;
-use super::model::{BackendTimeouts, Cidr, ClientTimeouts, Http2, Limits};
+use super::model::{BackendTimeouts, Cidr, ClientTimeouts, HealthCheck, Http2, Limits};
 use super::reader::{Node, Object};
 use super::section::{count, put, size};
 use crate::engine::retry::RetrySpec;
 use crate::engine::{BackOffSpec, Phase, QueueSpec};
 use crate::h1::HeadLimits;
-
-/// Keys that a later version will know. They are refused, because who writes one must not believe that it works.
-pub(crate) const NOT_BUILT: [&str; 1] = ["health"];
 
 /// The keys of a backend's timeouts whose names depend on where they stand.
 const AT_TOP: [&str; 3] = [
@@ -36,6 +33,7 @@ pub(crate) struct Defaults {
     pub(crate) retry: RetrySpec,
     pub(crate) queue: QueueSpec,
     pub(crate) back_off: BackOffSpec,
+    pub(crate) health: Option<HealthCheck>,
     pub(crate) phase: Phase,
     pub(crate) trusted_proxies: Vec<Cidr>,
     pub(crate) http2: Option<Http2>,
@@ -71,6 +69,7 @@ impl Defaults {
                 base: secs(1),
                 max: secs(30),
             },
+            health: None,
             phase: Phase::Random,
             trusted_proxies: Vec::new(),
             http2: Some(Http2::default()),
@@ -146,6 +145,22 @@ pub(crate) fn network(node: &Node<'_>) -> Option<Cidr> {
     }
 }
 
+/// Health checks, or none; what a section leaves out is as it was, or as it is by default.
+fn health(node: &Node<'_>, before: Option<HealthCheck>) -> Option<HealthCheck> {
+    if node.is_off() {
+        return None;
+    }
+    if !node.is_object() {
+        node.error("expected an object such as {\"path\": \"/healthz\"}, or \"off\"");
+        return before;
+    }
+    let mut check = before.unwrap_or_default();
+    let o = node.object()?;
+    check.read(&o);
+    o.finish();
+    Some(check)
+}
+
 /// The bounds on a response's head, under these two keys.
 fn response_limits(o: &Object<'_>, keys: [&'static str; 2], l: &mut HeadLimits) {
     let [head, fields] = keys;
@@ -199,6 +214,9 @@ fn upstream_settings(o: &Object<'_>, d: &mut Defaults) {
                 .error("the back-off's base is longer than its max");
         }
         back_off.finish();
+    }
+    if let Some(node) = o.get("health") {
+        d.health = health(&node, d.health.take());
     }
     if let Some(node) = o.get("buffer_request") {
         let off = node.is_off().then_some(0);

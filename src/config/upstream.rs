@@ -70,7 +70,6 @@ pub(crate) fn read_all<'a>(file: &Object<'a>, defaults: &Defaults) -> Vec<Named<
 }
 
 fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> Upstream {
-    o.refuse("health", "\"health\" is not built yet");
     o.refuse("http2", "HTTP/2 to backends is \"protocol\": \"http2\"");
     let (strategy, hash_by) = strategy::read(o);
     let version = o.get("proxy_protocol").and_then(|n| n.word(&VERSIONS));
@@ -110,6 +109,7 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
     if let (Protocol::Udp, Some(node)) = (protocol, o.get("proxy_protocol")) {
         node.error("the PROXY protocol is for TCP, and these backends' is \"udp\"");
     }
+    health(o, protocol, &mut upstream);
     upstream.max_tunnels = max_tunnels.unwrap_or(upstream.max_tunnels);
     if protocol != Protocol::Http {
         // Nothing is a body there.
@@ -119,6 +119,32 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
         warn_if_below_capacity(&node, &upstream.spec);
     }
     upstream
+}
+
+/// What health checks can be at L4.
+fn health(o: &Object<'_>, protocol: Protocol, upstream: &mut Upstream) {
+    let own = o.get("health").filter(|node| !node.is_off());
+    match (protocol, own) {
+        (Protocol::Udp, Some(node)) => {
+            node.error("backends of UDP are not checked yet: what they answer nobody knows");
+        }
+        (Protocol::Tcp, Some(node)) => {
+            let keys = ["path", "host", "status"];
+            let section = node.object();
+            let asked = keys
+                .iter()
+                .find(|key| section.as_ref().is_some_and(|o| o.has(key)));
+            if let Some(key) = asked {
+                node.error(format!(
+                    "at tcp a connection is all that is checked: leave \"{key}\" out"
+                ));
+            }
+        }
+        _ => {}
+    }
+    if protocol == Protocol::Udp {
+        upstream.health = None;
+    }
 }
 
 fn backend(node: &Node<'_>, group: &mut Group) {
@@ -325,6 +351,7 @@ impl Group {
             buffer_request: d.buffer_request,
             max_tunnels: Some(Defaults::TUNNELS),
             tls: self.tls,
+            health: d.health.clone(),
         }
     }
 }

@@ -20,8 +20,6 @@ pub(crate) struct Backend {
     pub(crate) backed_off_until: Option<Tick>,
     /// Its health checks fail.
     pub(crate) is_down: bool,
-    /// A check runs on it, and takes a place as a request would.
-    pub(crate) is_checked: bool,
     /// Failure steps in a row: the exponent of the next back-off.
     streak: u32,
     /// Failure steps ever. A slot remembers the value at its grant, which tells whether it saw the latest step.
@@ -48,7 +46,6 @@ impl Backend {
             open: false,
             backed_off_until: None,
             is_down: false,
-            is_checked: false,
             streak: 0,
             failures: 0,
         }
@@ -57,8 +54,9 @@ impl Backend {
     /// Does it run as many requests as it takes?
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        let running = self.in_flight + u32::from(self.is_checked);
-        self.spec.max_in_flight.is_some_and(|max| running >= max)
+        self.spec
+            .max_in_flight
+            .is_some_and(|max| self.in_flight >= max)
     }
 
     /// How it stands.

@@ -303,23 +303,10 @@ impl Pool {
         }
     }
 
-    /// Takes a place on a backend for a health check. False: it has none, or is checked already, or is not here.
-    pub(crate) fn begin_check(&mut self, id: BackendId) -> bool {
-        let place = self.place(id).filter(|i| {
-            let backend = &self.backends[*i];
-            !backend.is_full() && !backend.is_checked
-        });
-        if let Some(i) = place {
-            self.change(i, |backend| backend.is_checked = true);
-        }
-        place.is_some()
-    }
-
-    /// Gives such a place back.
-    pub(crate) fn end_check(&mut self, id: BackendId) {
-        if let Some(i) = self.place(id) {
-            self.change(i, |backend| backend.is_checked = false);
-        }
+    /// Has a backend a place that a health check may use? It takes none, so that no request waits for a check.
+    pub(crate) fn may_check(&self, id: BackendId) -> bool {
+        let place = self.place(id);
+        place.is_some_and(|i| !self.backends[i].is_full())
     }
 
     /// A backend's checks fail, or no longer do. True when that is new.

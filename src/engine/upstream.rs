@@ -114,20 +114,10 @@ impl Upstream {
         self.checked();
     }
 
-    /// Takes a place on a backend for a health check, which is no request: it waits for nobody, and counts for the backend alone.
-    /// False where there is none; its requests tell how it is then.
-    pub fn begin_check(&mut self, id: BackendId) -> bool {
-        let begins = self.pool.begin_check(id);
-        self.checked();
-        begins
-    }
-
-    /// Such a place comes back. May emit grants.
-    pub fn end_check<T: Trace>(&mut self, now: Tick, id: BackendId, trace: &mut T) {
-        self.pool.end_check(id);
-        self.advance(now, trace);
-        self.dispatch(now, trace);
-        self.checked();
+    /// May a health check be made of a backend? Not while it has as many requests as it takes: these tell how it is. A check is
+    /// no request: it waits for nobody and nobody waits for it, so a backend may have one beside all the requests that it takes.
+    pub fn may_check(&self, id: BackendId) -> bool {
+        self.pool.may_check(id)
     }
 
     /// A backend's health checks fail from here on, or no longer do. May emit grants. False: that is not new, or it is not here.

@@ -22,6 +22,7 @@ use crate::site::client::{Permit, enter};
 use crate::tier::Tier;
 use crate::time::Tick;
 use crate::upstream::gate::Gate;
+use crate::upstream::prober;
 use crate::wire::watch::SWEEP;
 use crate::wire::{self, SocketOf};
 
@@ -93,6 +94,7 @@ pub async fn serve<E: Env>(proxy: Arc<Proxy<E>>, env: E, bound: Bound<E>) -> Dra
     let mut tasks = vec![env.spawn("sweep", sweep(Arc::clone(&core)))];
     if env.core() == 0 {
         tasks.push(env.spawn("gates", keep_times(Arc::clone(&core))));
+        tasks.push(env.spawn("checks", keep_checks(Arc::clone(&core))));
     }
     let mut accepting = Vec::new();
     for (i, socket) in bound.listeners.into_iter().enumerate() {
@@ -165,6 +167,38 @@ async fn keep_times<E: Env>(core: Arc<Core<E>>) {
             }
         }
         changed.await;
+    }
+}
+
+/// Has the backends checked as the latest generation has it.
+async fn keep_checks<E: Env>(core: Arc<Core<E>>) {
+    let at_once = Arc::new(Semaphore::new(prober::AT_ONCE));
+    loop {
+        let mut changed = std::pin::pin!(core.proxy.replaced.notified());
+        // Registered before the look, or a generation in between would go unseen.
+        changed.as_mut().enable();
+        let mut checking = Checking(Vec::new());
+        for upstream in &core.site().upstreams {
+            for id in prober::begin(upstream) {
+                let (wire, upstream) = (Arc::clone(&core.wire), Arc::clone(upstream));
+                let check = prober::run(wire, upstream, id, Arc::clone(&at_once));
+                checking.0.push(core.wire.env.spawn("check", check));
+            }
+        }
+        tokio::select! {
+            biased;
+            () = core.wire.drain.begun() => return,
+            () = changed => {}
+        }
+    }
+}
+
+/// Tasks that end with it.
+struct Checking(Vec<Task>);
+
+impl Drop for Checking {
+    fn drop(&mut self) {
+        self.0.iter().for_each(Task::abort);
     }
 }
 

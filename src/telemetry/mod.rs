@@ -21,7 +21,8 @@ pub use self::books::Enrolled;
 use self::books::{Book, Books};
 use self::cells::{Block, Flow};
 pub use self::status::{
-    AcmeStatus, BackendStatus, CachingStatus, CertificateStatus, RedisStatus, UpstreamStatus,
+    AcmeStatus, BackendStatus, CachingStatus, CertificateStatus, CheckStatus, RedisStatus,
+    UpstreamStatus,
 };
 use crate::cache::status::CacheResult;
 use crate::engine::ShedReason;

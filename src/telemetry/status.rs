@@ -38,6 +38,21 @@ pub struct BackendStatus {
     pub open_connections: u32,
     /// It is passed over since it refused or died.
     pub backed_off: bool,
+    /// Its health checks fail.
+    pub down: bool,
+    /// How they went; `None` if none is made.
+    pub checks: Option<CheckStatus>,
+}
+
+/// How the health checks of a backend have gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckStatus {
+    /// Those that passed.
+    pub passed: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Those that were not made, since the backend had no place for them.
+    pub skipped: u64,
 }
 
 /// One certificate that clients are shown.
@@ -185,6 +200,44 @@ pub fn render(upstreams: &[UpstreamStatus], out: &mut String) {
         "1 while the backend is passed over after a failure.",
         &|b| Some(b.backed_off.into()),
     );
+    backend_gauge(
+        out,
+        "weir_backend_down",
+        "1 while the backend's health checks fail; absent when there are none.",
+        &|b| b.checks.map(|_| b.down.into()),
+    );
+    render_checks(upstreams, out);
+}
+
+/// Appends how health checks have gone, where some are made.
+fn render_checks(upstreams: &[UpstreamStatus], out: &mut String) {
+    let checked = || {
+        let all = upstreams
+            .iter()
+            .flat_map(|u| u.backends.iter().map(move |b| (u, b)));
+        all.filter_map(|(u, b)| Some((u, b, b.checks?)))
+    };
+    if checked().next().is_none() {
+        return;
+    }
+    let help = "Health checks, by what came of them.";
+    let mut family = Family::counter(out, "weir_health_checks", help);
+    for (u, b, checks) in checked() {
+        let results = [
+            ("passed", checks.passed),
+            ("failed", checks.failed),
+            ("skipped", checks.skipped),
+        ];
+        for (result, count) in results {
+            let (upstream, backend) = (u.name.as_str(), b.name.as_str());
+            let labels = [
+                ("upstream", upstream),
+                ("backend", backend),
+                ("result", result),
+            ];
+            family.sample("_total", Labels(&labels), count);
+        }
+    }
 }
 
 /// Appends the ends of certificates and what came of ordering them, in the OpenMetrics text format, without the final `# EOF`.

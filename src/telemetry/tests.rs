@@ -431,6 +431,8 @@ fn gauges_leave_out_what_is_unlimited() {
             max_in_flight: Some(3),
             open_connections: 3,
             backed_off: true,
+            down: false,
+            checks: None,
         }],
     };
     status::render(&[web], &mut out);

@@ -131,6 +131,21 @@ impl<E: Env> Gate<E> {
         }
     }
 
+    /// May a health check be made of a backend?
+    pub fn may_check(&self, id: BackendId) -> bool {
+        self.lock().engine.may_check(id)
+    }
+
+    /// A backend's health checks fail from here on, or no longer do.
+    pub fn set_down(&self, id: BackendId, is_down: bool) {
+        self.decide(|state, now| {
+            let observer = &mut state.observer;
+            if state.engine.set_down(now, id, is_down, observer) && !is_down {
+                state.prove();
+            }
+        });
+    }
+
     /// Takes a token from the retry budget; false when it is spent.
     pub fn may_spend_retry(&self) -> bool {
         let now = self.env.clock().now();

@@ -17,6 +17,7 @@ pub mod h2;
 pub mod inbound;
 pub mod origin;
 pub mod pool;
+pub mod prober;
 pub mod replay;
 mod sending;
 pub mod tries;
@@ -29,12 +30,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use crate::config::model;
-use crate::engine::BackendId;
+use crate::engine::{BackendId, Standing};
 use crate::env::Env;
 use crate::message::cause::{Cause, Side};
 use crate::telemetry::{BackendStatus, Enrolled, UpstreamStatus};
 use crate::upstream::gate::Gate;
 use crate::upstream::pool::Backend;
+use crate::upstream::prober::Checks;
 
 /// One upstream at work, as one generation of the config has it. What a generation that follows it keeps is shared.
 pub struct Upstream<E: Env> {
@@ -48,6 +50,8 @@ pub struct Upstream<E: Env> {
     pub tunnels: Arc<Semaphore>,
     /// UDP sessions that wait for a place.
     pub sessions_waiting: Arc<AtomicUsize>,
+    /// How the health checks of its backends have gone.
+    pub checks: Arc<Checks>,
     /// Bytes of request bodies that are held before their requests ask for places.
     pub ahead: Arc<AtomicUsize>,
     /// By id. Every generation has those of the latest, since a request that waited may be led to any of them.
@@ -94,6 +98,7 @@ impl<E: Env> Upstream<E> {
             tunnels: Arc::new(Semaphore::new(tunnel_bound(model))),
             sessions_waiting: Arc::default(),
             ahead: Arc::default(),
+            checks: Arc::default(),
             model: model.clone(),
             gate,
             backends,
@@ -140,6 +145,7 @@ impl<E: Env> Upstream<E> {
             tunnels,
             sessions_waiting: Arc::clone(&self.sessions_waiting),
             ahead: Arc::clone(&self.ahead),
+            checks: Arc::clone(&self.checks),
             backends: Arc::clone(&self.backends),
         })
     }
@@ -157,6 +163,8 @@ impl<E: Env> Upstream<E> {
                 max_in_flight: b.max_in_flight,
                 open_connections: backend.open_connections(),
                 backed_off: b.backed_off_until.is_some(),
+                down: b.standing == Standing::Down,
+                checks: self.checks.status(b.id),
             })
         });
         UpstreamStatus {

@@ -81,7 +81,11 @@ fn flat_values_that_cannot_be_are_refused() {
         ("cache-ignore", r#"["/a/../b"]"#, "segments"),
         ("redis", "1", "or the URL alone"),
         ("redis", r#""localhost:6379""#, "redis://host:port"),
-        ("health", "{}", "\"health\" is not built yet"),
+        (
+            "health",
+            "5",
+            "expected an object such as {\"path\": \"/healthz\"}",
+        ),
         ("cache", "true", "expected an object"),
         ("cache", r#"{"memory": "1KiB"}"#, "not from 1048576 to"),
         ("routes", "[]", "belongs to the full form"),

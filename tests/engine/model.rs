@@ -32,7 +32,6 @@ struct ModelBackend {
     in_flight: u32,
     until: Option<Tick>,
     is_down: bool,
-    is_checked: bool,
     streak: u32,
     failures: u32,
 }
@@ -47,8 +46,8 @@ impl ModelBackend {
     }
 
     fn is_full(&self) -> bool {
-        let running = self.in_flight + u32::from(self.is_checked);
-        self.spec.max_in_flight.is_some_and(|max| running >= max)
+        let max = self.spec.max_in_flight;
+        max.is_some_and(|max| self.in_flight >= max)
     }
 }
 
@@ -282,16 +281,6 @@ impl Model {
         self.backends.iter_mut().find(|b| b.spec.id == id)
     }
 
-    /// A check has begun, or not.
-    fn begun(&mut self, id: BackendId, begun: bool) {
-        let found = self.find(id).filter(|b| !b.is_full() && !b.is_checked);
-        assert_eq!(found.is_some(), begun);
-        if let Some(b) = found {
-            b.is_checked = true;
-            self.saw("a check took a place");
-        }
-    }
-
     fn applied(&mut self, now: Tick, spec: UpstreamSpec) {
         let mut known: Vec<ModelBackend> = self.backends.drain(..).collect();
         known.append(&mut self.leaving);
@@ -344,7 +333,6 @@ fn fresh(spec: &BackendSpec) -> ModelBackend {
         in_flight: 0,
         until: None,
         is_down: false,
-        is_checked: false,
         streak: 0,
         failures: 0,
     }
@@ -402,17 +390,13 @@ fn run(spec: UpstreamSpec, ops: Vec<Op>) -> Seen {
                 explain(&mut model, &mut upstream, &trace);
                 model.advance(now);
             }
-            Op::BeginCheck(id) => {
-                let begun = upstream.begin_check(BackendId(id));
-                model.begun(BackendId(id), begun);
-            }
-            Op::EndCheck(id) => {
-                upstream.end_check(now, BackendId(id), &mut trace);
-                explain(&mut model, &mut upstream, &trace);
-                if let Some(b) = model.find(BackendId(id)) {
-                    b.is_checked = false;
+            Op::MayCheck(id) => {
+                let may = upstream.may_check(BackendId(id));
+                let found = model.find(BackendId(id));
+                assert_eq!(may, found.is_some_and(|b| !b.is_full()));
+                if !may {
+                    model.saw("no place for a check");
                 }
-                model.advance(now);
             }
             Op::SetDown(id, is_down) => {
                 let id = BackendId(id);
@@ -462,7 +446,7 @@ fn any_sequence_of_calls_does_what_the_model_says() {
         "a reload left a waiter nothing",
         "a backend at its bound",
         "fail open to who is down",
-        "a check took a place",
+        "no place for a check",
     ];
     let reasons = ShedReason::ALL.map(ShedReason::name);
     for what in rare.into_iter().chain(reasons) {

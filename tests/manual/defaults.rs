@@ -7,7 +7,13 @@ use weirkeeper::config::{expand, schema};
 use super::{page, rows};
 
 /// Keys that turn something on, and say by default that it is off.
-const SWITCHES: [&str; 3] = ["routes[].cache", "caching", "access_log"];
+const SWITCHES: [&str; 5] = [
+    "routes[].cache",
+    "caching",
+    "access_log",
+    "health",
+    "upstreams.NAME.health",
+];
 
 /// A file that leaves out whatever has a default. With `on`, it has what is off by default, so that its keys show.
 fn file(flat: bool, on: bool) -> Value {
@@ -23,6 +29,7 @@ fn file(flat: bool, on: bool) -> Value {
     };
     if on {
         file["access_log"] = json!({});
+        file["health"] = json!({});
         file["redis"] = json!({"url": "redis://localhost"});
         if flat {
             file["caching"] = json!("redis");

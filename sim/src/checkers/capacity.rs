@@ -1,6 +1,7 @@
 //! No bound on what runs is exceeded: connections to a backend, busy and idle, by its max_in_flight, and what an upstream runs by
 //! its own. (What a backend has at once, orphans aside, its model checks as it happens.)
 
+use weirkeeper::config::model::Upstream;
 use weirkeeper::engine::trace::Event;
 
 use crate::run::Run;
@@ -8,8 +9,12 @@ use crate::run::Run;
 pub(super) fn check(run: &Run) -> Vec<String> {
     let mut found = Vec::new();
     for (plan, open) in run.plan.backends.iter().zip(&run.open) {
+        // A health check comes beside the requests.
+        let checked = |u: &&Upstream| u.health.is_some() && u.id_of(&plan.name).is_some();
+        let checks = run.plan.config.upstreams.iter().filter(checked).count();
+        let checks = u32::try_from(checks).unwrap_or(u32::MAX);
         if let Some(max) = plan.max_in_flight
-            && open.peak > max
+            && open.peak > max.saturating_add(checks)
         {
             let (name, peak) = (&plan.name, open.peak);
             found.push(format!(

@@ -15,6 +15,7 @@ mod flight;
 mod freshness;
 mod generations;
 mod heads;
+mod health;
 mod liveness;
 mod pace;
 mod private;
@@ -60,6 +61,7 @@ pub fn check(run: &Run) -> Vec<Violation> {
     found.extend(named("collapsed", collapsed::check(run)));
     found.extend(named("conditions", conditions::check(run)));
     found.extend(named("generations", generations::check(run)));
+    found.extend(named("health", health::check(run)));
     found.extend(named("redis", redis::check(run)));
     found.extend(named("heads", heads::check(run)));
     found.extend(named("streams", streams::check(run)));

@@ -226,6 +226,10 @@ impl Backend {
             };
             self.set_idle(key, false);
             self.note_age(key);
+            if head.is_check() {
+                self.serve_check(stream).await;
+                return;
+            }
             let (name, path) = (&self.plan.name, &head.path);
             self.ledger.book().hear(name, head.id, &head.method, path);
             let keep = match head.id {
@@ -331,6 +335,12 @@ impl Backend {
     }
 
     /// A request that no modelled client sent: a health check, say.
+    /// A health check, whose connection ends with it: good, unless the backend hangs.
+    async fn serve_check(&self, stream: &mut Socket) {
+        self.ledger.book().reach("a backend was checked");
+        self.serve_unknown(stream).await;
+    }
+
     async fn serve_unknown(&self, stream: &mut Socket) -> bool {
         self.unhung().await;
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";

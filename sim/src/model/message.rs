@@ -47,6 +47,11 @@ impl Head {
         fields.find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
+    /// Is it a health check of the proxy's own?
+    pub(super) fn is_check(&self) -> bool {
+        self.id.is_none() && self.field("user-agent") == Some("weir-health")
+    }
+
     /// Takes a field of HTTP/2, where framing is none of the fields' business.
     pub(super) fn take(&mut self, name: &str, value: &str) {
         match name {

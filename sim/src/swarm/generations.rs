@@ -109,6 +109,8 @@ fn rearranged(config: &Config, rng: &mut Rng) -> Config {
 fn quiet(like: Upstream) -> Upstream {
     Upstream {
         name: "quiet".to_string(),
+        // Nor would it know of the places that the other one fills.
+        health: None,
         ..like
     }
 }

@@ -20,6 +20,7 @@ const SECURE: u16 = 8443;
 /// The world of `seed`.
 pub fn plan(seed: u64) -> Plan {
     let mut plan = super::plan(seed);
+    super::checks::clear(&mut plan);
     let root = Rng::new(seed);
     // What is unruly over HTTP/2 has words of its own: see the manners.
     plan.unruly = None;

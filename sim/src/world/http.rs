@@ -21,7 +21,7 @@ use crate::model::origin::Origin;
 use crate::model::redis::{self, REDIS, Redis};
 use crate::model::unruly::Crowd;
 use crate::model::visitor::Visitors;
-use crate::plan::{BackendPlan, Plan};
+use crate::plan::{BackendPlan, Plan, recovery};
 use crate::run::{Run, Subject};
 use crate::scenario::ClientModel;
 use crate::shares::shares;
@@ -238,6 +238,11 @@ impl<S: Subject> Drive<S> {
         }
         self.drain(healed + DRAIN).await?;
         self.probe().await?;
+        let up = healed + recovery(&self.plan);
+        self.env
+            .clock()
+            .sleep_until(up.max(self.env.clock().now()))
+            .await;
         self.stop().await
     }
 

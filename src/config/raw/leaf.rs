@@ -54,6 +54,11 @@ leaf! {
         "description": "A duration, such as \"2s\", \"500ms\" or \"0s\".",
         "type": "string", "pattern": r"^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h|d))+)$|\$\{"
     };
+    /// A status, or a range of them.
+    StatusRange = { "anyOf": [
+        { "type": "integer", "minimum": 100, "maximum": 599 },
+        { "type": "string", "pattern": r"^[1-5][0-9]{2}(-[1-5][0-9]{2})?$|\$\{" }
+    ] };
     /// A duration above zero, or none.
     DurationOrOff = { "anyOf": [
         {

@@ -160,6 +160,8 @@ pub struct Common {
     pub retry: Option<Retry>,
     /// Defaults for the back-offs of all upstreams.
     pub back_off: Option<BackOff>,
+    /// Default for the health checks of all upstreams of HTTP and TCP. By default "off".
+    pub health: Option<HealthOrOff>,
     /// Default for the via of all upstreams. By default true.
     pub via: Option<Switch>,
     /// Default for the buffer_request of all upstreams. By default "64KiB".

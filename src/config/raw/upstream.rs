@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::leaf::{
     BackendProtocol, BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText,
-    FieldCase, HashWord, LoadFactor, Phase, ProxyVersion, Size, SizeOrOff, Strategy, Switch,
+    FieldCase, HashWord, LoadFactor, Off, Phase, ProxyVersion, Size, SizeOrOff, StatusRange,
+    Strategy, Switch,
 };
 
 /// A group of backends behind one queue.
@@ -28,6 +29,8 @@ pub struct Upstream {
     pub retry: Option<Retry>,
     /// How long a backend that refused or died is passed over.
     pub back_off: Option<BackOff>,
+    /// How backends are checked, whether requests come or not. By default "off".
+    pub health: Option<HealthOrOff>,
     /// Where a fresh round robin begins: at a random place, or at its start ("zero"). By default "random".
     pub phase: Option<Phase>,
     /// Begin each connection with a PROXY protocol header that names the client. By default none. Such a connection serves one
@@ -161,6 +164,63 @@ pub struct BackOff {
     pub base: Option<DurationOrZero>,
     /// At most. By default "30s".
     pub max: Option<DurationOrZero>,
+}
+
+/// Health checks, or "off".
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum HealthOrOff {
+    /// How backends are checked.
+    On(Health),
+    /// They are not.
+    Off(Off),
+}
+
+/// How backends are checked. A backend that is down gets no requests while another one is not.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Health {
+    /// What is asked for over HTTP, with GET. By default "/". At tcp a connection is all.
+    #[schemars(pattern(r"^/[!-~]*$"))]
+    pub path: Option<String>,
+    /// The Host that is asked for. By default the backend's own.
+    pub host: Option<String>,
+    /// The statuses that are good: one such as 200, a range such as "200-399", or several. By default "200-399".
+    pub status: Option<Statuses>,
+    /// From one check of a backend to the next, give or take a tenth. By default "5s".
+    pub interval: Option<DurationText>,
+    /// The same after a result that contradicts how the backend stands, and before the first one. By default "1s".
+    pub fast_interval: Option<DurationText>,
+    /// How long a check may take, the connection included. By default "2s".
+    pub timeout: Option<DurationText>,
+    /// Checks in a row that must pass until a backend that is down is up. By default 2.
+    #[schemars(range(min = 1, max = 1000))]
+    pub healthy: Option<u64>,
+    /// Checks in a row that must fail until a backend is down. By default 3.
+    #[schemars(range(min = 1, max = 1000))]
+    pub unhealthy: Option<u64>,
+    /// How a backend stands before its first check. By default "up". One that begins down is up after one check.
+    pub initial: Option<Initial>,
+}
+
+/// Statuses.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Statuses {
+    /// A status or a range.
+    One(StatusRange),
+    /// Any of several.
+    Many(Vec<StatusRange>),
+}
+
+/// How a backend stands at first.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Initial {
+    /// Until its checks say otherwise.
+    Up,
+    /// Until a check has passed.
+    Down,
 }
 
 /// A backend's URL, or an object with it.

@@ -17,9 +17,9 @@ pub(super) enum Op {
     Wait(u64),
     Poll,
     Apply(UpstreamSpec),
-    /// A health check asks for a place on a backend, gives it back, or says how the backend stands.
-    BeginCheck(u32),
-    EndCheck(u32),
+    /// Is there a place for a health check of this backend?
+    MayCheck(u32),
+    /// Its checks say how it stands.
     SetDown(u32, bool),
 }
 
@@ -87,8 +87,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         3 => (0_u64..30).prop_map(Op::Wait),
         1 => Just(Op::Poll),
         1 => upstream_spec().prop_map(Op::Apply),
-        1 => (0_u32..5).prop_map(Op::BeginCheck),
-        1 => (0_u32..5).prop_map(Op::EndCheck),
+        1 => (0_u32..5).prop_map(Op::MayCheck),
         2 => (0_u32..5, any::<bool>()).prop_map(|(id, down)| Op::SetDown(id, down)),
     ]
 }

@@ -158,6 +158,15 @@ impl Backend {
         let (parts, mut body) = request.into_parts();
         let mut head = head(&parts.headers);
         head.method = parts.method.as_str().to_string();
+        if head.is_check() {
+            self.ledger
+                .book()
+                .reach("a backend was checked over HTTP/2");
+            self.unhung().await;
+            // Who is gone does not hear it.
+            let _ = respond.send_response(Response::new(()), true);
+            return;
+        }
         let target = parts.uri.path_and_query().map_or("", |p| p.as_str());
         let name = &self.plan.name;
         self.ledger.book().hear(name, head.id, &head.method, target);
