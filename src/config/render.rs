@@ -254,7 +254,7 @@ fn upstream(u: &Upstream) -> raw::Upstream {
             max: shown_duration(u.spec.back_off.max),
         }),
         health: match &u.health {
-            Some(health) => Some(raw::HealthOrOff::On(health.render(is_http))),
+            Some(health) => Some(raw::HealthOrOff::On(Box::new(health.render(is_http)))),
             None if u.protocol() == Protocol::Udp => None,
             None => Some(raw::HealthOrOff::Off("off".into())),
         },

@@ -200,12 +200,6 @@ pub fn render(upstreams: &[UpstreamStatus], out: &mut String) {
         "1 while the backend is passed over after a failure.",
         &|b| Some(b.backed_off.into()),
     );
-    backend_gauge(
-        out,
-        "weir_backend_down",
-        "1 while the backend's health checks fail; absent when there are none.",
-        &|b| b.checks.map(|_| b.down.into()),
-    );
     render_checks(upstreams, out);
 }
 
@@ -219,6 +213,12 @@ fn render_checks(upstreams: &[UpstreamStatus], out: &mut String) {
     };
     if checked().next().is_none() {
         return;
+    }
+    let help = "1 while the backend's health checks fail.";
+    let mut family = Family::gauge(out, "weir_backend_down", help);
+    for (u, b, _) in checked() {
+        let labels = [("upstream", u.name.as_str()), ("backend", &b.name)];
+        family.sample("", Labels(&labels), u64::from(b.down));
     }
     let help = "Health checks, by what came of them.";
     let mut family = Family::counter(out, "weir_health_checks", help);

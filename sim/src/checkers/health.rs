@@ -116,12 +116,12 @@ fn missed(run: &Run, u: usize, upstream: &Upstream) -> Vec<String> {
             .engine
             .iter()
             .filter(|(i, at, _)| *i == u && *at <= due);
-        let known = events.filter_map(|(_, _, event)| match event {
+        let mut known = events.filter_map(|(_, _, event)| match event {
             Event::Down(d) if *d == id => Some(true),
             Event::Up(d) if *d == id => Some(false),
             _ => None,
         });
-        if !known.last().unwrap_or(!spec.is_up_at_first) {
+        if !known.next_back().unwrap_or(!spec.is_up_at_first) {
             let name = &fault.backend;
             found.push(format!(
                 "{name} refused from {:?} on, and was not down at {due}",

@@ -171,7 +171,7 @@ pub struct BackOff {
 #[serde(untagged)]
 pub enum HealthOrOff {
     /// How backends are checked.
-    On(Health),
+    On(Box<Health>),
     /// They are not.
     Off(Off),
 }
