@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::model::{
-    Action, BackendProtocol, Config, Listener, Protocol, Rewrite, Route, Upstream,
+    Action, BackendProtocol, Config, HealthCheck, Listener, Protocol, Rewrite, Route, Upstream,
 };
 use crate::config::units::NEVER;
 use crate::config::{self, Footprint, format_duration, format_size};
@@ -218,6 +218,19 @@ fn condition(m: &RouteMatch) -> String {
     parts.join(", ")
 }
 
+/// How its backends are checked.
+fn checked(u: &Upstream, check: &HealthCheck) -> String {
+    let what = match u.protocol() {
+        Protocol::Http => format!("GET {}", check.path),
+        Protocol::Tcp | Protocol::Udp => "a connection".to_owned(),
+    };
+    let (spec, every) = (&check.spec, format_duration(check.spec.interval));
+    format!(
+        "checked by {what} every {every}; down after {} that fail, up after {} that pass",
+        spec.unhealthy, spec.healthy
+    )
+}
+
 fn upstream(u: &Upstream, out: &mut impl Write) -> io::Result<()> {
     let strategy = config::strategy_name(u.spec.strategy);
     let bound = u
@@ -245,6 +258,9 @@ fn upstream(u: &Upstream, out: &mut impl Write) -> io::Result<()> {
     )?;
     if let Some(spoken) = spoken(u) {
         writeln!(out, "    {spoken}")?;
+    }
+    if let Some(check) = &u.health {
+        writeln!(out, "    {}", checked(u, check))?;
     }
     for (backend, spec) in u.backends.iter().zip(&u.spec.backends) {
         let max = spec

@@ -13,7 +13,7 @@ use super::route::default_route;
 use super::settings::Defaults;
 use super::strategy;
 use super::tls;
-use super::upstream::{AddFault, Group, warn_if_below_capacity};
+use super::upstream::{AddFault, Group, NO_UDP_CHECKS, warn_if_below_capacity};
 use crate::engine::Strategy;
 
 /// The keys that only the flat form knows.
@@ -66,6 +66,9 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
         .unwrap_or_default();
     group.tls = servers.and_then(|n| group.tls(None, &n));
     let tls = file.get("tls");
+    if let (Protocol::Udp, Some(node)) = (protocol, file.get("health").filter(|n| !n.is_off())) {
+        node.error(NO_UDP_CHECKS);
+    }
     if let (Protocol::Udp, Some(node)) = (protocol, &tls) {
         node.error("there is no TLS over udp here");
     }

@@ -26,6 +26,10 @@ pub fn protocol_name(protocol: BackendProtocol) -> &'static str {
     known.map_or("unknown", |(name, _)| name)
 }
 
+/// Why an upstream of UDP has no health checks.
+pub(crate) const NO_UDP_CHECKS: &str =
+    "backends of UDP are not checked yet: what they answer nobody knows";
+
 /// The versions of the PROXY protocol by their names.
 pub(crate) const VERSIONS: [(&str, Version); 2] = [("v1", Version::V1), ("v2", Version::V2)];
 
@@ -109,7 +113,7 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
     if let (Protocol::Udp, Some(node)) = (protocol, o.get("proxy_protocol")) {
         node.error("the PROXY protocol is for TCP, and these backends' is \"udp\"");
     }
-    health(o, protocol, &mut upstream);
+    health(o, protocol);
     upstream.max_tunnels = max_tunnels.unwrap_or(upstream.max_tunnels);
     if protocol != Protocol::Http {
         // Nothing is a body there.
@@ -122,11 +126,11 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
 }
 
 /// What health checks can be at L4.
-fn health(o: &Object<'_>, protocol: Protocol, upstream: &mut Upstream) {
+fn health(o: &Object<'_>, protocol: Protocol) {
     let own = o.get("health").filter(|node| !node.is_off());
     match (protocol, own) {
         (Protocol::Udp, Some(node)) => {
-            node.error("backends of UDP are not checked yet: what they answer nobody knows");
+            node.error(NO_UDP_CHECKS);
         }
         (Protocol::Tcp, Some(node)) => {
             let keys = ["path", "host", "status"];
@@ -141,9 +145,6 @@ fn health(o: &Object<'_>, protocol: Protocol, upstream: &mut Upstream) {
             }
         }
         _ => {}
-    }
-    if protocol == Protocol::Udp {
-        upstream.health = None;
     }
 }
 
@@ -329,6 +330,9 @@ impl Group {
                 max_in_flight,
             }
         };
+        let first = self.backends.first();
+        let is_udp = first.is_some_and(|b| b.scheme.protocol() == Protocol::Udp);
+        let health = d.health.clone().filter(|_| !is_udp);
         Upstream {
             name: name.to_owned(),
             spec: UpstreamSpec {
@@ -351,7 +355,7 @@ impl Group {
             buffer_request: d.buffer_request,
             max_tunnels: Some(Defaults::TUNNELS),
             tls: self.tls,
-            health: d.health.clone(),
+            health,
         }
     }
 }

@@ -146,6 +146,15 @@ impl<E: Env> Gate<E> {
         });
     }
 
+    /// The same of a backend as it begins, which is nothing to be told.
+    pub fn begin_down(&self, id: BackendId, is_down: bool) {
+        self.decide(|state, now| {
+            let observer = &mut state.observer;
+            state.engine.set_down(now, id, is_down, observer);
+            state.said = state.said.max(state.engine.best());
+        });
+    }
+
     /// Takes a token from the retry budget; false when it is spent.
     pub fn may_spend_retry(&self) -> bool {
         let now = self.env.clock().now();

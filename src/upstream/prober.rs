@@ -82,7 +82,7 @@ pub fn begin<E: Env>(upstream: &Upstream<E>) -> Vec<BackendId> {
             });
             record.health.is_up()
         };
-        upstream.gate.set_down(*id, !is_up);
+        upstream.gate.begin_down(*id, !is_up);
     }
     ids
 }
@@ -164,7 +164,7 @@ fn tell<E: Env>(
     let all = status.backends.len();
     let (name, backend) = (&upstream.model.name, &backend.model.name);
     if is_up {
-        tracing::warn!("upstream {name}: backend {backend} is up again; {left} of {all} are");
+        tracing::warn!("upstream {name}: backend {backend} is up; {left} of {all} are");
         return;
     }
     let (failed, why) = (check.spec.unhealthy, why.unwrap_or_default());

@@ -81,7 +81,7 @@ fn who_fails_its_checks_gets_nothing_until_they_pass() {
 
     well.store(true, Ordering::SeqCst);
     eventually("it is up again", || down(&weir) == 0);
-    eventually("that is told", || told(&weir, "is up again; 2 of 2 are"));
+    eventually("that is told", || told(&weir, "is up; 2 of 2 are"));
     for _ in 0..4 {
         assert_eq!(weir.once(get("/")).status, 200);
     }
