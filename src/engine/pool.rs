@@ -37,24 +37,46 @@ pub(crate) struct Pool {
 }
 
 /// Counts of backends by their standing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Standings([usize; Standing::ALL.len()]);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standings {
+    counts: [usize; Standing::ALL.len()],
+    /// The best one that somebody has; sound if there is nobody.
+    best: Standing,
+}
 
 impl Standings {
     fn of<'a>(backends: impl IntoIterator<Item = &'a Backend>) -> Self {
-        let mut standings = Standings::default();
+        let mut standings = Standings {
+            counts: [0; Standing::ALL.len()],
+            best: Standing::Sound,
+        };
         for backend in backends {
-            standings.0[backend.standing() as usize] += 1;
+            standings.counts[backend.standing() as usize] += 1;
         }
+        standings.look();
         standings
     }
 
-    /// The best one that somebody has.
-    #[inline]
-    fn best(&self) -> Standing {
-        let mut all = Standing::ALL.into_iter().zip(self.0);
+    /// One that stood so stands otherwise.
+    fn change(&mut self, from: Standing, to: Standing) {
+        self.counts[from as usize] -= 1;
+        self.counts[to as usize] += 1;
+        self.look();
+    }
+
+    /// Those that are not among these.
+    fn without(mut self, others: Self) -> Self {
+        for (count, other) in self.counts.iter_mut().zip(others.counts) {
+            *count -= other;
+        }
+        self.look();
+        self
+    }
+
+    fn look(&mut self) {
+        let mut all = Standing::ALL.into_iter().zip(self.counts);
         let best = all.find(|(_, count)| *count > 0);
-        best.map_or(Standing::Sound, |(standing, _)| standing)
+        self.best = best.map_or(Standing::Sound, |(standing, _)| standing);
     }
 }
 
@@ -72,7 +94,7 @@ impl Pool {
             back_off: spec.back_off,
             open: 0,
             back_offs: BTreeSet::new(),
-            standings: Standings::default(),
+            standings: Standings::of([]),
         };
         pool.standings = Standings::of(&pool.backends);
         pool.refresh_all();
@@ -228,12 +250,8 @@ impl Pool {
     /// rest are open anyway.)
     fn fails_open_alone(&self, exclude: &Exclude) -> Option<Standing> {
         let excluded = Standings::of(self.excluded(exclude).map(|i| &self.backends[i]));
-        let mut left = self.standings;
-        for (left, excluded) in left.0.iter_mut().zip(excluded.0) {
-            *left -= excluded;
-        }
-        let best = left.best();
-        (best > self.standings.best()).then_some(best)
+        let best = self.standings.without(excluded).best;
+        (best > self.standings.best).then_some(best)
     }
 
     /// Those that are neither full nor excluded, and closed for their standing alone, which is no worse than this.
@@ -291,12 +309,12 @@ impl Pool {
 
     /// Changes what a backend's standing hangs on.
     fn change(&mut self, i: usize, change: impl FnOnce(&mut Backend)) {
-        let best = self.standings.best();
+        let best = self.standings.best;
         let backend = &mut self.backends[i];
-        self.standings.0[backend.standing() as usize] -= 1;
+        let before = backend.standing();
         change(backend);
-        self.standings.0[backend.standing() as usize] += 1;
-        if best == self.standings.best() {
+        self.standings.change(before, backend.standing());
+        if best == self.standings.best {
             self.refresh(i);
         } else {
             self.refresh_all();
@@ -322,12 +340,12 @@ impl Pool {
     /// The best standing that a backend has.
     #[inline]
     pub(crate) fn best(&self) -> Standing {
-        self.standings.best()
+        self.standings.best
     }
 
     #[inline]
     fn should_be_open(&self, backend: &Backend) -> bool {
-        !backend.is_full() && backend.standing() <= self.standings.best()
+        !backend.is_full() && backend.standing() <= self.standings.best
     }
 
     /// Opens or closes a backend after something about it has changed.
