@@ -1,5 +1,5 @@
-//! Health checks: who fails them gets nothing until they pass, a check takes no place that is not there, and what it says is what
-//! the manual says.
+//! Health checks: who fails them gets nothing until they pass, who is full is not checked, and a check speaks what its upstream
+//! speaks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

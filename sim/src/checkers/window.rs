@@ -4,8 +4,8 @@
 use crate::run::Run;
 use crate::wires::Way;
 
-/// What hyper and the pool buffer of one stream before its socket, and a frame on its way at each step: in either codec of the
-/// backend's connection, between the two, in the codec of the client's, and on the network.
+/// What hyper and the pool buffer of one stream before its socket, and a frame on its way at each step. The number of frames is
+/// what was seen in most worlds, and is not derived from the code: over HTTP/2 seed 100038 has 56 KiB more.
 const BUFFERS: u64 = (64 << 10) + 5 * (16 << 10);
 
 /// What the proxy lets a backend be ahead.

@@ -37,7 +37,8 @@ impl<E: Env> Drop for Permit<E> {
 
 impl<E: Env> Backend<E> {
     /// A place for a connection. The engine admits no more than max_in_flight requests and each holds at most one connection,
-    /// so where the bound is reached some connection is idle and gives way, or is doing so already.
+    /// so where the bound is reached some connection is idle and gives way, or is doing so already. Only a health check comes
+    /// beside them: for as long as it lasts there may be one connection more.
     pub(super) async fn permit(self: &Arc<Self>) -> Permit<E> {
         loop {
             match self.try_permit() {
