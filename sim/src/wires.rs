@@ -11,8 +11,8 @@ use crate::env::Link;
 pub struct Wires {
     /// By the request that asked.
     pub tunnels: BTreeMap<u64, Tunnel>,
-    /// Bodies, by request and direction.
-    pub flows: BTreeMap<(u64, Way), Flow>,
+    /// Bodies on their way.
+    pub flows: BTreeMap<Body, Flow>,
     /// Heads, in the order in which backends received them.
     pub heads: Vec<Seen>,
     /// What clients have asked for that do not always send their heads to the end, by id.
@@ -30,6 +30,16 @@ pub enum Way {
     Up,
     /// To the client.
     Down,
+}
+
+/// A body that is counted on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Body {
+    /// That of a request, by its id. Its client sends it from the beginning again after a stream that was refused, and the proxy
+    /// to another backend.
+    Request(u64),
+    /// That of an answer, by its execution: two backends may answer one request, and its client reads one of them.
+    Answer(usize),
 }
 
 /// How a sender ended its direction of a tunnel.
@@ -77,9 +87,9 @@ pub struct Claim {
 /// A body on its way over HTTP/2.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flow {
-    /// What its sender let go.
+    /// How far its sender has let it go.
     pub sent: u64,
-    /// What its reader took.
+    /// How far anyone has read it.
     pub read: u64,
     /// The most that lay between them, where both were counted.
     pub most: u64,
@@ -141,15 +151,16 @@ impl Wires {
         wrongs.into_iter().find(|w| w.0).map(|w| w.1)
     }
 
-    /// A sender of HTTP/2 lets `len` bytes of a body go. Nothing is made of it unless the reader counts as well.
-    pub fn sent(&mut self, id: u64, way: Way, len: usize) {
-        let flow = self.flows.entry((id, way)).or_default();
-        flow.sent += len as u64;
+    /// A sender of HTTP/2 lets a body go up to its byte `end`. Nothing is made of it unless the reader counts as well.
+    pub fn sent(&mut self, body: Body, end: usize) {
+        let flow = self.flows.entry(body).or_default();
+        flow.sent = end as u64;
         flow.most = flow.most.max(flow.sent.saturating_sub(flow.read));
     }
 
-    /// A reader of HTTP/2 has taken `len` bytes of it.
-    pub fn read(&mut self, id: u64, way: Way, len: usize) {
-        self.flows.entry((id, way)).or_default().read += len as u64;
+    /// A reader of HTTP/2 has taken it up to its byte `end`.
+    pub fn read(&mut self, body: Body, end: usize) {
+        let flow = self.flows.entry(body).or_default();
+        flow.read = flow.read.max(end as u64);
     }
 }

@@ -76,6 +76,7 @@ impl Has {
 /// A request that the backend has, however it ends.
 pub(super) struct Running<'a> {
     load: &'a Load,
+    pub(super) id: u64,
     pub(super) execution: usize,
 }
 
@@ -119,7 +120,11 @@ impl<'a> Running<'a> {
             book.violation("capacity", what);
         }
         drop(book);
-        Running { load, execution }
+        Running {
+            load,
+            id,
+            execution,
+        }
     }
 }
 

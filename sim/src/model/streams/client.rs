@@ -14,7 +14,8 @@ use weirkeeper::env::{Clock, Env, Net};
 
 use super::pool::{Carrier, Open};
 use super::{
-    CONNECTION_WINDOW, FOR_EVER, FORGOTTEN, Framed, PIECE, are_trailers, head, room, trailers,
+    CONNECTION_WINDOW, EXECUTION, FOR_EVER, FORGOTTEN, Framed, PIECE, are_trailers, head, room,
+    trailers,
 };
 use crate::env::lock;
 use crate::ledger::End;
@@ -25,7 +26,7 @@ use crate::model::pattern::Whose;
 use crate::model::socket::Socket;
 use crate::model::speech::Streams;
 use crate::model::tunnel;
-use crate::wires::Way;
+use crate::wires;
 
 /// Attempts at a request that the proxy says it has not processed.
 const TRIES: u32 = 20;
@@ -261,7 +262,8 @@ impl Group {
             let room = room(&mut stream, (size - offset).min(PIECE)).await?;
             let data = Whose::Request(id).slice(offset, room);
             offset += data.len();
-            self.ledger.book().wires.sent(id, Way::Up, data.len());
+            let sent = wires::Body::Request(id);
+            self.ledger.book().wires.sent(sent, offset);
             let last = offset == size && body == Body::Bare;
             stream.send_data(Bytes::from_static(data), last)?;
             if whim & 2 != 0 {
@@ -290,6 +292,8 @@ impl Group {
         let (parts, mut body) = response.into_parts();
         let mut head = head(&parts.headers);
         head.status = parts.status.as_u16();
+        let execution = head.number(EXECUTION);
+        let execution = execution.and_then(|number| usize::try_from(number).ok());
         let slow = (whim >> 16 & 0xff) as f64 / 256.0 < streams.slow;
         let mut size = 0;
         let mut trailers = None;
@@ -319,7 +323,10 @@ impl Group {
                 return Err(Trouble::Broken);
             }
             size += data.len();
-            self.ledger.book().wires.read(id, Way::Down, data.len());
+            if let Some(execution) = execution {
+                let read = wires::Body::Answer(execution);
+                self.ledger.book().wires.read(read, size);
+            }
             if slow {
                 self.ledger.book().reach("a client read slowly");
                 self.rest(Duration::from_millis(1 + (whim >> 24 & 7))).await;

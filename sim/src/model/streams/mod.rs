@@ -33,6 +33,9 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Largest piece of a body.
 const PIECE: usize = 8 * 1024;
 
+/// The field of an answer that says which execution it is of.
+const EXECUTION: &str = "x-execution";
+
 /// What all trailers of the models are: the request's id.
 const TRAILER: &str = "x-end";
 

@@ -9,11 +9,12 @@ use http::{HeaderMap, Response, StatusCode};
 use weirkeeper::env::{Clock, Env};
 
 use super::carrying::{Carrying, QUITS};
-use super::{PIECE, room, trailers};
+use super::{EXECUTION, PIECE, room, trailers};
 use crate::model::backend::Backend;
 use crate::model::message::Head;
 use crate::model::pattern::Whose;
-use crate::wires::{Seen, Way};
+use crate::model::running::Running;
+use crate::wires::{Body, Seen};
 
 /// How an answer is to come.
 pub(super) enum Said {
@@ -39,15 +40,17 @@ impl Backend {
     pub(super) async fn say(
         &self,
         carrying: &Carrying,
-        id: u64,
+        running: &Running<'_>,
         head: &Head,
         said: Said,
         respond: &mut SendResponse<Bytes>,
         slow: bool,
     ) -> Result<(), h2::Error> {
+        let Running { id, execution, .. } = *running;
         let size = if head.method == "HEAD" { 0 } else { head.size };
         let mut fields = HeaderMap::new();
         fields.insert("x-sim", id.into());
+        fields.insert(EXECUTION, execution.into());
         let mut status = StatusCode::OK;
         let mut announce = |length: usize| {
             fields.insert("content-length", length.into());
@@ -85,7 +88,8 @@ impl Backend {
         let mut stream = respond.send_response(response, ends)?;
         let pace = if slow { crate::GRAIN } else { Duration::ZERO };
         let last = !(trailed || resets);
-        self.send_body(id, sends, last, pace, &mut stream).await?;
+        self.send_body(running, sends, last, pace, &mut stream)
+            .await?;
         if resets {
             self.ledger.book().reach("a backend reset a stream");
             stream.send_reset(Reason::INTERNAL_ERROR);
@@ -97,7 +101,7 @@ impl Backend {
 
     async fn send_body(
         &self,
-        id: u64,
+        running: &Running<'_>,
         size: usize,
         last: bool,
         pace: Duration,
@@ -107,9 +111,10 @@ impl Backend {
         let mut offset = 0;
         while offset < size {
             let room = room(stream, (size - offset).min(PIECE)).await?;
-            let data = Whose::Answer(id).slice(offset, room);
+            let data = Whose::Answer(running.id).slice(offset, room);
             offset += data.len();
-            self.ledger.book().wires.sent(id, Way::Down, data.len());
+            let sent = Body::Answer(running.execution);
+            self.ledger.book().wires.sent(sent, offset);
             stream.send_data(Bytes::from_static(data), last && offset == size)?;
             if !pace.is_zero() {
                 clock.sleep_until(clock.now() + pace).await;

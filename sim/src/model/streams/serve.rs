@@ -24,7 +24,7 @@ use crate::model::pattern::Whose;
 use crate::model::running::Running;
 use crate::model::socket::Socket;
 use crate::model::speech::Manner;
-use crate::wires::Way;
+use crate::wires::Body;
 
 type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -220,7 +220,7 @@ impl Backend {
             self.look_at_wish(id, &stream);
         }
         let sent = self
-            .say(carrying, id, &head, said, &mut respond, slow)
+            .say(carrying, &running, &head, said, &mut respond, slow)
             .await;
         if sent.is_err() {
             stream.leave();
@@ -281,7 +281,7 @@ impl Backend {
                 return false;
             }
             size += data.len();
-            self.ledger.book().wires.read(id, Way::Up, data.len());
+            self.ledger.book().wires.read(Body::Request(id), size);
             if slow {
                 self.ledger.book().reach("a backend read slowly");
                 clock
