@@ -429,11 +429,13 @@ impl Book {
             Event::BackedOff(backend, until) => [5, u64::from(backend.0), until.as_nanos(), 0],
             Event::Down(backend) => [6, u64::from(backend.0), 0, 0],
             Event::Up(backend) => [7, u64::from(backend.0), 0, 0],
+            Event::Unheard(waiter) => [8, waiter.0, 0, 0],
         };
         self.trace.event(at, "engine", &numbers);
         match event {
             Event::Queued(_) => self.reach("queued"),
             Event::Cancelled(_) => self.reach("cancelled while waiting"),
+            Event::Unheard(_) => self.reach("granted, and gone before it ran"),
             Event::BackedOff(..) => self.reach("backed off"),
             Event::Down(_) => self.reach("checks found a backend down"),
             Event::Up(_) => self.reach("checks found a backend up again"),

@@ -32,6 +32,7 @@ pub const SOMETIMES: &[&str] = &[
     "died before its answer",
     "fail open",
     "gave up",
+    "granted, and gone before it ran",
     "hang",
     "idempotent, and sent again with its body",
     "malformed",

@@ -21,6 +21,8 @@ pub enum Event {
     Shed(Option<WaiterId>, ShedReason),
     /// A waiter went away.
     Cancelled(WaiterId),
+    /// A waiter went away after its grant and before it heard of it. What it was granted comes back next.
+    Unheard(WaiterId),
     /// A slot came back.
     Finished(BackendId, Outcome),
     /// A backend is passed over until then.

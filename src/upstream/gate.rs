@@ -382,6 +382,7 @@ impl<E: Env> Drop for Waiting<'_, E> {
             match state.waiters.remove(&self.id).and_then(|w| w.verdict) {
                 // Granted, and gone before it ran.
                 Some(Ok(slot)) => {
+                    state.observer.event(now, Event::Unheard(self.id));
                     state
                         .engine
                         .finish(now, slot, Outcome::Cancelled, &mut state.observer)

@@ -112,10 +112,20 @@ async fn admit<E: Env, W: Work<E>>(
     let mut acquiring = std::pin::pin!(upstream.gate.acquire(offered, meta));
     errand.set_queued(true);
     work.set_waiting(true);
-    let admitted = std::future::poll_fn(|cx| match acquiring.as_mut().poll(cx) {
-        Poll::Ready(admitted) => Poll::Ready(admitted.map_err(Some)),
-        Poll::Pending if work.is_unwanted(cx) => Poll::Ready(Err(None)),
-        Poll::Pending => Poll::Pending,
+    let mut waits = false;
+    let admitted = std::future::poll_fn(|cx| {
+        // Once it waits this is asked first: a place that has just come is not for work that nobody wants any more.
+        if waits && work.is_unwanted(cx) {
+            return Poll::Ready(Err(None));
+        }
+        match acquiring.as_mut().poll(cx) {
+            Poll::Ready(admitted) => Poll::Ready(admitted.map_err(Some)),
+            Poll::Pending if !waits && work.is_unwanted(cx) => Poll::Ready(Err(None)),
+            Poll::Pending => {
+                waits = true;
+                Poll::Pending
+            }
+        }
     })
     .await;
     errand.set_queued(false);

@@ -34,7 +34,11 @@ pub(super) fn check(run: &Run) -> Vec<String> {
                 *count -= 1;
                 *count >= 0
             }
-            Event::Shed(None, _) | Event::BackedOff(..) | Event::Down(_) | Event::Up(_) => true,
+            Event::Shed(None, _)
+            | Event::Unheard(_)
+            | Event::BackedOff(..)
+            | Event::Down(_)
+            | Event::Up(_) => true,
         };
         if !ok {
             found.push(format!(

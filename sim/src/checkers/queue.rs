@@ -60,7 +60,11 @@ pub(super) fn check(run: &Run) -> Vec<String> {
                         || (refuses && Outcome::Cancelled == *outcome);
                     in_order &= !retried;
                 }
-                Event::Shed(None, _) | Event::BackedOff(..) | Event::Down(_) | Event::Up(_) => {}
+                Event::Shed(None, _)
+                | Event::Unheard(_)
+                | Event::BackedOff(..)
+                | Event::Down(_)
+                | Event::Up(_) => {}
             }
             if found.len() >= 5 {
                 return found;

@@ -167,6 +167,7 @@ impl Tally {
                     figures.cancelled += 1;
                 }
                 Event::Finished(_, Outcome::Success)
+                | Event::Unheard(_)
                 | Event::BackedOff(..)
                 | Event::Down(_)
                 | Event::Up(_) => {}

@@ -289,6 +289,10 @@ async fn exchange<E: Env>(
     let mut walking = pin!(walk::walk(Arc::clone(conn), request, upload));
     let walked = std::future::poll_fn(|cx| {
         conn.errand.watch.register(cx.waker());
+        // Who waits in the queue and is gone takes no place, though one may have come in this very turn.
+        if conn.errand.is_queued() && has_left(conn, line, asked.keep_alive, cx) {
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(response) = walking.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
         }
