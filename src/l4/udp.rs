@@ -221,14 +221,8 @@ impl<E: Env> Port<E> {
             return self.dropped(1);
         }
         // No session is refused for its address, which anybody could have written there.
-        let entered = enter(
-            &self.generations,
-            &self.core,
-            self.listener,
-            None,
-            from,
-            None,
-        );
+        let begins = (self.generations.latest(), &self.generations);
+        let entered = enter(begins, &self.core, self.listener, None, from, None);
         let led = entered.and_then(|(client, entry)| {
             let upstream = client.model().leads_to(None)?;
             let upstream = Arc::clone(&client.site.upstreams[upstream]);

@@ -14,6 +14,7 @@ use crate::l7::connection;
 use crate::message::cause::Cause;
 use crate::message::proxy_protocol::{self, Addresses, Progress};
 use crate::proxy::core::Core;
+use crate::site::Site;
 use crate::site::client::{Permit, enter};
 use crate::wire::SocketOf;
 
@@ -57,16 +58,10 @@ pub fn admit<E: Env>(
             return;
         };
         let source = named.map_or(peer, |named| named.source);
-        let ends = named.or_else(|| ends(&core, &stream, peer));
-        let generations = &core.proxy.generations;
-        let entered = enter(
-            generations,
-            &core.wire,
-            listener,
-            Some(permit),
-            source,
-            ends,
-        );
+        let site = core.site();
+        let ends = named.or_else(|| ends(&site, &stream, peer));
+        let begins = (site, &core.proxy.generations);
+        let entered = enter(begins, &core.wire, listener, Some(permit), source, ends);
         let Some((client, _entry)) = entered else {
             return;
         };
@@ -132,9 +127,9 @@ fn refused<E: Env>(core: &Core<E>, listener: usize, peer: SocketAddr, cause: Cau
 
 /// Both addresses of a client's connection that came without a header; `None` if no upstream is told of them, because asking the
 /// system costs a call.
-pub fn ends<E: Env>(core: &Core<E>, stream: &SocketOf<E>, peer: SocketAddr) -> Option<Addresses> {
+pub fn ends<E: Env>(site: &Site<E>, stream: &SocketOf<E>, peer: SocketAddr) -> Option<Addresses> {
     let told = |u: &model::Upstream| u.proxy_protocol.is_some();
-    if !core.site().config.upstreams.iter().any(told) {
+    if !site.config.upstreams.iter().any(told) {
         return None;
     }
     let destination = stream.local_addr().ok()?;

@@ -307,15 +307,14 @@ fn admit<E: Env>(
     socket: SocketOf<E>,
     peer: SocketAddr,
 ) {
-    if core.site().config.listeners[listener]
-        .proxy_protocol
-        .is_some()
-    {
+    // One look: by whatever decides that it sends no header, it is served.
+    let site = core.site();
+    if site.config.listeners[listener].proxy_protocol.is_some() {
         return proxied::admit(core, listener, permit, socket, peer);
     }
-    let ends = proxied::ends(core, &socket, peer);
-    let generations = &core.proxy.generations;
-    let entered = enter(generations, &core.wire, listener, Some(permit), peer, ends);
+    let ends = proxied::ends(&site, &socket, peer);
+    let begins = (site, &core.proxy.generations);
+    let entered = enter(begins, &core.wire, listener, Some(permit), peer, ends);
     let Some((client, entry)) = entered else {
         return;
     };

@@ -92,17 +92,16 @@ impl<E: Env> Client<E> {
 /// A connection's place: with its listener, and among all that descriptors allow, where these are counted.
 pub type Permit = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
-/// Takes a client's connection, or its session, into the books, once it is known whose it is. `None` when its address has as many
+/// Takes a client's connection, or its session, that begins with `site` into the books, once it is known whose it is. `None` when its address has as many
 /// connections as it may have; sessions, which hold no permit, are not counted so.
 pub fn enter<E: Env>(
-    generations: &Arc<Generations<E>>,
+    (site, generations): (Arc<Site<E>>, &Arc<Generations<E>>),
     core: &Arc<Core<E>>,
     listener: usize,
     permit: Option<Permit>,
     peer: SocketAddr,
     ends: Option<Addresses>,
 ) -> Option<(Arc<Client<E>>, Entry<E>)> {
-    let site = generations.latest();
     let peer = peer.ip().to_canonical();
     let mut trusted = site.config.listeners[listener].trusted_proxies.iter();
     let trusted = trusted.any(|net| net.contains(peer));
