@@ -80,7 +80,10 @@ fn changeable(name: HeaderName, host_too: bool) -> Result<HeaderName, String> {
 fn header_value(node: &Node<'_>) -> Option<HeaderValue> {
     let text = node.string()?;
     match HeaderValue::from_str(&text) {
-        Ok(value) if text.trim_matches([' ', '\t']) == text => Some(value),
+        // The library takes bytes beyond ASCII as well, of which nobody knows what a client reads in them.
+        Ok(value) if value.to_str().is_ok() && text.trim_matches([' ', '\t']) == text => {
+            Some(value)
+        }
         _ => {
             node.error(format!(
                 "{text:?} is not a field value: visible ASCII, no line breaks, no space at its ends"

@@ -1,5 +1,6 @@
 //! `upstreams` of the full form, and what the flat form shares with it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::address::{self, Schemes};
@@ -9,7 +10,7 @@ use super::model::{Backend, BackendProtocol, Protocol, Upstream, UpstreamTls};
 use super::reader::{Node, Object};
 use super::settings::Defaults;
 use super::strategy;
-use crate::engine::{BackendId, BackendSpec, Strategy, UpstreamSpec};
+use crate::engine::{BackendId, BackendSpec, MAX_BACKENDS, Strategy, UpstreamSpec};
 use crate::message::affinity::{HashBy, stable_hash};
 use crate::message::proxy_protocol::Version;
 
@@ -186,6 +187,11 @@ pub(crate) struct Group {
     schemes: Schemes,
     backends: Vec<Backend>,
     specs: Vec<(u32, Option<u32>)>,
+    /// Which backend has a URL, and which names are taken.
+    urls: BTreeMap<String, usize>,
+    names: BTreeSet<String>,
+    /// There were more than there may be, which is said once.
+    is_over: bool,
     protocol: Option<BackendProtocol>,
     /// How the backends are met over TLS.
     pub(crate) tls: Option<Arc<UpstreamTls>>,
@@ -235,8 +241,16 @@ impl Group {
         weight: u32,
         max_in_flight: Option<u32>,
     ) -> Result<(), AddFault> {
+        if self.backends.len() == MAX_BACKENDS {
+            let what = format!("an upstream has at most {MAX_BACKENDS} backends");
+            return match std::mem::replace(&mut self.is_over, true) {
+                true => Ok(()),
+                false => Err(AddFault::Url((what, None))),
+            };
+        }
         let mut backend = address::parse_url(text, self.schemes).map_err(AddFault::Url)?;
-        if let Some(same) = self.backends.iter().find(|b| b.url() == backend.url()) {
+        let url = backend.url();
+        if let Some(same) = self.urls.get(&url).map(|place| &self.backends[*place]) {
             let what = format!(
                 "\"{text}\" is the same backend as \"{}\" before it",
                 same.name
@@ -254,7 +268,7 @@ impl Group {
             );
             return Err(AddFault::Url((what, None)));
         }
-        let taken = |name: &str| self.backends.iter().any(|b| b.name == name);
+        let taken = |name: &str| self.names.contains(name);
         if let Some(name) = name {
             let letter = |c: char| c.is_ascii_alphanumeric() || "-_.:[]/".contains(c);
             if name.is_empty() || name.len() > 128 || !name.chars().all(letter) {
@@ -271,6 +285,8 @@ impl Group {
                 backend.name
             )));
         }
+        self.urls.insert(url, self.backends.len());
+        self.names.insert(backend.name.clone());
         self.backends.push(backend);
         self.specs.push((weight, max_in_flight));
         Ok(())

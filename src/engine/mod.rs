@@ -67,6 +67,9 @@ pub enum Phase {
     Zero,
 }
 
+/// Backends of one upstream: schedulers keep a backend's place in 16 bits.
+pub const MAX_BACKENDS: usize = 1 << 16;
+
 /// What an upstream is, as [`apply`](upstream::Upstream::apply) takes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpstreamSpec {

@@ -287,6 +287,26 @@ fn a_file_in_another_encoding_is_told_so() {
 }
 
 #[test]
+fn an_upstream_of_more_backends_than_the_engine_takes_is_refused() {
+    let config = |count: usize| {
+        let urls: Vec<String> = (0..count).map(|i| format!("\"http://b{i}\"")).collect();
+        let urls = urls.join(",");
+        format!(
+            r#"{{"listeners": {{"a": {{"bind": ":1"}}}}, "upstreams": {{"u": {{"backends": [{urls}]}}}}}}"#
+        )
+    };
+    super::good(&config(65_536));
+    let said = errors(&config(65_538));
+    // Once, however many there are.
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let at = "/upstreams/u/backends/65536";
+    assert!(
+        said.contains("an upstream has at most 65536 backends") && said.contains(at),
+        "{said}"
+    );
+}
+
+#[test]
 fn doubtful_routes_are_warned_of() {
     let config = super::good(
         r#"{"listeners": {"a": {"bind": ":1"}, "b": {"bind": ":2"}},

@@ -225,9 +225,10 @@ fn progress(env: &TokioEnv, shared: &Arc<Shared>) -> Option<(ProgressBar, Task)>
             "{elapsed} [{wide_bar:.cyan/blue}] {pos}/{len} {msg}",
         ),
     };
-    let style = ProgressStyle::with_template(template)
-        .expect("the template is well-formed")
-        .progress_chars("=> ");
+    // Ours are well-formed. If one was not, the library's own would do.
+    let style = ProgressStyle::with_template(template);
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = style.progress_chars("=> ");
     let bar = ProgressBar::new(length).with_style(style);
     let (moved, shared, clock) = (bar.clone(), Arc::clone(shared), *env.clock());
     let task = env.spawn("progress", async move {

@@ -35,7 +35,7 @@ impl Default for Tally {
             body_bytes: 0,
             // An hour; what takes longer counts as an hour.
             latency: Histogram::new_with_bounds(1, 3_600_000_000, 3)
-                .expect("these bounds are valid"),
+                .expect("the bounds are more than twice apart, and 5 digits are the most"),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::collections::BinaryHeap;
 use rapidhash::v3::rapidhash_v3;
 
 use super::Entry;
+use crate::engine::MAX_BACKENDS;
 
 /// Places of the table, a prime: 128 KiB for up to 655 backends, as the paper has it a hundred places each or more.
 const SMALL: u32 = 65_537;
@@ -206,8 +207,8 @@ struct Turns {
 /// k / weight, so each backend has at least one place, and its share within as many places as there are backends.
 fn table(entries: &[Entry]) -> Vec<u16> {
     assert!(
-        entries.len() <= 1 << 16,
-        "a place of the table holds 16 bits"
+        entries.len() <= MAX_BACKENDS,
+        "the config refuses an upstream of more backends"
     );
     if entries.is_empty() {
         return Vec::new();

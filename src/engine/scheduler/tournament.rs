@@ -1,6 +1,8 @@
 //! A tournament tree over a fixed number of places: the place with the smallest key is known at once, and changing a key costs
 //! O(log n) steps without a branch that could be mispredicted. `T` trees over the same places are walked together.
 
+use crate::engine::MAX_BACKENDS;
+
 /// The key of those who take no part. Real keys are below it, and above its negative.
 pub(super) const ABSENT: i128 = 1 << 126;
 
@@ -18,7 +20,10 @@ pub(super) struct Tournament<const T: usize> {
 impl<const T: usize> Tournament<T> {
     /// `places` places, at most 2^16, all absent.
     pub(super) fn new(places: usize) -> Self {
-        assert!(places <= 1 << 16, "a place fits 16 bits");
+        assert!(
+            places <= MAX_BACKENDS,
+            "the config refuses an upstream of more backends"
+        );
         Tournament {
             nodes: vec![[ABSENT; T]; 2 * places.next_power_of_two()],
         }

@@ -88,7 +88,10 @@ impl<E: Env> Flow<E> {
 
     /// Which session it is.
     pub fn id(&self) -> SessionId {
-        *self.id.get().expect("it is said before anybody asks")
+        let id = self.id.get();
+        *id.expect(
+            "the one core that knows of a session says its number right after it has opened it",
+        )
     }
 
     /// Ends it, unless it has ended before.
