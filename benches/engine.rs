@@ -51,6 +51,7 @@ fn upstream(strategy: Strategy, backends: u32, max_in_flight: Option<u32>) -> Up
             base: Duration::from_secs(1),
             max: Duration::from_secs(60),
         },
+        outlier: None,
         phase: Phase::Random,
     };
     Upstream::new(NOW, spec, rng)

@@ -43,6 +43,7 @@ fn spec(strategy: Strategy, backends: &[(u32, Option<u32>)]) -> UpstreamSpec {
             base: Duration::from_secs(1),
             max: Duration::from_secs(8),
         },
+        outlier: None,
         phase: Phase::Zero,
     }
 }

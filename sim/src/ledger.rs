@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use weirkeeper::engine::outlier::Reason;
 use weirkeeper::engine::trace::Event;
 use weirkeeper::engine::{Outcome, ShedReason};
 use weirkeeper::time::Tick;
@@ -429,7 +430,12 @@ impl Book {
             Event::BackedOff(backend, until) => [5, u64::from(backend.0), until.as_nanos(), 0],
             Event::Down(backend) => [6, u64::from(backend.0), 0, 0],
             Event::Up(backend) => [7, u64::from(backend.0), 0, 0],
-            Event::Unheard(waiter) => [8, waiter.0, 0, 0],
+            Event::Ejected(backend, until, reason) => {
+                [8, u64::from(backend.0), until.as_nanos(), reason as u64]
+            }
+            Event::Spared(backend, reason) => [9, u64::from(backend.0), reason as u64, 0],
+            Event::Returned(backend) => [10, u64::from(backend.0), 0, 0],
+            Event::Unheard(waiter) => [11, waiter.0, 0, 0],
         };
         self.trace.event(at, "engine", &numbers);
         match event {
@@ -437,6 +443,15 @@ impl Book {
             Event::Cancelled(_) => self.reach("cancelled while waiting"),
             Event::Unheard(_) => self.reach("granted, and gone before it ran"),
             Event::BackedOff(..) => self.reach("backed off"),
+            Event::Ejected(_, _, Reason::Consecutive) => {
+                self.reach("ejected for failures in a row")
+            }
+            Event::Ejected(_, _, Reason::FailureRate) => {
+                self.reach("ejected for its share of failures");
+            }
+            Event::Ejected(_, _, Reason::Latency) => self.reach("ejected for late answers"),
+            Event::Spared(..) => self.reach("not ejected, since too many are out"),
+            Event::Returned(_) => self.reach("back from an ejection"),
             Event::Down(_) => self.reach("checks found a backend down"),
             Event::Up(_) => self.reach("checks found a backend up again"),
             Event::Shed(_, ShedReason::QueueFull) => self.reach("shed: queue full"),

@@ -103,7 +103,7 @@ pub struct BackendPlan {
 /// What backends are asked for by their health checks.
 pub const CHECKED: &str = "/sim/up";
 
-/// How long it may take until every backend is found to be up, once nothing is wrong with any.
+/// How long it may take until every backend is found to be up and none is ejected, once nothing is wrong with any.
 pub fn recovery(plan: &Plan) -> Duration {
     let checks = plan
         .config
@@ -115,7 +115,9 @@ pub fn recovery(plan: &Plan) -> Duration {
         let fast = spec.fast_interval.mul_f64(1.1) + check.timeout;
         spec.interval.mul_f64(1.1) + check.timeout + fast * (spec.healthy + 1)
     });
-    each.max().unwrap_or_default()
+    let ejections = plan.config.upstreams.iter().filter_map(|u| u.spec.outlier);
+    let longest = ejections.map(|spec| spec.max).max().unwrap_or_default();
+    each.max().unwrap_or_default().max(longest)
 }
 
 impl Plan {

@@ -53,6 +53,9 @@ pub fn shares(plan: &Plan, book: &Book, u: usize) -> Shares {
     let mut running = vec![0_u32; n];
     let mut passed_over = vec![Tick::ZERO; n];
     let mut down = vec![false; n];
+    let mut ejected = vec![false; n];
+    let slow_start = spec.outlier.map(|o| o.slow_start).unwrap_or_default();
+    let mut ramps_until = Tick::ZERO;
     let place = |id| spec.backends.iter().position(|b| b.id == id);
     for (_, at, event) in book.engine.iter().filter(|(i, _, _)| *i == u) {
         match event {
@@ -65,6 +68,13 @@ pub fn shares(plan: &Plan, book: &Book, u: usize) -> Shares {
                 if let Some(i) = place(*id) {
                     down[i] = matches!(event, Event::Down(_));
                 }
+                ramps_until = ramps_until.max(*at + slow_start);
+            }
+            Event::Ejected(id, ..) | Event::Returned(id) => {
+                if let Some(i) = place(*id) {
+                    ejected[i] = matches!(event, Event::Ejected(..));
+                }
+                ramps_until = ramps_until.max(*at + slow_start);
             }
             Event::Finished(id, _) => {
                 if let Some(i) = place(*id) {
@@ -82,12 +92,15 @@ pub fn shares(plan: &Plan, book: &Book, u: usize) -> Shares {
                 };
                 let roomy: Vec<usize> = (0..n).filter(has_room).collect();
                 let up: Vec<usize> = roomy.iter().copied().filter(|i| !down[*i]).collect();
-                let sound = up.iter().copied().filter(|i| passed_over[*i] <= *at);
+                let kept: Vec<usize> = up.iter().copied().filter(|i| !ejected[*i]).collect();
+                let sound = kept.iter().copied().filter(|i| passed_over[*i] <= *at);
                 let sound: Vec<usize> = sound.collect();
                 running[picked] += 1;
-                // All that are sound; or all that are up, when none is sound; or all there are, when none is up.
-                let field = [sound, up, roomy]
+                // All that are sound; or all that are neither down nor ejected, when none is sound; and so on. Who has come
+                // back a while ago is not given all that it earns.
+                let field = [sound, kept, up, roomy]
                     .into_iter()
+                    .filter(|_| *at >= ramps_until)
                     .find(|field| field.len() == *free as usize && field.contains(&picked));
                 let Some(field) = field else {
                     shares.unknown += 1;

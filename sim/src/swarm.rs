@@ -3,9 +3,11 @@
 
 pub mod cached;
 mod checks;
+mod ejection;
 mod generations;
 pub mod http2;
 pub mod l4;
+mod retries;
 mod unruly;
 
 use std::sync::Arc;
@@ -81,6 +83,8 @@ pub fn plan(seed: u64) -> Plan {
     let orderly = calm && plan.unruly.is_none();
     plan.stops_early = orderly && root.stream("swarm stop", 0).chance(0.7);
     checks::add(seed, &mut plan);
+    ejection::add(seed, &mut plan, calm);
+    retries::add(seed, &mut plan);
     generations::add(seed, &mut plan);
     plan
 }

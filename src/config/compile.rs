@@ -125,7 +125,7 @@ fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Bo
     let spoken: Vec<_> = upstreams.iter().map(upstream::Named::spoken).collect();
     let routes = match file.get("routes") {
         Some(node) => {
-            let routes = route::read_all(&node, &served, &spoken, caching);
+            let routes = route::read_all(&node, &served, &upstreams, caching);
             lint::routes(&routes);
             lint::terminated(&routes, &listeners);
             lint::unused(file, &upstreams, &routes, &listeners);

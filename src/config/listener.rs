@@ -41,6 +41,10 @@ pub(crate) fn read_all(file: &Object<'_>, defaults: &Defaults) -> Vec<Listener> 
 
 fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -> Option<Listener> {
     o.refuse(
+        "ejection",
+        "\"ejection\" is for an upstream, or at the top of the file for all of them",
+    );
+    o.refuse(
         "health",
         "\"health\" is for an upstream, or at the top of the file for all of them",
     );

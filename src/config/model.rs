@@ -2,9 +2,11 @@
 
 mod backend;
 mod client;
+mod ejection;
 mod headers;
 mod health;
 mod redis;
+pub(crate) mod retry;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,6 +26,7 @@ use crate::tls;
 
 pub use self::backend::BackendTimeouts;
 pub use self::client::{Cidr, ClientTimeouts, Http2, Limits};
+pub use self::ejection::Ejection;
 pub use self::headers::HeaderRules;
 pub use self::health::HealthCheck;
 pub use self::redis::{Redis, RedisServers, RedisTls};
@@ -165,6 +168,8 @@ pub struct Route {
     pub action: Action,
     /// Paths in Location and Set-Cookie get back the prefix that was taken off the request's path.
     pub restore_prefix: bool,
+    /// When another backend is tried, but for the budget; `None` is as the upstream has it.
+    pub retry: Option<RetrySpec>,
     /// How its responses are cached; `None` is not at all.
     pub cache: Option<Arc<Rules>>,
     /// The protocols that a request may ask to change to, in lower case; empty is none.
@@ -253,6 +258,8 @@ pub struct Upstream {
     pub max_tunnels: Option<u32>,
     /// How its backends are checked; `None` is not at all.
     pub health: Option<HealthCheck>,
+    /// When requests alone take a backend out; `None` is never. `spec.outlier` says the same.
+    pub ejection: Option<Ejection>,
     /// How backends that are reached over TLS are met; `Some` if there is one.
     pub tls: Option<Arc<UpstreamTls>>,
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::interpolate::escape;
 use super::model::{
     Action, Backend, Cidr, Config, HeaderRules, Http2, Listener, LogFormat, Protocol, Rewrite,
-    Upstream, UpstreamTls,
+    Upstream, UpstreamTls, retry,
 };
 use super::plan::{Plan, PlannedRoute};
 use super::raw::{self, Ordered};
@@ -133,6 +133,7 @@ fn route(planned: &PlannedRoute, config: &Config) -> raw::Route {
         strip_prefix: None,
         replace_prefix: None,
         restore_prefix: (*route.rewrite() != Rewrite::Keep).then_some(route.restore_prefix),
+        retry: route.retry.map(|spec| retry::render_route(&spec)),
         cache: Some(cache::route(route.cache.as_deref())),
         upgrades: upgrades(&route.upgrades),
         request_headers: header_rules(&route.request_headers),
@@ -244,11 +245,7 @@ fn upstream(u: &Upstream) -> raw::Upstream {
             timeout: shown_duration(u.spec.queue.timeout),
         }),
         timeouts: Some(u.timeouts.render()),
-        retry: Some(raw::Retry {
-            attempts: Some(u.retry.attempts),
-            budget_ratio: Some(u.retry.budget_ratio),
-            budget_per_second: Some(u.retry.budget_per_second),
-        }),
+        retry: Some(retry::render(&u.retry, is_http)),
         back_off: Some(raw::BackOff {
             base: shown_duration(u.spec.back_off.base),
             max: shown_duration(u.spec.back_off.max),
@@ -258,6 +255,10 @@ fn upstream(u: &Upstream) -> raw::Upstream {
             None if u.protocol() == Protocol::Udp => None,
             None => Some(raw::HealthOrOff::Off("off".into())),
         },
+        ejection: Some(match &u.ejection {
+            Some(ejection) => raw::EjectionOrOff::On(Box::new(ejection.render(is_http))),
+            None => raw::EjectionOrOff::Off("off".into()),
+        }),
         phase: Some(phase.into()),
         proxy_protocol: u.proxy_protocol.map(|version| {
             let known = VERSIONS.iter().find(|(_, v)| *v == version);

@@ -8,9 +8,10 @@ use super::headers;
 use super::lint;
 use super::listener::plain_name;
 use super::matches::{self, plain_path};
-use super::model::{Action, Protocol, Rewrite, Route};
+use super::model::{Action, Protocol, Rewrite, Route, retry};
 use super::plan::PlannedRoute;
 use super::reader::{Node, Object};
+use super::upstream::Named;
 use crate::cache::rules::Rules;
 use crate::engine::router::RouteMatch;
 use crate::message::upgrade::WEBSOCKET;
@@ -19,10 +20,11 @@ use crate::message::upgrade::WEBSOCKET;
 pub(crate) fn read_all<'a>(
     node: &Node<'a>,
     listeners: &[(&str, Protocol)],
-    upstreams: &[(&str, Protocol)],
+    upstreams: &[Named<'_>],
     caching: &cache::Defaults,
 ) -> Vec<(Node<'a>, PlannedRoute)> {
     let mut routes: Vec<(Node<'a>, PlannedRoute)> = Vec::new();
+    let spoken: Vec<_> = upstreams.iter().map(Named::spoken).collect();
     for (i, item) in node.items().unwrap_or_default().into_iter().enumerate() {
         let Some(o) = item.object() else {
             continue;
@@ -39,7 +41,8 @@ pub(crate) fn read_all<'a>(
         if routes.iter().any(|(_, r)| r.route.name == name) {
             blame.error(format!("a route before it is named \"{name}\" as well"));
         }
-        let route = read(&o, name, listeners, upstreams, caching);
+        let route = read(&o, name, listeners, &spoken, caching);
+        let route = route.map(|r| with_retry(&o, r, upstreams));
         o.finish();
         routes.extend(route.map(|r| (item, r)));
     }
@@ -53,6 +56,10 @@ fn read(
     upstreams: &[(&str, Protocol)],
     caching: &cache::Defaults,
 ) -> Option<PlannedRoute> {
+    o.refuse(
+        "ejection",
+        "\"ejection\" is for an upstream, or at the top of the file for all of them",
+    );
     o.refuse(
         "health",
         "\"health\" is for an upstream, or at the top of the file for all of them",
@@ -100,12 +107,31 @@ fn read(
             matches: matches?,
             action: action?,
             restore_prefix,
+            retry: None,
             cache: rules,
             upgrades,
             request_headers: request,
             response_headers: response,
         },
     })
+}
+
+/// The route with its own policy of retries, if it has one: what it does not say is as its upstream has it.
+fn with_retry(o: &Object<'_>, mut planned: PlannedRoute, upstreams: &[Named<'_>]) -> PlannedRoute {
+    let Some(node) = o.get("retry") else {
+        return planned;
+    };
+    let Action::Forward { upstream, .. } = planned.route.action else {
+        node.error("only a route with an \"upstream\" has anything to retry");
+        return planned;
+    };
+    if let Some(section) = node.object() {
+        let mut spec = upstreams[upstream].upstream.retry;
+        retry::read(&mut spec, &section, true);
+        section.finish();
+        planned.route.retry = Some(spec);
+    }
+    planned
 }
 
 /// What a route allows that says nothing.
@@ -132,6 +158,7 @@ pub(crate) fn default_route(
                 rewrite: Rewrite::Keep,
             },
             restore_prefix: false,
+            retry: None,
             cache,
             upgrades: default_upgrades(spoken),
             request_headers: Default::default(),
@@ -219,7 +246,13 @@ fn fits(
     for key in ["redirect", "respond"].into_iter().chain(paths) {
         o.get(key).into_iter().for_each(|n| refuse(key, n));
     }
-    for key in ["cache", "upgrades", "request_headers", "response_headers"] {
+    for key in [
+        "retry",
+        "cache",
+        "upgrades",
+        "request_headers",
+        "response_headers",
+    ] {
         let node = o.get(key).filter(|n| !n.is_off());
         node.into_iter().for_each(|n| refuse(key, n));
     }

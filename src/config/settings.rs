@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::address;
-use super::model::{BackendTimeouts, Cidr, ClientTimeouts, HealthCheck, Http2, Limits};
+use super::model::{
+    self, BackendTimeouts, Cidr, ClientTimeouts, Ejection, HealthCheck, Http2, Limits,
+};
 use super::reader::{Node, Object};
 use super::section::{count, put, size};
 use crate::engine::retry::RetrySpec;
@@ -34,6 +36,7 @@ pub(crate) struct Defaults {
     pub(crate) queue: QueueSpec,
     pub(crate) back_off: BackOffSpec,
     pub(crate) health: Option<HealthCheck>,
+    pub(crate) ejection: Option<Ejection>,
     pub(crate) phase: Phase,
     pub(crate) trusted_proxies: Vec<Cidr>,
     pub(crate) http2: Option<Http2>,
@@ -70,6 +73,7 @@ impl Defaults {
                 max: secs(30),
             },
             health: None,
+            ejection: (!flat).then(Ejection::default),
             phase: Phase::Random,
             trusted_proxies: Vec::new(),
             http2: Some(Http2::default()),
@@ -145,20 +149,25 @@ pub(crate) fn network(node: &Node<'_>) -> Option<Cidr> {
     }
 }
 
-/// Health checks, or none; what a section leaves out is as it was, or as it is by default.
-fn health(node: &Node<'_>, before: Option<HealthCheck>) -> Option<HealthCheck> {
+/// A section that may be off; what it leaves out is as it was, or as it is by default.
+fn section<T: Default>(
+    node: &Node<'_>,
+    before: Option<T>,
+    example: &str,
+    read: impl Fn(&mut T, &Object<'_>),
+) -> Option<T> {
     if node.is_off() {
         return None;
     }
     if !node.is_object() {
-        node.error("expected an object such as {\"path\": \"/healthz\"}, or \"off\"");
+        node.error(format!("expected an object such as {example}, or \"off\""));
         return before;
     }
-    let mut check = before.unwrap_or_default();
+    let mut section = before.unwrap_or_default();
     let o = node.object()?;
-    check.read(&o);
+    read(&mut section, &o);
     o.finish();
-    Some(check)
+    Some(section)
 }
 
 /// The bounds on a response's head, under these two keys.
@@ -184,19 +193,7 @@ fn upstream_settings(o: &Object<'_>, d: &mut Defaults) {
         queue.finish();
     }
     if let Some(retry) = o.get("retry").and_then(|n| n.object()) {
-        let attempts = retry.get("attempts").and_then(|n| n.integer(0..=10));
-        put(
-            &mut d.retry.attempts,
-            attempts.and_then(|n| u8::try_from(n).ok()),
-        );
-        put(
-            &mut d.retry.budget_ratio,
-            retry.get("budget_ratio").and_then(|n| n.float(0.0..=1.0)),
-        );
-        let per_second = retry
-            .get("budget_per_second")
-            .and_then(|n| n.float(0.0..=1e6));
-        put(&mut d.retry.budget_per_second, per_second);
+        model::retry::read(&mut d.retry, &retry, false);
         retry.finish();
     }
     if let Some(back_off) = o.get("back_off").and_then(|n| n.object()) {
@@ -216,7 +213,12 @@ fn upstream_settings(o: &Object<'_>, d: &mut Defaults) {
         back_off.finish();
     }
     if let Some(node) = o.get("health") {
-        d.health = health(&node, d.health.take());
+        let example = "{\"path\": \"/healthz\"}";
+        d.health = section(&node, d.health.take(), example, HealthCheck::read);
+    }
+    if let Some(node) = o.get("ejection") {
+        let example = "{\"consecutive\": 5}";
+        d.ejection = section(&node, d.ejection.take(), example, Ejection::read);
     }
     if let Some(node) = o.get("buffer_request") {
         let off = node.is_off().then_some(0);

@@ -115,6 +115,7 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
         node.error("the PROXY protocol is for TCP, and these backends' is \"udp\"");
     }
     health(o, protocol);
+    ejection(o, protocol);
     upstream.max_tunnels = max_tunnels.unwrap_or(upstream.max_tunnels);
     if protocol != Protocol::Http {
         // Nothing is a body there.
@@ -124,6 +125,22 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, next_id: &mut u32) -> U
         warn_if_below_capacity(&node, &upstream.spec);
     }
     upstream
+}
+
+/// What ejections can be at L4.
+fn ejection(o: &Object<'_>, protocol: Protocol) {
+    let Some(node) = o.get("ejection").filter(|node| node.is_object()) else {
+        return;
+    };
+    let section = node.object().filter(|_| protocol != Protocol::Http);
+    for key in ["latency_factor", "status"] {
+        if section.as_ref().is_some_and(|o| o.has(key)) {
+            node.error(format!(
+                "at {} there are no answers: leave \"{key}\" out",
+                protocol.name()
+            ));
+        }
+    }
 }
 
 /// What health checks can be at L4.
@@ -357,6 +374,7 @@ impl Group {
                 queue: d.queue,
                 backends: self.backends.iter().zip(self.specs).map(spec).collect(),
                 back_off: d.back_off,
+                outlier: d.ejection.as_ref().map(|ejection| ejection.spec),
                 phase: d.phase,
             },
             backends: self.backends,
@@ -372,6 +390,7 @@ impl Group {
             max_tunnels: Some(Defaults::TUNNELS),
             tls: self.tls,
             health,
+            ejection: d.ejection.clone(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! One configured backend within an upstream: what runs on it, and whether it is passed over. Which backends are eligible
 //! together, and who is picked among them, is decided by [`upstream`](super::upstream) and [`scheduler`](super::scheduler).
-//! Absent: what health checks make of it (health); it is told how they went.
+//! Absent: what health checks (health) and its requests beside those of its
+//! peers (outlier) make of it.
 
 use std::time::Duration;
 
+use super::outlier::{Outlier, Ramp};
 use super::{BackOffSpec, BackendSpec, Outcome, Standing};
 use crate::time::Tick;
 
@@ -20,6 +22,12 @@ pub(crate) struct Backend {
     pub(crate) backed_off_until: Option<Tick>,
     /// Its health checks fail.
     pub(crate) is_down: bool,
+    /// Requests alone have taken it out until then.
+    pub(crate) ejected_until: Option<Tick>,
+    /// What they tell of it.
+    pub(crate) outlier: Outlier,
+    /// It has come back a while ago, and gets a part of its share.
+    pub(crate) ramp: Option<Ramp>,
     /// Failure steps in a row: the exponent of the next back-off.
     streak: u32,
     /// Failure steps ever. A slot remembers the value at its grant, which tells whether it saw the latest step.
@@ -46,6 +54,9 @@ impl Backend {
             open: false,
             backed_off_until: None,
             is_down: false,
+            ejected_until: None,
+            outlier: Outlier::default(),
+            ramp: None,
             streak: 0,
             failures: 0,
         }
@@ -64,6 +75,7 @@ impl Backend {
     pub(crate) fn standing(&self) -> Standing {
         match self.backed_off_until {
             _ if self.is_down => Standing::Down,
+            _ if self.ejected_until.is_some() => Standing::Ejected,
             Some(_) => Standing::BackedOff,
             None => Standing::Sound,
         }
@@ -85,7 +97,7 @@ impl Backend {
             return Change::None;
         }
         match outcome {
-            Outcome::Success => {
+            Outcome::Success | Outcome::Failed => {
                 self.streak = 0;
                 match self.backed_off_until {
                     Some(_) => Change::Ends,

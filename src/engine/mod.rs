@@ -8,6 +8,7 @@ pub mod addresses;
 mod backend;
 pub mod descriptors;
 pub mod health;
+pub mod outlier;
 pub mod pace;
 mod pool;
 mod queue;
@@ -20,6 +21,7 @@ pub mod upstream;
 
 use std::time::Duration;
 
+use self::outlier::OutlierSpec;
 use crate::time::Tick;
 
 /// A backend's identity: given by the config's compiler, kept over reloads, never used again for another.
@@ -83,6 +85,8 @@ pub struct UpstreamSpec {
     pub backends: Vec<BackendSpec>,
     /// How long a backend that refused or died is passed over.
     pub back_off: BackOffSpec,
+    /// When requests alone take a backend out for a time; `None` is never.
+    pub outlier: Option<OutlierSpec>,
     /// Where a fresh engine begins.
     pub phase: Phase,
 }
@@ -192,6 +196,24 @@ pub struct Slot {
     layout: u32,
     /// Failures of the backend that were known when this was granted.
     failures: u32,
+    /// The answer's status counts as a failure.
+    failed: bool,
+    /// When the answer began, if that is measured.
+    first_byte: Option<Tick>,
+    /// The backend asked to be left alone for so long.
+    rest: Option<Duration>,
+}
+
+impl Slot {
+    /// The backend has begun to answer: with a status that counts as a failure or not, and when, if anybody wants to know.
+    pub fn answered(&mut self, failed: bool, first_byte: Option<Tick>) {
+        (self.failed, self.first_byte) = (failed, first_byte);
+    }
+
+    /// The backend's answer asks to be left alone for so long (RFC 9110 section 10.2.3).
+    pub fn rests(&mut self, time: Duration) {
+        self.rest = Some(time);
+    }
 }
 
 /// The answer to an offer.
@@ -257,19 +279,27 @@ pub enum Standing {
     Sound,
     /// A request has failed there a moment ago.
     BackedOff,
+    /// Its requests fail, or are answered late, beside those of its peers.
+    Ejected,
     /// Its health checks fail.
     Down,
 }
 
 impl Standing {
     /// All of them, in their order.
-    pub const ALL: [Standing; 3] = [Standing::Sound, Standing::BackedOff, Standing::Down];
+    pub const ALL: [Standing; 4] = [
+        Standing::Sound,
+        Standing::BackedOff,
+        Standing::Ejected,
+        Standing::Down,
+    ];
 
     /// Its name in status and logs: `backed_off`.
     pub fn name(self) -> &'static str {
         match self {
             Standing::Sound => "sound",
             Standing::BackedOff => "backed_off",
+            Standing::Ejected => "ejected",
             Standing::Down => "down",
         }
     }
@@ -278,8 +308,10 @@ impl Standing {
 /// How an attempt ended, as the engine needs to know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The backend answered in full, whatever the status.
+    /// The backend answered in full.
     Success,
+    /// The same, with a status that counts as a failure. It proves that the backend is there, and no more.
+    Failed,
     /// The connection was refused or timed out: nothing was sent.
     Refused,
     /// It died, or stayed silent, before its first response byte.

@@ -7,9 +7,13 @@
 //! scheduler holds exactly the open ones. Each change costs O(log n), except that the moments when the last sound backend fails
 //! or the first one recovers touch all of them.
 
+mod ejection;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(crate) use self::ejection::Verdict;
 use super::backend::{Backend, Change};
+use super::outlier::OutlierSpec;
 use super::scheduler::{Entry, Scheduler};
 use super::{BackOffSpec, BackendId, Exclude, Outcome, Phase, Slot, Standing, UpstreamSpec};
 use crate::rng::Rng;
@@ -34,6 +38,20 @@ pub(crate) struct Pool {
     back_offs: BTreeSet<(Tick, u32)>,
     /// How many are of each standing.
     standings: Standings,
+    outlier: Option<OutlierSpec>,
+    /// The ends of all ejections, with the backends' places.
+    ejections: BTreeSet<(Tick, u32)>,
+    /// How many get a part of their share.
+    ramps: usize,
+}
+
+/// What a slot that came back means for its backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Aftermath {
+    /// It is passed over until then.
+    pub(crate) backed_off: Option<Tick>,
+    /// What its requests have come to.
+    pub(crate) verdict: Option<Verdict>,
 }
 
 /// Counts of backends by their standing.
@@ -95,6 +113,9 @@ impl Pool {
             open: 0,
             back_offs: BTreeSet::new(),
             standings: Standings::of([]),
+            outlier: spec.outlier,
+            ejections: BTreeSet::new(),
+            ramps: 0,
         };
         pool.standings = Standings::of(&pool.backends);
         pool.refresh_all();
@@ -113,12 +134,16 @@ impl Pool {
             spec.phase,
             &mut self.rng,
         );
+        let is_lenient = spec.outlier.is_none();
         let mut known = std::mem::take(&mut self.leaving);
         known.extend(self.backends.drain(..).map(|b| (b.spec.id, b)));
         for spec in &spec.backends {
             let mut backend = known.remove(&spec.id).unwrap_or(Backend::new(*spec));
             backend.spec = *spec;
             backend.open = false;
+            if is_lenient {
+                (backend.ejected_until, backend.ramp) = (None, None);
+            }
             self.backends.push(backend);
         }
         known.retain(|_, b| b.in_flight > 0);
@@ -130,6 +155,12 @@ impl Pool {
             .zip(&self.backends)
             .filter_map(|(i, b)| b.backed_off_until.map(|until| (until, i)))
             .collect();
+        self.outlier = spec.outlier;
+        self.ejections = (0_u32..)
+            .zip(&self.backends)
+            .filter_map(|(i, b)| b.ejected_until.map(|until| (until, i)))
+            .collect();
+        self.ramps = self.backends.iter().filter(|b| b.ramp.is_some()).count();
         self.open = 0;
         self.standings = Standings::of(&self.backends);
         for (i, backend) in self.backends.iter().enumerate() {
@@ -150,9 +181,9 @@ impl Pool {
     #[inline]
     pub(crate) fn admit(&mut self, now: Tick, exclude: &Exclude, client: u64) -> Slot {
         let picked = if exclude.is_empty() {
-            self.scheduler.pick(client)
+            self.pick(now, client)
         } else {
-            self.pick_excluding(exclude, client)
+            self.pick_excluding(now, exclude, client)
         };
         let i = picked.expect("a request is admitted only when a backend is eligible for it");
         let backend = &mut self.backends[i];
@@ -163,16 +194,19 @@ impl Pool {
             index: i as u32,
             layout: self.layout,
             failures: backend.failures,
+            failed: false,
+            first_byte: None,
+            rest: None,
         };
         self.refresh(i);
         slot
     }
 
-    /// Takes a slot back, and says until when its backend is passed over if a back-off begins by it.
+    /// Takes a slot back, and says what follows for its backend.
     ///
     /// # Panics
     /// If the slot is another upstream's.
-    pub(crate) fn finish(&mut self, now: Tick, slot: &Slot, outcome: Outcome) -> Option<Tick> {
+    pub(crate) fn finish(&mut self, now: Tick, slot: &Slot, outcome: Outcome) -> Aftermath {
         let place = if slot.layout == self.layout {
             Some(slot.index as usize)
         } else {
@@ -180,31 +214,43 @@ impl Pool {
         };
         let Some(i) = place else {
             self.finish_leaving(slot.backend);
-            return None;
+            return Aftermath::default();
         };
         let backend = &mut self.backends[i];
         backend.in_flight -= 1;
         self.scheduler.load(i, backend.in_flight);
-        match backend.record(now, slot.failures, outcome, &self.back_off) {
-            Change::None => {
-                self.refresh(i);
-                None
+        let mut aftermath = Aftermath::default();
+        let change = backend.record(now, slot.failures, outcome, &self.back_off);
+        let change = match slot.rest {
+            // It is passed over as after a failure, but for how long it says itself.
+            Some(rest) if outcome == Outcome::Success || outcome == Outcome::Failed => {
+                Change::Begins(now + rest.min(self.back_off.max))
             }
-            Change::Ends => {
-                self.set_back_off(i, None);
-                None
-            }
+            _ => change,
+        };
+        match change {
+            Change::None => self.refresh(i),
+            Change::Ends => self.set_back_off(i, None),
             Change::Begins(until) => {
                 self.set_back_off(i, Some(until));
-                Some(until)
+                aftermath.backed_off = Some(until);
             }
         }
+        if let Some(spec) = self.outlier {
+            aftermath.verdict = self.judge(now, &spec, i, slot, outcome);
+        }
+        aftermath
     }
 
-    /// When the next back-off ends.
+    /// When the next back-off or ejection ends.
     #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Tick> {
-        self.back_offs.first().map(|&(until, _)| until)
+        let back_off = self.back_offs.first();
+        let next = match (back_off, self.ejections.first()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        next.map(|&(until, _)| until)
     }
 
     /// Ends the back-offs that are over.
@@ -271,7 +317,7 @@ impl Pool {
 
     /// Picks with the scheduler's set narrowed, or failed open, for this one request. Who is left out of it neither earns nor
     /// owes, as always.
-    fn pick_excluding(&mut self, exclude: &Exclude, client: u64) -> Option<usize> {
+    fn pick_excluding(&mut self, now: Tick, exclude: &Exclude, client: u64) -> Option<usize> {
         let mut flipped: Vec<usize> = self
             .excluded(exclude)
             .filter(|&i| self.backends[i].open)
@@ -280,7 +326,7 @@ impl Pool {
             flipped.extend(self.passed_over(exclude, standing));
         }
         flipped.iter().for_each(|&i| self.flip(i));
-        let picked = self.scheduler.pick(client);
+        let picked = self.pick(now, client);
         flipped.iter().for_each(|&i| self.flip(i));
         picked
     }
@@ -325,16 +371,6 @@ impl Pool {
     pub(crate) fn may_check(&self, id: BackendId) -> bool {
         let place = self.place(id);
         place.is_some_and(|i| !self.backends[i].is_full())
-    }
-
-    /// A backend's checks fail, or no longer do. True when that is new.
-    pub(crate) fn set_down(&mut self, id: BackendId, is_down: bool) -> bool {
-        let place = self.place(id);
-        let changes = place.filter(|i| self.backends[*i].is_down != is_down);
-        if let Some(i) = changes {
-            self.change(i, |backend| backend.is_down = is_down);
-        }
-        changes.is_some()
     }
 
     /// The best standing that a backend has.
@@ -392,6 +428,7 @@ impl Pool {
             }
         }
         assert_eq!(back_offs, self.back_offs.len());
+        self.check_ejections();
         assert_eq!(self.standings, Standings::of(&self.backends));
         self.scheduler.check_invariants(|i| {
             let backend = &self.backends[i];

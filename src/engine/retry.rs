@@ -15,15 +15,102 @@ pub struct RetrySpec {
     pub budget_ratio: f64,
     /// Retries a second allowed whatever the load.
     pub budget_per_second: f64,
+    /// After what another attempt is made.
+    pub on: Conditions,
+    /// Which requests may be sent again though a backend may have worked on them.
+    pub repeats: Repeats,
+    /// From the beginning of an attempt to the head of its answer; `None` leaves the backend's timeouts alone in force.
+    pub per_try: Option<Duration>,
+}
+
+/// After what another attempt is made. A reuse race is made up for whatever stands here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conditions {
+    /// No connection was made.
+    pub connect: bool,
+    /// The backend broke off before its answer began.
+    pub reset: bool,
+    /// The backend took too long to begin its answer.
+    pub timeout: bool,
+    /// It answered with one of these.
+    pub statuses: Statuses,
+}
+
+/// A set of statuses, 100 to 599.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statuses([u64; 8]);
+
+impl Statuses {
+    /// None at all.
+    pub const NONE: Statuses = Statuses([0; 8]);
+
+    /// Adds one; what is no status is left out.
+    pub fn insert(&mut self, status: u16) {
+        if let 100..=599 = status {
+            let bit = usize::from(status - 100);
+            self.0[bit / 64] |= 1 << (bit % 64);
+        }
+    }
+
+    /// Is this one of them?
+    #[inline]
+    pub fn contains(&self, status: u16) -> bool {
+        let bit = usize::from(status.wrapping_sub(100));
+        self.0
+            .get(bit / 64)
+            .is_some_and(|word| word >> (bit % 64) & 1 == 1)
+    }
+
+    /// Is there none?
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        *self == Statuses::NONE
+    }
+
+    /// All of them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+        (100..=599).filter(|status| self.contains(*status))
+    }
+}
+
+/// Which requests may be sent again though a backend may have worked on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// Those whose method is idempotent (RFC 9110 section 9.2.2).
+    Idempotent,
+    /// Those, and those with an Idempotency-Key, by which backends know a request that they have had.
+    Keyed,
+    /// Every request: its backends are known to bear it.
+    All,
+}
+
+impl Repeats {
+    /// May a request of this method be sent again, which has such a key or not?
+    pub fn allows(self, method: &http::Method, is_keyed: impl FnOnce() -> bool) -> bool {
+        match self {
+            _ if method.is_idempotent() => true,
+            Repeats::Idempotent => false,
+            Repeats::Keyed => is_keyed(),
+            Repeats::All => true,
+        }
+    }
 }
 
 impl Default for RetrySpec {
-    /// 1 attempt; 20 % + 3/s.
+    /// 1 attempt, after what leaves no doubt but a reset; 20 % + 3/s.
     fn default() -> Self {
         RetrySpec {
             attempts: 1,
             budget_ratio: 0.2,
             budget_per_second: 3.0,
+            on: Conditions {
+                connect: true,
+                reset: true,
+                timeout: false,
+                statuses: Statuses::NONE,
+            },
+            repeats: Repeats::Idempotent,
+            per_try: None,
         }
     }
 }
@@ -32,6 +119,24 @@ impl RetrySpec {
     /// Is there another attempt after `failed` of them, each of which had another one of `backends`?
     pub fn has_another(&self, failed: u8, backends: usize) -> bool {
         failed <= self.attempts && usize::from(failed) < backends
+    }
+
+    /// May a request be sent to another backend after an attempt that came so far? `repeatable` says that a backend may work on
+    /// it twice, `whole` that all of its body is still there.
+    pub fn may_retry(&self, progress: Progress, repeatable: bool, whole: bool) -> bool {
+        let is_meant = match progress {
+            Progress::NeverSent => self.on.connect,
+            Progress::Sent => self.on.reset,
+            Progress::Abandoned => self.on.timeout,
+            Progress::Answered => false,
+        };
+        is_meant && whole && (repeatable || progress == Progress::NeverSent)
+    }
+
+    /// Is an answer of this status given up for that of another backend?
+    #[inline]
+    pub fn is_poor(&self, status: u16) -> bool {
+        self.on.statuses.contains(status)
     }
 }
 
@@ -48,12 +153,12 @@ pub enum Progress {
     Answered,
 }
 
-/// May the request be sent again (RFC 9110 section 9.2.2)? Only if it is there as a `whole`, with all of its body that was taken,
-/// and either never reached a backend, or its method is idempotent and nothing came back.
-pub fn may_retry(method: &http::Method, progress: Progress, whole: bool) -> bool {
+/// May the request be sent again after a reuse race (RFC 9110 section 9.2.2)? Only if it is there as a `whole`, with all of its
+/// body that was taken, and either never reached a backend, or it is `repeatable` and nothing came back.
+pub fn may_repeat(progress: Progress, repeatable: bool, whole: bool) -> bool {
     match progress {
         Progress::NeverSent => whole,
-        Progress::Sent => whole && method.is_idempotent(),
+        Progress::Sent => whole && repeatable,
         Progress::Abandoned | Progress::Answered => false,
     }
 }
@@ -107,20 +212,55 @@ impl Budget {
 mod tests {
     use super::*;
 
+    const PROGRESS: [Progress; 4] = [
+        Progress::NeverSent,
+        Progress::Sent,
+        Progress::Abandoned,
+        Progress::Answered,
+    ];
+
     #[test]
-    fn a_post_is_sent_again_only_if_it_never_went_out() {
-        use http::Method;
-        assert!(may_retry(&Method::POST, Progress::NeverSent, true));
-        assert!(!may_retry(&Method::POST, Progress::Sent, true));
-        for method in [Method::GET, Method::PUT, Method::DELETE] {
-            assert!(may_retry(&method, Progress::NeverSent, true), "{method}");
-            assert!(may_retry(&method, Progress::Sent, true), "{method}");
-            // Part of its body is lost.
-            assert!(!may_retry(&method, Progress::NeverSent, false), "{method}");
-            assert!(!may_retry(&method, Progress::Sent, false), "{method}");
-            assert!(!may_retry(&method, Progress::Abandoned, true), "{method}");
-            assert!(!may_retry(&method, Progress::Answered, true), "{method}");
+    fn what_must_not_be_worked_on_twice_is_sent_again_only_if_it_never_went_out() {
+        let mut all = RetrySpec::default();
+        all.on.timeout = true;
+        for spec in [RetrySpec::default(), all] {
+            for progress in PROGRESS {
+                let never = progress == Progress::NeverSent;
+                assert_eq!(spec.may_retry(progress, false, true), never);
+                assert_eq!(may_repeat(progress, false, true), never);
+                // Part of its body is lost.
+                assert!(!spec.may_retry(progress, true, false));
+                assert!(!may_repeat(progress, true, false));
+                let is_timeout = progress == Progress::Abandoned;
+                let again = progress != Progress::Answered && (spec.on.timeout || !is_timeout);
+                assert_eq!(spec.may_retry(progress, true, true), again);
+            }
         }
+    }
+
+    #[test]
+    fn keys_and_routes_make_a_post_repeatable() {
+        use http::Method;
+        for keyed in [false, true] {
+            let allows = |repeats: Repeats, method| repeats.allows(&method, || keyed);
+            for repeats in [Repeats::Idempotent, Repeats::Keyed, Repeats::All] {
+                assert!(allows(repeats, Method::PUT));
+            }
+            assert!(!allows(Repeats::Idempotent, Method::POST));
+            assert_eq!(allows(Repeats::Keyed, Method::POST), keyed);
+            assert!(allows(Repeats::All, Method::POST));
+        }
+    }
+
+    #[test]
+    fn a_set_of_statuses_has_what_was_put_in() {
+        let mut set = Statuses::default();
+        for status in [0, 99, 100, 163, 164, 503, 599, 600, u16::MAX] {
+            set.insert(status);
+        }
+        let all: Vec<u16> = set.iter().collect();
+        assert_eq!(all, [100, 163, 164, 503, 599]);
+        assert!(!set.contains(0) && !set.contains(612) && !set.contains(u16::MAX));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the engine decided, as events. [`NoTrace`] compiles away; tests, checkers and the event log collect.
 
+use super::outlier::Reason;
 use super::{BackendId, Outcome, ShedReason, WaiterId};
 use crate::time::Tick;
 
@@ -27,6 +28,12 @@ pub enum Event {
     Finished(BackendId, Outcome),
     /// A backend is passed over until then.
     BackedOff(BackendId, Tick),
+    /// Requests alone take a backend out, until then.
+    Ejected(BackendId, Tick, Reason),
+    /// They would have, but too much of the upstream is out already.
+    Spared(BackendId, Reason),
+    /// A backend is no longer ejected.
+    Returned(BackendId),
     /// A backend's health checks fail from here on.
     Down(BackendId),
     /// A backend's health checks fail no more.

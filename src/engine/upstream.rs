@@ -11,7 +11,8 @@
 
 use std::collections::VecDeque;
 
-use super::pool::Pool;
+use super::outlier::Reason;
+use super::pool::{Pool, Verdict};
 use super::queue::Queue;
 use super::trace::{Event, Trace};
 use super::{
@@ -30,8 +31,20 @@ pub struct Upstream {
     in_flight: u32,
     max_in_flight: Option<u32>,
     grants: VecDeque<Grant>,
+    notices: VecDeque<Notice>,
     /// Calls since the last check of the invariants, in debug builds.
     unchecked: usize,
+}
+
+/// What somebody who runs the upstream wants to know of its backends when it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Its requests took a backend out, until then.
+    Ejected(BackendId, Tick, Reason),
+    /// They would have, but too much of the upstream is out already.
+    Spared(BackendId, Reason),
+    /// A backend is no longer ejected.
+    Returned(BackendId),
 }
 
 /// What an upstream looks like from outside.
@@ -58,6 +71,8 @@ pub struct BackendStatus {
     pub weight: u32,
     /// When it is tried again, if it is passed over.
     pub backed_off_until: Option<Tick>,
+    /// When it is tried again, if its requests took it out.
+    pub ejected_until: Option<Tick>,
     /// How it stands.
     pub standing: Standing,
 }
@@ -71,6 +86,7 @@ impl Upstream {
             in_flight: 0,
             max_in_flight: spec.max_in_flight,
             grants: VecDeque::new(),
+            notices: VecDeque::new(),
             unchecked: 0,
         }
     }
@@ -104,10 +120,26 @@ impl Upstream {
     /// # Panics
     /// If the slot is another upstream's.
     pub fn finish<T: Trace>(&mut self, now: Tick, slot: Slot, outcome: Outcome, trace: &mut T) {
+        let (id, outcome) = match outcome {
+            Outcome::Success if slot.failed => (slot.backend, Outcome::Failed),
+            outcome => (slot.backend, outcome),
+        };
         self.in_flight -= 1;
-        trace.event(now, Event::Finished(slot.backend, outcome));
-        if let Some(until) = self.pool.finish(now, &slot, outcome) {
-            trace.event(now, Event::BackedOff(slot.backend, until));
+        trace.event(now, Event::Finished(id, outcome));
+        let aftermath = self.pool.finish(now, &slot, outcome);
+        if let Some(until) = aftermath.backed_off {
+            trace.event(now, Event::BackedOff(id, until));
+        }
+        match aftermath.verdict {
+            Some(Verdict::Ejected(until, reason)) => {
+                trace.event(now, Event::Ejected(id, until, reason));
+                self.notices.push_back(Notice::Ejected(id, until, reason));
+            }
+            Some(Verdict::Spared(reason)) => {
+                trace.event(now, Event::Spared(id, reason));
+                self.notices.push_back(Notice::Spared(id, reason));
+            }
+            None => {}
         }
         self.advance(now, trace);
         self.dispatch(now, trace);
@@ -128,7 +160,7 @@ impl Upstream {
         is_down: bool,
         trace: &mut T,
     ) -> bool {
-        let is_new = self.pool.set_down(id, is_down);
+        let is_new = self.pool.set_down(now, id, is_down);
         if is_new {
             let event = match is_down {
                 true => Event::Down(id),
@@ -159,7 +191,8 @@ impl Upstream {
         waited
     }
 
-    /// Refuses the waiters whose time is up and ends back-offs. May emit grants. Calling it early or late does no harm.
+    /// Refuses the waiters whose time is up and ends back-offs and ejections. May emit grants. Calling it early or late does no
+    /// harm.
     pub fn poll<T: Trace>(&mut self, now: Tick, trace: &mut T) {
         self.advance(now, trace);
         self.checked();
@@ -194,6 +227,18 @@ impl Upstream {
         self.grants.pop_front()
     }
 
+    /// Is there anything to be told?
+    #[inline]
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
+    /// The next thing to be told, in the order in which it happened. Drain it as well.
+    #[inline]
+    pub fn next_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
     /// For status pages and metrics.
     pub fn status(&self) -> Status {
         let backends = self.pool.backends().iter().map(|b| BackendStatus {
@@ -202,6 +247,7 @@ impl Upstream {
             max_in_flight: b.spec.max_in_flight,
             weight: b.spec.weight,
             backed_off_until: b.backed_off_until,
+            ejected_until: b.ejected_until,
             standing: b.standing(),
         });
         Status {
@@ -249,13 +295,17 @@ impl Upstream {
         }
     }
 
-    /// Waiters whose time is up go first, for none of them may start after it; then back-offs end.
+    /// Waiters whose time is up go first, for none of them may start after it; then back-offs and ejections end.
     #[cold]
     fn advance_due<T: Trace>(&mut self, now: Tick, trace: &mut T) {
         while let Some((waiter, reason)) = self.queue.pop_expired(now) {
             self.shed(now, waiter, reason, trace);
         }
         self.pool.end_back_offs(now);
+        while let Some(id) = self.pool.end_ejection(now) {
+            trace.event(now, Event::Returned(id));
+            self.notices.push_back(Notice::Returned(id));
+        }
         self.dispatch(now, trace);
     }
 

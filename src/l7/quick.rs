@@ -42,6 +42,7 @@ fn is_simple(route: &Route) -> Option<&Arc<Rules>> {
         matches: _,
         // Whatever is cached is forwarded. A hit goes nowhere and asks for no other protocol.
         action: _,
+        retry: _,
         upgrades: _,
         request_headers: _,
         restore_prefix,

@@ -38,7 +38,8 @@ pages! {
     config, "config.md", "the config file, and every key of it";
     http, "http.md", "routes, rewriting, upgrades, HTTP/2 and HTTPS to backends";
     balancing, "balancing.md", "capacity, queueing, fairness, affinity, retries";
-    health, "health.md", "health checks: what they ask, and what follows";
+    health, "health.md", "health checks, ejection of backends that fail, slow start";
+    retries, "retries.md", "when another backend is tried, and how often";
     caching, "caching.md", "what is cached, where, and by which rules";
     tls, "tls.md", "HTTPS and HTTP/2 for clients, and certificates by ACME";
     l4, "l4.md", "TCP, TLS that passes through, UDP, the PROXY protocol";

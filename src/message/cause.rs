@@ -82,6 +82,8 @@ pub enum Cause {
     BackendClosed,
     /// The backend sent no response in time.
     FirstByteTimeout,
+    /// The backend answered with a status that another one was to be tried for, and there was no other.
+    BackendStatus,
     /// The backend's response is not HTTP, or not framed in one certain way.
     BadResponse,
     /// The backend's head is larger than the limit.
@@ -111,7 +113,7 @@ impl Cause {
                 Side::Client
             }
             Dns | ConnectRefused | ConnectTimeout | ConnectFailed | TlsCertificate | TlsAlert
-            | TlsProtocol | BackendClosed | FirstByteTimeout | BadResponse
+            | TlsProtocol | BackendClosed | FirstByteTimeout | BackendStatus | BadResponse
             | ResponseHeadTooLarge | ResponseIncomplete | BodyTimeout => Side::Backend,
             NoDescriptor | NoPort | NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline
             | TunnelsFull | TunnelIdle | SessionEvicted | Panic | ShuttingDown => Side::Internal,
@@ -155,6 +157,7 @@ impl Cause {
             TlsProtocol => "tls_protocol",
             BackendClosed => "backend_closed",
             FirstByteTimeout => "first_byte_timeout",
+            BackendStatus => "backend_status",
             BadResponse => "bad_response",
             ResponseHeadTooLarge => "response_head_too_large",
             ResponseIncomplete => "response_incomplete",

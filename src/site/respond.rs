@@ -199,6 +199,11 @@ fn table(cause: Cause) -> Row {
             "http_response_timeout",
             "the backend did not answer in time",
         ),
+        BackendStatus => row(
+            S::BAD_GATEWAY,
+            "destination_unavailable",
+            "the backend answered that it cannot, and no other one could be tried",
+        ),
         BadResponse => row(
             S::BAD_GATEWAY,
             "http_protocol_error",

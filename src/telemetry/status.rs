@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::render::{Family, Labels};
 use crate::cache::store::Stats;
+use crate::engine::outlier::Reason;
 use crate::time::Wall;
 
 /// One upstream now.
@@ -38,6 +39,10 @@ pub struct BackendStatus {
     pub open_connections: u32,
     /// It is passed over since it refused or died.
     pub backed_off: bool,
+    /// Is it out for how its requests ended?
+    pub ejected: bool,
+    /// How often it was taken out so, by the reasons of [`Reason::ALL`]; `None` where that never happens.
+    pub ejections: Option<[u64; Reason::ALL.len()]>,
     /// Its health checks fail.
     pub down: bool,
     /// How they went; `None` if none is made.
@@ -200,7 +205,40 @@ pub fn render(upstreams: &[UpstreamStatus], out: &mut String) {
         "1 while the backend is passed over after a failure.",
         &|b| Some(b.backed_off.into()),
     );
+    render_ejections(upstreams, out);
     render_checks(upstreams, out);
+}
+
+/// Appends who is out for how its requests ended, and how often that was so, where it may be.
+fn render_ejections(upstreams: &[UpstreamStatus], out: &mut String) {
+    let all = || {
+        let all = upstreams
+            .iter()
+            .flat_map(|u| u.backends.iter().map(move |b| (u, b)));
+        all.filter_map(|(u, b)| Some((u, b, b.ejections?)))
+    };
+    if all().next().is_none() {
+        return;
+    }
+    let help = "1 while the backend is out for how its requests ended.";
+    let mut family = Family::gauge(out, "weir_backend_ejected", help);
+    for (u, b, _) in all() {
+        let labels = [("upstream", u.name.as_str()), ("backend", &b.name)];
+        family.sample("", Labels(&labels), u64::from(b.ejected));
+    }
+    let help = "Times that a backend was taken out for how its requests ended.";
+    let mut family = Family::counter(out, "weir_ejections", help);
+    for (u, b, counts) in all() {
+        for (reason, count) in Reason::ALL.into_iter().zip(counts) {
+            let (upstream, backend) = (u.name.as_str(), b.name.as_str());
+            let labels = [
+                ("upstream", upstream),
+                ("backend", backend),
+                ("reason", reason.name()),
+            ];
+            family.sample("_total", Labels(&labels), count);
+        }
+    }
 }
 
 /// Appends how health checks have gone, where some are made.

@@ -431,12 +431,22 @@ fn gauges_leave_out_what_is_unlimited() {
             max_in_flight: Some(3),
             open_connections: 3,
             backed_off: true,
+            ejected: true,
+            ejections: Some([1, 0, 2]),
             down: false,
             checks: None,
         }],
     };
     status::render(&[web], &mut out);
     assert_line(&out, r#"weir_upstream_waiting{upstream="web"} 4"#);
+    assert_line(
+        &out,
+        r#"weir_backend_ejected{upstream="web",backend="a:1"} 1"#,
+    );
+    assert_line(
+        &out,
+        r#"weir_ejections_total{upstream="web",backend="a:1",reason="latency"} 2"#,
+    );
     assert_line(&out, r#"weir_upstream_tunnels{upstream="web"} 2"#);
     assert_line(&out, r#"weir_upstream_max_tunnels{upstream="web"} 5"#);
     assert_line(

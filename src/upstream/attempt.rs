@@ -4,13 +4,14 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Context;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::Body;
 
 use crate::config::model::Route;
-use crate::engine::retry::{Progress, may_retry};
+use crate::engine::retry::{Progress, RetrySpec, may_repeat};
 use crate::engine::{Meta, Outcome, Strategy};
 use crate::env::{Clock, Env};
 use crate::h1::{BodyFraming, ResponseDecoder};
@@ -37,6 +38,9 @@ use crate::wire::errand::Errand;
 
 /// How often in a row a connection may turn out to be closed. The second one is fresh, unless other requests share it.
 const RACES: u32 = 3;
+
+/// By which backends know a request that they have had (draft-ietf-httpapi-idempotency-key-header).
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// How a response reached us (RFC 9110 section 7.6.3).
 const VIA_HTTP1: HeaderValue = HeaderValue::from_static("1.1 weir");
@@ -101,7 +105,7 @@ impl<E: Env> Run<'_, E> {
         B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
     {
         // Pinned where it is made: it is large, and would be moved with every request.
-        let bound = match self.inbound.method.is_idempotent() {
+        let bound = match self.is_repeatable() {
             true => HELD,
             false => 0,
         };
@@ -148,6 +152,7 @@ impl<E: Env> Run<'_, E> {
             run: self,
             upload,
             id: facts.id,
+            has_begun: false,
         };
         let (head, attempt) =
             try_backends(errand, upstream, meta, &mut asking, &mut facts.tries).await?;
@@ -155,6 +160,24 @@ impl<E: Env> Run<'_, E> {
         upload.settle();
         let fetch = Fetch::new(errand, attempt, timeouts, deadline, upload);
         Ok((head, fetch))
+    }
+
+    /// When another backend is tried.
+    fn policy(&self) -> &RetrySpec {
+        let own = self.route.retry.as_ref();
+        own.unwrap_or(&self.upstream.model.retry)
+    }
+
+    /// May a backend work on it twice?
+    fn is_repeatable(&self) -> bool {
+        let is_keyed = || {
+            self.inbound
+                .headers
+                .named(&IDEMPOTENCY_KEY)
+                .next()
+                .is_some()
+        };
+        self.policy().repeats.allows(&self.inbound.method, is_keyed)
     }
 
     /// Reads the beginning of the body, or all of it, so that a client that sends slowly holds no place meanwhile. Not where
@@ -216,11 +239,20 @@ impl<E: Env> Run<'_, E> {
     }
 }
 
+/// How long a backend asks to be left alone: Retry-After in seconds (RFC 9110 section 10.2.3). A date is left to the client.
+fn asks_for_rest(head: &Head) -> Option<Duration> {
+    let value = head.fields.named(&header::RETRY_AFTER).next()?;
+    let seconds = std::str::from_utf8(value).ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
 /// One request as it is tried on one backend after another.
 struct Asking<'a, 'b, E: Env, B> {
     run: &'a Run<'b, E>,
     upload: Replay<B>,
     id: (u64, u64),
+    /// The attempt under way may have sent something.
+    has_begun: bool,
 }
 
 impl<E: Env, B> Work<E> for Asking<'_, '_, E, B>
@@ -253,11 +285,26 @@ where
         let first = first.as_deref().unwrap_or_default();
         let mut lease = Some(lease);
         let mut races = 0;
+        self.has_begun = false;
+        let ends = run.policy().per_try.map(|limit| run.errand.now() + limit);
         loop {
-            let tried = match backend.checkout(env, now, first, races > 0).await {
-                Ok(Connected::Link(link)) => self.on_link(link, backend, &mut lease).await,
-                Ok(Connected::Stream(ticket)) => self.on_stream(ticket, backend, &mut lease).await,
-                Err(undialled) => Err(undialled.into()),
+            let trying = async {
+                match backend.checkout(env, now, first, races > 0).await {
+                    Ok(Connected::Link(link)) => self.on_link(link, backend, &mut lease).await,
+                    Ok(Connected::Stream(ticket)) => {
+                        self.on_stream(ticket, backend, &mut lease).await
+                    }
+                    Err(undialled) => Err(undialled.into()),
+                }
+            };
+            let tried = match ends {
+                None => trying.await,
+                Some(ends) => {
+                    let left = ends.since(run.errand.now());
+                    // On the heap, since most attempts have no such bound.
+                    let limited = env.clock().timeout(left, Box::pin(trying)).await;
+                    limited.unwrap_or_else(|| Err(self.took_too_long()))
+                }
             };
             let failure = match tried {
                 Ok(came) => return Ok(came),
@@ -266,7 +313,7 @@ where
             self.upload.rewind();
             races += 1;
             let race = failure.outcome == Outcome::ReuseRace && races <= RACES;
-            if !race || !self.may_retry(&failure) {
+            if !race || !self.may_repeat(&failure) {
                 if let Some(lease) = lease {
                     lease.finish(failure.outcome);
                 }
@@ -276,8 +323,24 @@ where
     }
 
     fn may_retry(&self, failure: &Failure) -> bool {
-        let method = &self.run.inbound.method;
-        may_retry(method, failure.progress, self.upload.is_whole())
+        let (repeatable, whole) = (self.run.is_repeatable(), self.upload.is_whole());
+        let policy = self.run.policy();
+        policy.may_retry(failure.progress, repeatable, whole)
+    }
+
+    fn policy(&self, _: &Upstream<E>) -> RetrySpec {
+        *self.run.policy()
+    }
+
+    fn is_poor(&self, (head, _): &Came<E>) -> bool {
+        let is_poor = self.run.policy().is_poor(head.status.as_u16());
+        is_poor && self.run.is_repeatable() && self.upload.is_whole()
+    }
+
+    fn give_up(&mut self, (head, attempt): Came<E>) -> Option<Came<E>> {
+        self.upload.rewind();
+        let whole = attempt.give_up()?;
+        Some((head, Attempt::Whole(whole)))
     }
 }
 
@@ -285,6 +348,21 @@ impl<E: Env, B> Asking<'_, '_, E, B>
 where
     B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
 {
+    /// May it be sent once more to the same backend, whose connection turned out to be closed?
+    fn may_repeat(&self, failure: &Failure) -> bool {
+        let whole = self.upload.is_whole();
+        may_repeat(failure.progress, self.run.is_repeatable(), whole)
+    }
+
+    /// The attempt has had its time.
+    fn took_too_long(&self) -> Failure {
+        let (cause, progress, outcome) = match self.has_begun {
+            true => (Cause::FirstByteTimeout, Progress::Abandoned, Outcome::Died),
+            false => (Cause::ConnectTimeout, Progress::NeverSent, Outcome::Refused),
+        };
+        Failure::new(cause, progress, outcome)
+    }
+
     /// The exchange of heads in HTTP/1.1. On a failure the connection is closed before the place in flight is free, so that
     /// open connections stay within the backend's bound.
     async fn on_link(
@@ -347,15 +425,25 @@ where
         via: HeaderValue,
     ) -> Result<(Head, Answered<E, C>), Failure> {
         let run = self.run;
+        self.has_begun = true;
         let head = exchange
             .head(run.errand, &mut self.upload, run.herald)
             .await?;
         let head = run.switched_rightly(head, exchange.is_sent())?;
-        let Some(lease) = lease.take() else {
+        let Some(mut lease) = lease.take() else {
             // Each attempt has a lease until it is answered.
             let (cause, progress) = (Cause::NoBackend, Progress::NeverSent);
             return Err(Failure::new(cause, progress, Outcome::Cancelled));
         };
+        if let Some(ejection) = &run.upstream.model.ejection {
+            let first_byte = ejection.is_timed().then(|| run.errand.now());
+            lease.answered(ejection.is_failure(head.status.as_u16()), first_byte);
+        }
+        if run.policy().is_poor(head.status.as_u16())
+            && let Some(rest) = asks_for_rest(&head)
+        {
+            lease.rests(rest);
+        }
         Ok((run.response(head, via), Answered::new(exchange, lease)))
     }
 }

@@ -31,6 +31,17 @@ pub enum Attempt<E: Env> {
     Stream(Box<Answered<E, OnStream<E>>>),
 }
 
+impl<E: Env> Attempt<E> {
+    /// Gives it up for that of another backend, with all that it holds. What has come with the head is still there.
+    pub fn give_up(self) -> Option<Bytes> {
+        match self {
+            Attempt::Whole(data) => Some(data),
+            Attempt::Link(answered) => answered.give_up(),
+            Attempt::Stream(answered) => answered.give_up(),
+        }
+    }
+}
+
 /// An exchange whose response has begun, and its place in flight.
 pub struct Answered<E: Env, C> {
     /// Declared before the lease: the exchange is over before its place is free.
@@ -42,6 +53,14 @@ impl<E: Env, C: Carrier<E>> Answered<E, C> {
     /// The head of the response has been read.
     pub fn new(exchange: Exchange<C>, lease: Lease<E>) -> Self {
         Answered { exchange, lease }
+    }
+
+    /// Breaks it off, though the backend has done nothing wrong but to answer so.
+    fn give_up(self) -> Option<Bytes> {
+        let Answered { exchange, lease } = self;
+        drop(exchange);
+        lease.finish(Outcome::Success);
+        None
     }
 
     /// The whole body, if it has come with the head; then nothing is held any more.

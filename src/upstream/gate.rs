@@ -3,6 +3,8 @@
 //!
 //! A request holds a [`Lease`]; dropping it gives the slot back as cancelled, so an aborted request never leaks one.
 
+mod news;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::engine::outlier::Reason;
 use crate::engine::retry::{Budget, RetrySpec};
 use crate::engine::trace::{Event, Trace};
 use crate::engine::upstream::{Status, Upstream};
@@ -20,9 +23,6 @@ use crate::engine::{
 };
 use crate::env::{Clock, Env};
 use crate::time::Tick;
-
-/// How long nothing is said again of an upstream that has no sound backend, however often that changes.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// Receives every decision of an engine, under its lock.
 pub type Observer = Box<dyn FnMut(Tick, Event) + Send>;
@@ -49,7 +49,15 @@ struct State {
     is_proved: bool,
     /// When it was last said that none is sound.
     warned: Option<Tick>,
+    /// How often requests took a backend out, by their reasons.
+    ejections: BTreeMap<BackendId, Ejections>,
+    /// When it was last said that a backend was spared.
+    told_spared: Option<Tick>,
+    names: BTreeMap<BackendId, String>,
 }
+
+/// How often something has happened for each reason, in the order of [`Reason::ALL`].
+pub type Ejections = [u64; Reason::ALL.len()];
 
 /// The engine's trace: nobody, unless a simulation listens.
 struct Tap(Option<Observer>);
@@ -82,6 +90,9 @@ impl<E: Env> Gate<E> {
             said: Standing::Sound,
             is_proved: false,
             warned: None,
+            ejections: BTreeMap::new(),
+            told_spared: None,
+            names: BTreeMap::new(),
         };
         Arc::new(Gate {
             env: env.clone(),
@@ -89,6 +100,17 @@ impl<E: Env> Gate<E> {
             state: Mutex::new(state),
             earlier: Arc::default(),
         })
+    }
+
+    /// What its backends are called in logs.
+    pub fn name_backends(&self, names: BTreeMap<BackendId, String>) {
+        self.lock().names = names;
+    }
+
+    /// How often the requests of a backend took it out.
+    pub fn ejections(&self, id: BackendId) -> Ejections {
+        let state = self.lock();
+        state.ejections.get(&id).copied().unwrap_or_default()
     }
 
     /// Lets `observer` see every decision from now on.
@@ -212,7 +234,7 @@ impl<E: Env> Gate<E> {
     /// Locks, decides, hands out the grants, unlocks, wakes.
     fn decide_at<T>(&self, now: Tick, decision: impl FnOnce(&mut State, Tick) -> T) -> T {
         let mut woken = Wakers::default();
-        let (out, rearm, news) = {
+        let (out, rearm, news, notices) = {
             let mut state = self.lock();
             let out = decision(&mut state, now);
             while let Some(grant) = state.engine.next_grant() {
@@ -239,32 +261,20 @@ impl<E: Env> Gate<E> {
             }
             let is_news = state.engine.best() > state.said || state.is_proved;
             let news = is_news.then(|| state.news(now)).flatten();
-            (out, rearm, news)
+            let notices = state.engine.has_notices().then(|| state.notices(now));
+            (out, rearm, news, notices)
         };
         if rearm {
             self.earlier.notify_one();
         }
         if let Some(best) = news {
-            self.tell(best);
+            news::tell(&self.name, best);
+        }
+        for notice in notices.unwrap_or_default() {
+            tracing::warn!("upstream {}: {notice}", self.name);
         }
         woken.wake();
         out
-    }
-
-    /// Says how the best of the backends stands.
-    #[cold]
-    fn tell(&self, best: Standing) {
-        let upstream = &self.name;
-        match best {
-            Standing::Sound => tracing::warn!("upstream {upstream}: a backend is sound again"),
-            Standing::BackedOff => tracing::warn!(
-                "upstream {upstream}: no backend is sound, since requests have failed on each that is up; they are tried all \
-                 the same"
-            ),
-            Standing::Down => tracing::warn!(
-                "upstream {upstream}: every backend is down; they are tried all the same"
-            ),
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -277,32 +287,6 @@ impl<E: Env> Gate<E> {
             }
             state
         })
-    }
-}
-
-impl State {
-    /// The best standing is worse than was said, or a backend has proved that it serves. `Some` when that is to be said: the
-    /// worse not again within a moment, and the better not while there is none.
-    #[cold]
-    fn news(&mut self, now: Tick) -> Option<Standing> {
-        let best = self.engine.best();
-        let is_proved = std::mem::take(&mut self.is_proved);
-        if best > self.said {
-            if self.warned.is_some_and(|at| now.since(at) < SILENCE) {
-                return None;
-            }
-            self.warned = Some(now);
-        } else if !is_proved || best == self.said {
-            return None;
-        }
-        self.said = best;
-        Some(best)
-    }
-
-    /// A backend has served, or its checks pass.
-    #[inline]
-    fn prove(&mut self) {
-        self.is_proved = self.said != Standing::Sound;
     }
 }
 
@@ -423,6 +407,20 @@ impl<E: Env> Lease<E> {
     /// Did it wait in the queue for it?
     pub fn waited(&self) -> bool {
         self.waited
+    }
+
+    /// The backend has begun to answer: with a status that counts as a failure or not, and when, if anybody wants to know.
+    pub fn answered(&mut self, failed: bool, first_byte: Option<Tick>) {
+        if let Some(slot) = &mut self.slot {
+            slot.answered(failed, first_byte);
+        }
+    }
+
+    /// The backend's answer asks to be left alone for so long.
+    pub fn rests(&mut self, time: Duration) {
+        if let Some(slot) = &mut self.slot {
+            slot.rests(time);
+        }
     }
 
     /// Gives the slot back and says how it went.

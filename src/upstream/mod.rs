@@ -30,6 +30,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use crate::config::model;
+use crate::engine::retry::RetrySpec;
 use crate::engine::{BackendId, Standing};
 use crate::env::Env;
 use crate::message::cause::{Cause, Side};
@@ -76,12 +77,13 @@ impl<E: Env> Upstream<E> {
         self.backends.load().values().map(Arc::clone).collect()
     }
 
-    /// May another backend be tried, after `failed` attempts of which the last one ended by `cause`? If so, a retry is spent.
-    pub fn may_try_another(&self, failed: u8, cause: Cause) -> bool {
+    /// May another backend be tried by this policy, after `failed` attempts of which the last one ended by `cause`? If so, a
+    /// retry is spent.
+    pub fn may_try_another(&self, policy: &RetrySpec, failed: u8, cause: Cause) -> bool {
         // Another backend may be reached from a port that is taken for this one.
         let backends = self.model.backends.len();
         (cause.side() == Side::Backend || cause == Cause::NoPort)
-            && self.model.retry.has_another(failed, backends)
+            && policy.has_another(failed, backends)
             && self.gate.may_spend_retry()
     }
 
@@ -93,6 +95,7 @@ impl<E: Env> Upstream<E> {
         });
         let backends = Arc::new(ArcSwap::from_pointee(backends.collect()));
         let gate = Gate::new(env, &model.name, model.spec.clone(), model.retry);
+        gate.name_backends(names(model));
         Arc::new(Upstream {
             enrolled,
             tunnels: Arc::new(Semaphore::new(tunnel_bound(model))),
@@ -129,6 +132,7 @@ impl<E: Env> Upstream<E> {
         backends.extend(gone.iter().cloned());
         // Before anybody is led to them.
         self.backends.store(Arc::new(backends));
+        self.gate.name_backends(names(model));
         self.gate.apply(model.spec.clone(), model.retry);
         for (_, backend) in gone {
             backend.retire();
@@ -155,6 +159,7 @@ impl<E: Env> Upstream<E> {
         let status = self.gate.status();
         let tunnels = tunnel_bound(&self.model) - self.tunnels.available_permits();
         let known = self.backends.load();
+        let ejects = self.model.ejection.is_some();
         let backends = status.backends.iter().filter_map(|b| {
             let backend = known.get(&b.id)?;
             Some(BackendStatus {
@@ -164,6 +169,8 @@ impl<E: Env> Upstream<E> {
                 open_connections: backend.open_connections(),
                 backed_off: b.backed_off_until.is_some(),
                 down: b.standing == Standing::Down,
+                ejected: b.ejected_until.is_some(),
+                ejections: ejects.then(|| self.gate.ejections(b.id)),
                 checks: self.checks.status(b.id),
             })
         });
@@ -177,6 +184,12 @@ impl<E: Env> Upstream<E> {
             backends: backends.collect(),
         }
     }
+}
+
+fn names(model: &model::Upstream) -> BTreeMap<BackendId, String> {
+    let ids = model.spec.backends.iter().map(|b| b.id);
+    ids.zip(model.backends.iter().map(|b| b.name.clone()))
+        .collect()
 }
 
 fn tunnel_bound(model: &model::Upstream) -> usize {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::engine::retry::RetrySpec;
 use crate::engine::{Meta, Outcome, ShedReason};
 use crate::env::Env;
 use crate::message::cause::Cause;
@@ -51,9 +52,25 @@ pub trait Work<E: Env>: Send {
 
     /// May it be tried again after such a failure?
     fn may_retry(&self, failure: &Failure) -> bool;
+
+    /// When it is tried again: as its upstream has it, unless the work has a policy of its own.
+    fn policy(&self, upstream: &Upstream<E>) -> RetrySpec {
+        upstream.model.retry
+    }
+
+    /// Is this a success that another backend's is to be preferred to?
+    fn is_poor(&self, _done: &Self::Done) -> bool {
+        false
+    }
+
+    /// Gives up such a success for another attempt, and all that it holds. What can be kept without holding anything is returned,
+    /// for the case that no other attempt succeeds.
+    fn give_up(&mut self, _done: Self::Done) -> Option<Self::Done> {
+        None
+    }
 }
 
-/// Admits, attempts, and attempts again elsewhere, each backend once at most.
+/// Admits, attempts, and attempts again elsewhere, each backend once at most. A poor success is better than none.
 ///
 /// # Errors
 /// Why the last attempt failed, or why there was no place for the first.
@@ -65,11 +82,13 @@ pub async fn try_backends<E: Env, W: Work<E>>(
     tries: &mut Tries,
 ) -> Result<W::Done, Cause> {
     let mut failed: Option<Cause> = None;
+    let mut kept: Option<W::Done> = None;
     let mut offered = meta.arrived;
+    let policy = work.policy(upstream);
     loop {
         let lease = match admit(errand, upstream, (offered, &meta), work, tries).await {
             Ok(lease) => lease,
-            Err(cause) => return Err(failed.unwrap_or(cause)),
+            Err(cause) => return kept.ok_or(failed.unwrap_or(cause)),
         };
         if failed.is_some() {
             errand
@@ -86,17 +105,25 @@ pub async fn try_backends<E: Env, W: Work<E>>(
         };
         tries.attempts += 1;
         tries.backend = Some(backend.number);
-        let failure = match work.attempt(lease, &backend).await {
-            Ok(done) => return Ok(done),
-            Err(failure) => failure,
-        };
-        meta.exclude.insert(id);
+        let tried = work.attempt(lease, &backend).await;
         meta.attempt += 1;
-        if !work.may_retry(&failure) || !upstream.may_try_another(meta.attempt, failure.cause) {
-            return Err(failure.cause);
+        let may_retry = match &tried {
+            Ok(done) => work.is_poor(done),
+            Err(failure) => work.may_retry(failure),
+        };
+        let cause = match &tried {
+            Ok(_) => Cause::BackendStatus,
+            Err(failure) => failure.cause,
+        };
+        if !may_retry || !upstream.may_try_another(&policy, meta.attempt, cause) {
+            return tried.or_else(|failure| kept.ok_or(failure.cause));
         }
-        tracing::debug!(backend = %backend.model.name, cause = %failure.cause, "trying another backend");
-        failed = Some(failure.cause);
+        if let Ok(poor) = tried {
+            kept = work.give_up(poor).or(kept);
+        }
+        tracing::debug!(backend = %backend.model.name, %cause, "trying another backend");
+        meta.exclude.insert(id);
+        failed = Some(cause);
         offered = errand.now();
     }
 }

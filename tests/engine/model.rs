@@ -2,6 +2,7 @@
 //! model doesn't know the strategies; it checks that a pick was eligible, and everything else exactly: who waits, who is
 //! granted or refused, in which order and why, and that no request is lost or answered twice.
 
+mod ejection;
 mod ops;
 
 use std::cell::RefCell;
@@ -20,6 +21,7 @@ use weirkeeper::engine::{
 use weirkeeper::rng::Rng;
 use weirkeeper::time::Tick;
 
+use self::ejection::Judged;
 use self::ops::{Op, op, upstream_spec};
 use super::grants;
 
@@ -32,16 +34,19 @@ struct ModelBackend {
     in_flight: u32,
     until: Option<Tick>,
     is_down: bool,
+    ejected: Option<Tick>,
+    judged: Judged,
     streak: u32,
     failures: u32,
 }
 
 impl ModelBackend {
     fn standing(&self) -> Standing {
-        match (self.is_down, self.until) {
-            (true, _) => Standing::Down,
-            (false, Some(_)) => Standing::BackedOff,
-            (false, None) => Standing::Sound,
+        match (self.is_down, self.ejected, self.until) {
+            (true, _, _) => Standing::Down,
+            (false, Some(_), _) => Standing::Ejected,
+            (false, None, Some(_)) => Standing::BackedOff,
+            (false, None, None) => Standing::Sound,
         }
     }
 
@@ -137,6 +142,7 @@ impl Model {
         match standing {
             Standing::Sound => {}
             Standing::BackedOff => self.saw("fail open"),
+            Standing::Ejected => self.saw("fail open to who is ejected"),
             Standing::Down => self.saw("fail open to who is down"),
         }
     }
@@ -149,6 +155,10 @@ impl Model {
         else {
             return;
         };
+        // What a backend that has come back leaves to others is theirs beside their bound.
+        if self.spec.outlier.is_some_and(|o| !o.slow_start.is_zero()) {
+            return;
+        }
         let among = self.backends.iter();
         let among: Vec<_> = among.filter(|b| eligible.contains(&b.spec.id)).collect();
         let running: u32 = among.iter().map(|b| b.in_flight).sum();
@@ -184,6 +194,7 @@ impl Model {
         }
         for b in &mut self.backends {
             b.until = b.until.filter(|until| *until > now);
+            b.end_ejection(now);
         }
         self.waiting.sort_by_key(|w| (w.arrived, w.id));
         let mut overtaken = false;
@@ -243,7 +254,8 @@ impl Model {
         }
     }
 
-    fn finished(&mut self, now: Tick, id: BackendId, known: u32, outcome: Outcome) {
+    fn finished(&mut self, now: Tick, slot: (BackendId, Tick), known: u32, outcome: Outcome) {
+        let (id, granted) = slot;
         self.tally.finished += 1;
         if let Some(b) = self.leaving.iter_mut().find(|b| b.spec.id == id) {
             b.in_flight -= 1;
@@ -257,10 +269,12 @@ impl Model {
         b.in_flight -= 1;
         let mut stale = false;
         match outcome {
-            Outcome::Success | Outcome::Refused | Outcome::Died if known != b.failures => {
+            Outcome::Success | Outcome::Failed | Outcome::Refused | Outcome::Died
+                if known != b.failures =>
+            {
                 stale = true;
             }
-            Outcome::Success => (b.streak, b.until) = (0, None),
+            Outcome::Success | Outcome::Failed => (b.streak, b.until) = (0, None),
             Outcome::Refused | Outcome::Died => {
                 let length = (spec.base * 2_u32.pow(b.streak.min(20))).min(spec.max);
                 b.streak += 1;
@@ -274,6 +288,7 @@ impl Model {
         if stale {
             self.saw("an outcome from before the failure");
         }
+        self.judge(now, id, granted, outcome);
         self.advance(now);
     }
 
@@ -288,6 +303,9 @@ impl Model {
             let kept = known.iter().position(|b| b.spec.id == s.id);
             let mut b = kept.map_or_else(|| fresh(s), |i| known.remove(i));
             b.spec = *s;
+            if spec.outlier.is_none() {
+                b.ejected = None;
+            }
             self.backends.push(b);
         }
         self.leaving = known.into_iter().filter(|b| b.in_flight > 0).collect();
@@ -316,10 +334,12 @@ impl Model {
             assert_eq!(is.id, should.spec.id);
             assert_eq!(is.in_flight, should.in_flight);
             assert_eq!(is.backed_off_until, should.until);
+            assert_eq!(is.ejected_until, should.ejected);
             assert_eq!(is.standing, should.standing());
         }
         let expiries = self.waiting.iter().map(|w| w.expiry);
         let due = expiries.chain(self.backends.iter().filter_map(|b| b.until));
+        let due = due.chain(self.backends.iter().filter_map(|b| b.ejected));
         assert_eq!(upstream.next_deadline(), due.min());
         let t = &self.tally;
         let known = t.finished + t.shed + t.cancelled + status.waiting + self.running.len();
@@ -333,6 +353,8 @@ fn fresh(spec: &BackendSpec) -> ModelBackend {
         in_flight: 0,
         until: None,
         is_down: false,
+        ejected: None,
+        judged: Judged::default(),
         streak: 0,
         failures: 0,
     }
@@ -378,10 +400,10 @@ fn run(spec: UpstreamSpec, ops: Vec<Op>) -> Seen {
             }
             Op::Finish(i, outcome) if !model.running.is_empty() => {
                 let (slot, known) = model.running.remove(i % model.running.len());
-                let id = slot.backend;
+                let of = (slot.backend, slot.granted);
                 upstream.finish(now, slot, outcome, &mut trace);
                 explain(&mut model, &mut upstream, &trace);
-                model.finished(now, id, known, outcome);
+                model.finished(now, of, known, outcome);
             }
             Op::Cancel(_) | Op::Finish(..) => {}
             Op::Wait(ms) => now = now + Duration::from_millis(ms),
@@ -446,6 +468,12 @@ fn any_sequence_of_calls_does_what_the_model_says() {
         "a reload left a waiter nothing",
         "a backend at its bound",
         "fail open to who is down",
+        "fail open to who is ejected",
+        "ejected for failures in a row",
+        "ejected for its share of failures",
+        "ejected again for twice as long",
+        "spared for the others that are out",
+        "spared since the others fail as well",
         "no place for a check",
     ];
     let reasons = ShedReason::ALL.map(ShedReason::name);

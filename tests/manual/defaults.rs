@@ -7,7 +7,9 @@ use weirkeeper::config::{expand, schema};
 use super::{page, rows};
 
 /// Keys that turn something on, and say by default that it is off.
-const SWITCHES: [&str; 5] = [
+const SWITCHES: [&str; 7] = [
+    "ejection",
+    "upstreams.NAME.ejection",
     "routes[].cache",
     "caching",
     "access_log",
@@ -30,6 +32,7 @@ fn file(flat: bool, on: bool) -> Value {
     if on {
         file["access_log"] = json!({});
         file["health"] = json!({});
+        file["ejection"] = json!({});
         file["redis"] = json!({"url": "redis://localhost"});
         if flat {
             file["caching"] = json!("redis");

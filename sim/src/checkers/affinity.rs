@@ -40,7 +40,7 @@ fn keeps(run: &Run, upstream: usize) -> bool {
     let unbounded = spec.backends.iter().all(|b| b.max_in_flight.is_none());
     let failed = |(u, _, event): &(usize, _, Event)| {
         let bad = match event {
-            Event::BackedOff(..) | Event::Down(_) => true,
+            Event::BackedOff(..) | Event::Down(_) | Event::Ejected(..) => true,
             Event::Finished(_, outcome) => {
                 !matches!(outcome, Outcome::Success | Outcome::Cancelled)
             }

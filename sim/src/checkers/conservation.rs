@@ -38,7 +38,10 @@ pub(super) fn check(run: &Run) -> Vec<String> {
             | Event::Unheard(_)
             | Event::BackedOff(..)
             | Event::Down(_)
-            | Event::Up(_) => true,
+            | Event::Up(_)
+            | Event::Ejected(..)
+            | Event::Spared(..)
+            | Event::Returned(_) => true,
         };
         if !ok {
             found.push(format!(

@@ -42,6 +42,7 @@ fn picked(run: &Run, u: usize, upstream: &Upstream) -> Vec<String> {
         |id, now| removed.is_none_or(|(_, gone, at)| id != gone || now < Tick::ZERO + at);
     let mut down = BTreeSet::new();
     let mut backed_off = BTreeMap::new();
+    let mut ejected = BTreeSet::new();
     let mut found = Vec::new();
     for (_, at, event) in run.book.engine.iter().filter(|(i, _, _)| *i == u) {
         match event {
@@ -54,6 +55,12 @@ fn picked(run: &Run, u: usize, upstream: &Upstream) -> Vec<String> {
             Event::BackedOff(id, until) => {
                 backed_off.insert(*id, *until);
             }
+            Event::Ejected(id, ..) => {
+                ejected.insert(*id);
+            }
+            Event::Returned(id) => {
+                ejected.remove(id);
+            }
             Event::Picked { backend, .. } if down.contains(backend) => {
                 let mut others = upstream
                     .spec
@@ -62,7 +69,7 @@ fn picked(run: &Run, u: usize, upstream: &Upstream) -> Vec<String> {
                     .filter(|b| is_there(b.id, *at));
                 let is_sound = |id| {
                     let is_over = backed_off.get(&id).is_none_or(|until| until < at);
-                    !down.contains(&id) && is_over
+                    !down.contains(&id) && !ejected.contains(&id) && is_over
                 };
                 if others.any(|b| is_sound(b.id)) {
                     found.push(format!(

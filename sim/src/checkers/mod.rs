@@ -10,6 +10,7 @@ mod capacity;
 mod collapsed;
 mod conditions;
 mod conservation;
+mod ejection;
 mod entitlement;
 mod flight;
 mod freshness;
@@ -62,6 +63,7 @@ pub fn check(run: &Run) -> Vec<Violation> {
     found.extend(named("conditions", conditions::check(run)));
     found.extend(named("generations", generations::check(run)));
     found.extend(named("health", health::check(run)));
+    found.extend(named("ejection", ejection::check(run)));
     found.extend(named("redis", redis::check(run)));
     found.extend(named("heads", heads::check(run)));
     found.extend(named("streams", streams::check(run)));

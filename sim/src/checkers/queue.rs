@@ -21,7 +21,8 @@ pub(super) fn check(run: &Run) -> Vec<String> {
         let mut manners = run.plan.backends.iter().filter_map(|b| b.manner);
         let refuses = manners.any(|m: Manner| m.refuse > 0.0);
         let mut waiting: BTreeMap<u64, Tick> = BTreeMap::new();
-        let mut in_order = true;
+        // An answer may lead to a retry as well, and which one that is the engine does not know.
+        let mut in_order = upstream.retry.on.statuses.is_empty();
         for (_, at, event) in run.book.engine.iter().filter(|(i, _, _)| *i == u) {
             match event {
                 Event::Queued(waiter) => {
@@ -64,7 +65,10 @@ pub(super) fn check(run: &Run) -> Vec<String> {
                 | Event::Unheard(_)
                 | Event::BackedOff(..)
                 | Event::Down(_)
-                | Event::Up(_) => {}
+                | Event::Up(_)
+                | Event::Ejected(..)
+                | Event::Spared(..)
+                | Event::Returned(_) => {}
             }
             if found.len() >= 5 {
                 return found;

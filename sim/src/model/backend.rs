@@ -17,7 +17,6 @@ use weirkeeper::time::Tick;
 
 use super::answer::{Answer, garbage, refusal, whole};
 use super::certificates;
-use super::faults::Struck;
 use super::message::{self, Head, Reader};
 use super::origin::Origin;
 use super::running::{Load, Running};
@@ -50,37 +49,47 @@ pub(super) struct State {
     /// What its habits are drawn from.
     pub(super) whims: Rng,
     /// Faults that keep it from accepting.
-    closed: u32,
-    accepting: Option<Task>,
+    pub(super) closed: u32,
+    pub(super) accepting: Option<Task>,
     pub(super) connections: BTreeMap<u64, Connection>,
-    next_connection: u64,
+    pub(super) next_connection: u64,
     /// Connections older than this one end with their message.
     pub(super) retired: u64,
-    hang_until: Tick,
-    slow: Vec<f64>,
-    malformed: Vec<f64>,
+    pub(super) hang_until: Tick,
+    pub(super) slow: Vec<f64>,
+    pub(super) malformed: Vec<f64>,
+    /// Faults that make it answer at once that it has failed.
+    pub(super) failing: u32,
     pub(super) healed: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) since: Tick,
-    task: Option<Task>,
-    link: Arc<Link>,
-    idle: bool,
+    pub(super) task: Option<Task>,
+    pub(super) link: Arc<Link>,
+    pub(super) idle: bool,
     /// It is retired: whoever serves it hears of it here.
-    told: Arc<Notify>,
+    pub(super) told: Arc<Notify>,
 }
 
 impl State {
     /// How long the next work takes.
     pub(super) fn time(&mut self, model: &BackendModel) -> Duration {
+        if self.is_failing() {
+            return AT_ONCE;
+        }
         let slow: f64 = self.slow.iter().product();
         let time = model.service_time.sample(&mut self.rng).mul_f64(slow);
         match self.healed {
             true => time.min(HEALED),
             false => time,
         }
+    }
+
+    /// Does it answer at once that it has failed?
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing > 0 && !self.healed
     }
 
     /// The share of answers that are no HTTP.
@@ -130,6 +139,7 @@ impl Backend {
                 hang_until: Tick::ZERO,
                 slow: Vec::new(),
                 malformed: Vec::new(),
+                failing: 0,
                 healed: false,
             }),
         })
@@ -378,8 +388,11 @@ impl Backend {
         let garbled = state.garbled(model);
         let healed = state.healed;
         let retired = key < state.retired;
+        let fails = state.is_failing();
         let rng = &mut state.rng;
-        let answer = if !healed && rng.chance(garbled) {
+        let answer = if fails {
+            Some(refusal(id, model.fail_status))
+        } else if !healed && rng.chance(garbled) {
             Some(garbage(rng, id))
         } else if !healed && rng.chance(model.fail_rate) {
             Some(refusal(id, model.fail_status))
@@ -413,61 +426,8 @@ impl Backend {
     }
 }
 
-impl Struck for Backend {
-    fn close(&self) {
-        let mut state = lock(&self.state);
-        state.closed += 1;
-        if let Some(task) = state.accepting.take() {
-            task.abort();
-        }
-    }
-
-    fn reopen(self: &Arc<Self>) {
-        lock(&self.state).closed -= 1;
-        self.open();
-    }
-
-    fn kill_connections(&self, reset: bool) {
-        for connection in lock(&self.state).connections.values() {
-            if reset {
-                connection.link.reset();
-            }
-            connection.task.iter().for_each(Task::abort);
-        }
-    }
-
-    fn retire_connections(&self) {
-        let mut state = lock(&self.state);
-        state.retired = state.next_connection;
-        for connection in state.connections.values() {
-            match connection.idle {
-                true => connection.task.iter().for_each(Task::abort),
-                false => connection.told.notify_one(),
-            }
-        }
-    }
-
-    fn hang(&self, until: Tick) {
-        let mut state = lock(&self.state);
-        state.hang_until = state.hang_until.max(until);
-    }
-
-    fn slow(&self, factor: f64) {
-        lock(&self.state).slow.push(factor);
-    }
-
-    fn quicken(&self, factor: f64) {
-        remove(&mut lock(&self.state).slow, factor);
-    }
-
-    fn garble(&self, share: f64) {
-        lock(&self.state).malformed.push(share);
-    }
-
-    fn mend(&self, share: f64) {
-        remove(&mut lock(&self.state).malformed, share);
-    }
-}
+/// Who fails does so quickly.
+const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// Work takes no longer once all is healed: a probe asks whether it is answered, not whether in time.
 const HEALED: Duration = Duration::from_millis(5);
@@ -477,12 +437,6 @@ const PIECE: usize = 16 * 1024;
 
 /// So large are the pieces of what has a pace.
 const PACED: usize = 4 * 1024;
-
-fn remove(list: &mut Vec<f64>, value: f64) {
-    if let Some(at) = list.iter().position(|x| *x == value) {
-        list.remove(at);
-    }
-}
 
 /// Takes a connection out of the list, however it ends.
 struct Gone<'a> {

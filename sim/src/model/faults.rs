@@ -41,6 +41,8 @@ pub trait Struck: Send + Sync + 'static {
     fn garble(&self, share: f64);
     /// Takes one `share` back.
     fn mend(&self, share: f64);
+    /// It answers at once that it has failed, or no longer does, where it has such answers.
+    fn fail(&self, _fails: bool) {}
 }
 
 /// One fault, bound to its backend.
@@ -98,6 +100,7 @@ impl<B: Struck> Striking<B> {
             FaultKind::Hang => backend.hang(end),
             FaultKind::Slow => backend.slow(self.fault.factor),
             FaultKind::Malformed => backend.garble(self.fault.factor),
+            FaultKind::Fail => backend.fail(true),
             FaultKind::Reset => backend.kill_connections(true),
             FaultKind::RedisCrash
             | FaultKind::RedisLoss
@@ -123,6 +126,7 @@ impl<B: Struck> Striking<B> {
             FaultKind::Crash | FaultKind::Restart | FaultKind::Refuse => backend.reopen(),
             FaultKind::Slow => backend.quicken(self.fault.factor),
             FaultKind::Malformed => backend.mend(self.fault.factor),
+            FaultKind::Fail => backend.fail(false),
             FaultKind::Hang
             | FaultKind::Reset
             | FaultKind::RedisCrash

@@ -21,6 +21,7 @@ mod running;
 pub mod socket;
 pub mod speech;
 pub(crate) mod streams;
+mod struck;
 mod tunnel;
 pub mod unruly;
 pub mod visitor;

@@ -169,6 +169,9 @@ impl Tally {
                 Event::Finished(_, Outcome::Success)
                 | Event::Unheard(_)
                 | Event::BackedOff(..)
+                | Event::Ejected(..)
+                | Event::Spared(..)
+                | Event::Returned(_)
                 | Event::Down(_)
                 | Event::Up(_) => {}
                 Event::Finished(_, outcome) => {

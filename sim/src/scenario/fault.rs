@@ -53,6 +53,8 @@ pub enum FaultKind {
     Refuse,
     /// This share of its answers, `factor`, is no valid HTTP.
     Malformed,
+    /// It answers at once, with the status of its failures.
+    Fail,
     /// Redis is killed: connections die, connecting is refused until it is back, with all of its data.
     RedisCrash,
     /// The same, and its data is gone.
@@ -68,7 +70,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// Those of backends.
+    /// Those of backends that are drawn for every world.
     pub const ALL: [FaultKind; 8] = [
         FaultKind::Crash,
         FaultKind::Restart,
@@ -110,6 +112,7 @@ impl FaultKind {
             FaultKind::Reset => "reset",
             FaultKind::Refuse => "refuse",
             FaultKind::Malformed => "malformed",
+            FaultKind::Fail => "fail",
             FaultKind::RedisCrash => "redis_crash",
             FaultKind::RedisLoss => "redis_loss",
             FaultKind::RedisStall => "redis_stall",
@@ -153,6 +156,27 @@ pub fn swarm(seed: u64, backends: &[String], count: u64, span: Duration) -> Vec<
                 },
             }
         })
+        .collect()
+}
+
+/// Backends that answer at once and wrongly, each from a substream of its own.
+pub fn swarm_failing(seed: u64, backends: &[String], count: u64, span: Duration) -> Vec<Fault> {
+    let root = Rng::new(seed);
+    let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let fault = |index| {
+        let mut rng = root.stream("failing", index);
+        let at = rng.below(millis);
+        let which = usize::try_from(rng.below(backends.len() as u64)).unwrap_or(0);
+        Fault {
+            kind: FaultKind::Fail,
+            backend: backends[which].clone(),
+            at: Span::millis(at),
+            lasts: Span::millis((200 + rng.below(2500)).min(millis - at)),
+            factor: 1.0,
+        }
+    };
+    (0..if backends.is_empty() { 0 } else { count })
+        .map(fault)
         .collect()
 }
 

@@ -91,6 +91,7 @@ pub fn plan(seed: u64) -> Plan {
     plan.site = Some(Arc::new(site(&mut root.stream("cached site", 0), sound)));
     plan.replicas = replicas;
     unruly::add(seed, &mut plan, sound);
+    super::ejection::add(seed, &mut plan, sound);
     super::generations::add(seed, &mut plan);
     if redis && rng.below(3) > 0 {
         let faults = fault::swarm_redis(seed, 1 + rng.below(6), MEASURE.0);

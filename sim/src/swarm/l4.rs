@@ -78,6 +78,7 @@ pub fn plan(seed: u64) -> Plan {
     plan.config = config;
     let traffic = traffic(&mut root.stream("l4 traffic", 0), &shape);
     plan.traffic = Some(Arc::new(traffic));
+    super::ejection::add(seed, &mut plan, true);
     super::generations::add(seed, &mut plan);
     plan
 }

@@ -79,6 +79,14 @@ pub(super) fn reach(book: &mut Book, plan: &Plan) {
     let mut notes = Vec::new();
     for (id, request) in (0_u64..).zip(&book.requests) {
         let attempts = attempts.get(&id).copied().unwrap_or(0);
+        let answered = match request.end {
+            Some((_, End::Answered { status })) if attempts > 1 => status,
+            _ => 0,
+        };
+        let mut policies = plan.config.upstreams.iter().map(|u| &u.retry);
+        if policies.any(|retry| retry.is_poor(answered)) {
+            notes.push("answered poorly by one backend after another");
+        }
         match request.end {
             Some((_, End::Answered { status: 200 })) if attempts > 1 => {
                 notes.push("retried and answered");

@@ -238,10 +238,10 @@ impl<S: Subject> Drive<S> {
         }
         self.drain(healed + DRAIN).await?;
         self.probe().await?;
-        let up = healed + recovery(&self.plan);
-        self.env
-            .clock()
-            .sleep_until(up.max(self.env.clock().now()))
+        // What was under way when the last fault ended may have failed until now.
+        let clock = self.env.clock();
+        clock
+            .sleep_until(clock.now() + recovery(&self.plan))
             .await;
         self.stop().await
     }

@@ -63,23 +63,17 @@ impl HealthCheck {
             self.host = Some(host);
         }
         if let Some(node) = o.get("status") {
-            let many = (!node.is_number() && !node.is_string()).then(|| node.items());
-            let nodes = many.map_or_else(|| vec![node.clone()], Option::unwrap_or_default);
-            self.status = nodes.iter().filter_map(statuses).collect();
+            self.status = statuses(&node);
         }
     }
 
     /// The section that says the same.
     pub(crate) fn render(&self, is_http: bool) -> raw::Health {
         let count = |n: u32| Some(u64::from(n));
-        let range = |range: &RangeInclusive<u16>| match range.start() == range.end() {
-            true => raw::StatusRange::from(*range.start()),
-            false => format!("{}-{}", range.start(), range.end()).into(),
-        };
         raw::Health {
             path: is_http.then(|| self.path.clone()),
             host: self.host.clone().filter(|_| is_http),
-            status: is_http.then(|| raw::Statuses::Many(self.status.iter().map(range).collect())),
+            status: is_http.then(|| shown_statuses(&self.status)),
             interval: shown_duration(self.spec.interval),
             fast_interval: shown_duration(self.spec.fast_interval),
             timeout: shown_duration(self.timeout),
@@ -121,8 +115,24 @@ fn host(node: &Node<'_>) -> Option<String> {
     None
 }
 
+/// A status, a range of them, or several of both.
+pub(super) fn statuses(node: &Node<'_>) -> Vec<RangeInclusive<u16>> {
+    let many = (!node.is_number() && !node.is_string()).then(|| node.items());
+    let nodes = many.map_or_else(|| vec![node.clone()], Option::unwrap_or_default);
+    nodes.iter().filter_map(status_range).collect()
+}
+
+/// The same as they are written.
+pub(super) fn shown_statuses(statuses: &[RangeInclusive<u16>]) -> raw::Statuses {
+    let range = |range: &RangeInclusive<u16>| match range.start() == range.end() {
+        true => raw::StatusRange::from(*range.start()),
+        false => format!("{}-{}", range.start(), range.end()).into(),
+    };
+    raw::Statuses::Many(statuses.iter().map(range).collect())
+}
+
 /// A status, or the first and the last of a range.
-fn statuses(node: &Node<'_>) -> Option<RangeInclusive<u16>> {
+fn status_range(node: &Node<'_>) -> Option<RangeInclusive<u16>> {
     if node.is_number() {
         let status = node.integer(100..=599)?;
         return u16::try_from(status).ok().map(|status| status..=status);

@@ -150,6 +150,24 @@ leaf! {
         { "type": "number", "minimum": 1, "maximum": 100 },
         { "enum": ["off", false, null] }
     ] };
+    /// After what another backend is tried: a word or a status.
+    RetryOn = { "anyOf": [
+        { "enum": ["connect", "reset", "timeout"] },
+        { "type": "integer", "minimum": 100, "maximum": 599 },
+        { "type": "string", "pattern": r"^[1-5][0-9]{2}(-[1-5][0-9]{2})?$|\$\{" }
+    ] };
+    /// Which requests may be sent again.
+    RetryMethods = { "enum": ["idempotent", "keyed", "all"] };
+    /// A part between nothing and all, or "off".
+    PartOrOff = { "anyOf": [
+        { "type": "number", "minimum": 0, "maximum": 1 },
+        { "enum": ["off", false, null] }
+    ] };
+    /// How many times as long, or "off".
+    FactorOrOff = { "anyOf": [
+        { "type": "number", "minimum": 1.1, "maximum": 1000 },
+        { "enum": ["off", false, null] }
+    ] };
     /// A version of the PROXY protocol.
     ProxyVersion = { "enum": ["v1", "v2"] };
 }

@@ -160,6 +160,8 @@ pub struct Common {
     pub retry: Option<Retry>,
     /// Defaults for the back-offs of all upstreams.
     pub back_off: Option<BackOff>,
+    /// Default for the ejections of all upstreams. By default as the section says ("off" in the flat form).
+    pub ejection: Option<EjectionOrOff>,
     /// Default for the health checks of all upstreams of HTTP and TCP. By default "off".
     pub health: Option<HealthOrOff>,
     /// Default for the via of all upstreams. By default true.

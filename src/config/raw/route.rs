@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::RouteCacheOrOff;
-use super::leaf::{FieldMatch, Name, Off, OneOrMany, Ordered, PathText, RedirectStatus};
+use super::leaf::{
+    DurationOrOff, FieldMatch, Name, Off, OneOrMany, Ordered, PathText, RedirectStatus,
+    RetryMethods, RetryOn,
+};
 
 /// A rule that leads somewhere: exactly one of `upstream`, `redirect` and `respond`. For listeners of protocol tcp or udp it
 /// has an `upstream`, and nothing of HTTP; at tcp it may match by "sni" and "alpn".
@@ -35,6 +38,8 @@ pub struct Route {
     /// Where one of them stands: put the prefix back into the paths of Location, Content-Location and Set-Cookie that come from
     /// the backend, unless it is there already. By default true.
     pub restore_prefix: Option<bool>,
+    /// When another backend is tried, where it differs from the upstream's "retry"; the budget is the upstream's.
+    pub retry: Option<RouteRetry>,
     /// Store its responses: true, false, or what differs from "cache" at the top of the file. By default false.
     pub cache: Option<RouteCacheOrOff>,
     /// The protocols that a request may ask to change to (RFC 9110 section 7.8), or "off". By default "websocket".
@@ -43,6 +48,21 @@ pub struct Route {
     pub request_headers: Option<HeaderRules>,
     /// Changes to the response's fields: remove, then set, then add.
     pub response_headers: Option<HeaderRules>,
+}
+
+/// When another backend is tried for the requests of a route. What it does not say is as its upstream has it.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct RouteRetry {
+    /// Further attempts after the first.
+    #[schemars(range(max = 10))]
+    pub attempts: Option<u8>,
+    /// After what another backend is tried: "connect", "reset", "timeout", and statuses such as 503 or "502-504".
+    pub on: Option<Vec<RetryOn>>,
+    /// Which requests may be sent again though a backend may have worked on them: "idempotent", "keyed" or "all".
+    pub methods: Option<RetryMethods>,
+    /// From the beginning of an attempt to the head of its answer.
+    pub per_try: Option<DurationOrOff>,
 }
 
 /// Names of protocols, or "off".

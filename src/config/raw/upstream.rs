@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::leaf::{
     BackendProtocol, BackendUrl, CountOrOff, DurationOrOff, DurationOrZero, DurationText,
-    FieldCase, HashWord, LoadFactor, Off, Phase, ProxyVersion, Size, SizeOrOff, StatusRange,
-    Strategy, Switch,
+    FactorOrOff, FieldCase, HashWord, LoadFactor, Off, PartOrOff, Phase, ProxyVersion,
+    RetryMethods, RetryOn, Size, SizeOrOff, StatusRange, Strategy, Switch,
 };
 
 /// A group of backends behind one queue.
@@ -31,6 +31,8 @@ pub struct Upstream {
     pub back_off: Option<BackOff>,
     /// How backends are checked, whether requests come or not. By default "off".
     pub health: Option<HealthOrOff>,
+    /// When a backend is taken out for a time for how its requests end. By default as the section says ("off" in the flat form).
+    pub ejection: Option<EjectionOrOff>,
     /// Where a fresh round robin begins: at a random place, or at its start ("zero"). By default "random".
     pub phase: Option<Phase>,
     /// Begin each connection with a PROXY protocol header that names the client. By default none. Such a connection serves one
@@ -154,6 +156,15 @@ pub struct Retry {
     /// Retries a second whatever the load. By default 3.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub budget_per_second: Option<f64>,
+    /// After what another backend is tried: "connect" (no connection), "reset" (it broke off before its answer), "timeout" (it
+    /// took too long to begin its answer), and statuses such as 503 or "502-504". By default ["connect", "reset"]. A kept
+    /// connection that turns out to be closed is made up for in any case.
+    pub on: Option<Vec<RetryOn>>,
+    /// Which requests may be sent again though a backend may have worked on them: "idempotent" methods, "keyed" (those, and
+    /// requests with an Idempotency-Key), or "all". By default "idempotent".
+    pub methods: Option<RetryMethods>,
+    /// From the beginning of an attempt to the head of its answer. By default "off".
+    pub per_try: Option<DurationOrOff>,
 }
 
 /// How long a backend that refused or died is passed over: `base`, doubled at each failure in a row, up to `max`.
@@ -164,6 +175,47 @@ pub struct BackOff {
     pub base: Option<DurationOrZero>,
     /// At most. By default "30s".
     pub max: Option<DurationOrZero>,
+}
+
+/// When backends are ejected, or "off".
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum EjectionOrOff {
+    /// When they are.
+    On(Box<Ejection>),
+    /// They are not.
+    Off(Off),
+}
+
+/// When a backend is taken out for a time for how its requests end. While it is out it gets no requests, unless no other backend
+/// is left.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Ejection {
+    /// Failures in a row that eject a backend, unless most of the others fail as well. By default 5.
+    pub consecutive: Option<CountOrOff>,
+    /// The part of its requests within the window that must have failed, at least twice as large as that of the others. By
+    /// default 0.5.
+    pub failure_rate: Option<PartOrOff>,
+    /// How many times as long as those of the others its answers take to begin, on average over the window. By default "off".
+    pub latency_factor: Option<FactorOrOff>,
+    /// Requests within the window, to a backend and to the others, for failure_rate and latency_factor to count. By default 20.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub min_requests: Option<u64>,
+    /// How far back failure_rate and latency_factor look. By default "10s".
+    pub window: Option<DurationText>,
+    /// How long the first ejection lasts; each one that follows lasts twice as long, until the backend has served for longer than
+    /// it was out. By default "10s".
+    pub base: Option<DurationText>,
+    /// How long an ejection lasts at most. By default "300s".
+    pub max: Option<DurationText>,
+    /// The part of the weight that may be ejected or down together. By default 0.5.
+    #[schemars(range(min = 0, max = 1))]
+    pub max_ejected: Option<f64>,
+    /// How long a backend that was ejected or down takes to get its whole share again, from a tenth on. By default "10s".
+    pub slow_start: Option<DurationOrZero>,
+    /// The statuses that are failures: one such as 503, a range such as "500-599", or several. By default "500-599".
+    pub status: Option<Statuses>,
 }
 
 /// Health checks, or "off".

@@ -190,6 +190,7 @@ impl StateMachineTest for Cancellation {
                 base: Duration::from_secs(1),
                 max: Duration::from_secs(1),
             },
+            outlier: None,
             phase: Phase::Zero,
         };
         let env = TokioEnv::new().expect("the system has entropy");

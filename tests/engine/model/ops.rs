@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use weirkeeper::engine::outlier::OutlierSpec;
 use weirkeeper::engine::{
     BackOffSpec, BackendId, BackendSpec, Outcome, Phase, QueueSpec, Strategy as Rule, UpstreamSpec,
 };
@@ -23,8 +24,10 @@ pub(super) enum Op {
     SetDown(u32, bool),
 }
 
-const OUTCOMES: [Outcome; 6] = [
+const OUTCOMES: [Outcome; 8] = [
     Outcome::Success,
+    Outcome::Failed,
+    Outcome::Failed,
     Outcome::Refused,
     Outcome::Died,
     Outcome::Broken,
@@ -44,11 +47,35 @@ fn rule() -> impl Strategy<Value = Rule> {
     ])
 }
 
+fn outlier() -> impl Strategy<Value = OutlierSpec> {
+    let parts = (0_u32..4, 0_u32..3, 1_u32..4, 1_u64..4, 0_u64..3, 0_u32..3);
+    parts.prop_map(
+        |(consecutive, third, min_requests, base, slow, part)| OutlierSpec {
+            consecutive,
+            failure_percent: third * 33,
+            latency_percent: 0,
+            min_requests,
+            window: Duration::from_millis(50),
+            base: Duration::from_millis(10 * base),
+            max: Duration::from_millis(60),
+            max_ejected_percent: 50 * part,
+            slow_start: Duration::from_millis(20 * slow),
+        },
+    )
+}
+
 pub(super) fn upstream_spec() -> impl Strategy<Value = UpstreamSpec> {
     let backend = (1_u32..6, prop::option::weighted(0.9, 1_u32..4));
     let backends = vec(prop::option::weighted(0.6, backend), 5);
     let bounds = (prop::option::of(1_u32..8), 0_usize..7, 0_u64..3);
-    (rule(), backends, bounds).prop_map(|(strategy, backends, (max_in_flight, capacity, base))| {
+    let parts = (
+        rule(),
+        backends,
+        bounds,
+        prop::option::weighted(0.7, outlier()),
+    );
+    parts.prop_map(|(strategy, backends, bounds, outlier)| {
+        let (max_in_flight, capacity, base) = bounds;
         let backend = |(id, backend): (u32, Option<(u32, Option<u32>)>)| {
             let (weight, max_in_flight) = backend?;
             let id = BackendId(id);
@@ -71,6 +98,7 @@ pub(super) fn upstream_spec() -> impl Strategy<Value = UpstreamSpec> {
                 base: Duration::from_millis(10 * base),
                 max: Duration::from_millis(60),
             },
+            outlier,
             phase: Phase::Random,
         }
     })

@@ -338,6 +338,7 @@ impl Backend {
         let time = state.time(model);
         let garbled = state.garbled(model);
         let (healed, retired) = (state.healed, carrying.key < state.retired);
+        let fails = state.is_failing();
         let rng = &mut state.rng;
         let trails = manner.trailers && head.field("te") == Some("trailers");
         let said = if healed {
@@ -345,6 +346,8 @@ impl Backend {
                 length: true,
                 trailers: false,
             }
+        } else if fails {
+            Said::Refusal
         } else if rng.chance(garbled) {
             match rng.below(3) {
                 0 => Said::Reset { head: true },
