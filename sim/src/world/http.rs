@@ -240,9 +240,7 @@ impl<S: Subject> Drive<S> {
         self.probe().await?;
         // What was under way when the last fault ended may have failed until now.
         let clock = self.env.clock();
-        clock
-            .sleep_until(clock.now() + recovery(&self.plan))
-            .await;
+        clock.sleep_until(clock.now() + recovery(&self.plan)).await;
         self.stop().await
     }
 
