@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 use weirkeeper::h1::{
     self, BodyFraming, HeadLimits, Piece, RequestDecoder, RequestLimits, ResponseDecoder,
 };
+use weirkeeper::message::path::PathRules;
 use weirkeeper::message::{fields, target};
 
 const LIMITS: HeadLimits = HeadLimits {
@@ -56,8 +57,14 @@ fn decode_request(mut buf: BytesMut) -> usize {
     let mut decoder = RequestDecoder::new(limits);
     let head = decoder.head(&mut buf).expect("the head is well-formed");
     let head = head.expect("the head is whole");
-    let target = target::read(&head.method, &head.target, &head.headers, head.version)
-        .expect("the target is valid");
+    let target = target::read(
+        &head.method,
+        &head.target,
+        &head.headers,
+        head.version,
+        &PathRules::KEEP,
+    )
+    .expect("the target is valid");
     assert!(decoder.is_body_done() && head.keep_alive);
     black_box((&head, target.path().len())).1
 }
@@ -176,9 +183,14 @@ fn targets(c: &mut Criterion) {
         let uri = Uri::from_static(uri);
         group.bench_function(name, |b| {
             b.iter(|| {
-                let target =
-                    target::parse(&Method::GET, black_box(&uri), &headers, Version::HTTP_11)
-                        .expect("the target is valid");
+                let target = target::parse(
+                    &Method::GET,
+                    black_box(&uri),
+                    &headers,
+                    Version::HTTP_11,
+                    &PathRules::KEEP,
+                )
+                .expect("the target is valid");
                 black_box((target.host().len(), target.path().len()))
             });
         });

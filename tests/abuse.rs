@@ -4,10 +4,14 @@
 
 mod answers;
 mod chunks;
+mod families;
 mod fields;
+mod forged;
+mod frames;
 mod framing;
 mod limits;
 mod names;
+mod paths;
 mod races;
 
 use crate::support::backend::{Backend, Log};

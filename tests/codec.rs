@@ -8,6 +8,7 @@ mod fields;
 mod framing;
 mod head;
 mod hello;
+mod paths;
 mod properties;
 mod request;
 mod respond;

@@ -8,6 +8,7 @@ mod fuzz;
 mod good;
 mod l4;
 mod schema;
+mod strict;
 mod upstream_tls;
 
 use std::path::{Path, PathBuf};

@@ -15,6 +15,7 @@ mod descriptors;
 mod edge;
 mod endings;
 mod fields;
+mod loops;
 mod pipelining;
 mod places;
 mod ports;

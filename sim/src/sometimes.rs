@@ -97,6 +97,8 @@ pub const CACHED: &[&str] = &[
 
 /// What must be reached beside it over all seeds of a suite of worlds that have unruly clients, which are both of those above.
 pub const UNRULY: &[&str] = &[
+    "a claim was kept from a backend",
+    "a closed path in some spelling",
     "a backend sent interim responses",
     "a body was still to come behind an answer",
     "a client said its end behind a whole request",

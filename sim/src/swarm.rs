@@ -187,7 +187,7 @@ fn config_text(rng: &mut Rng, shape: &Shape) -> String {
         upstreams.insert(name.to_string(), upstream);
     };
     add("front", 0..shape.first);
-    let mut routes = Vec::new();
+    let mut routes = vec![unruly::closed()];
     if shape.first < n {
         add("back", shape.first..n);
         routes.push(json!({ "name": "back", "match": { "path": { "prefix": "/back" } }, "upstream": "back" }));

@@ -69,10 +69,7 @@ pub fn ask(rules: &Rules, method: &Method, path: &str, headers: &HeaderMap) -> A
         return Ask::Bypass(Forward::Method);
     }
     if rules.bypass_methods.contains(method)
-        || rules
-            .bypass_paths
-            .iter()
-            .any(|p| path.starts_with(p.as_str()))
+        || rules.bypasses(path)
         || rules
             .bypass_headers
             .iter()

@@ -42,6 +42,15 @@ pub struct Rules {
     pub cache_status: bool,
 }
 
+impl Rules {
+    /// Do requests with this path, one of those that it may mean, not meet the cache?
+    pub fn bypasses(&self, path: &str) -> bool {
+        self.bypass_paths
+            .iter()
+            .any(|p| path.starts_with(p.as_str()))
+    }
+}
+
 impl Default for Rules {
     fn default() -> Self {
         Rules {

@@ -377,13 +377,13 @@ fn primary(origin: &Origin, rules: &Rules, target: &Target, headers: &HeaderMap)
         (target.path(), target.query()),
         headers,
     );
-    if origin.trusted {
+    if origin.trusted || headers.contains_key(header::FORWARDED) {
         said_of_links(&mut out, headers);
     }
     out
 }
 
-/// Appends what a trusted peer says that a backend may build its links from. A plain scheme is in the key already.
+/// Appends what those who may say such things say that a backend may build its links from. A plain scheme is in the key already.
 fn said_of_links(out: &mut Vec<u8>, headers: &HeaderMap) {
     let mut say = |said: &[u8]| {
         out.push(b'\n');

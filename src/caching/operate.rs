@@ -8,6 +8,7 @@ use crate::cache::purge::{Purge, Selection};
 use crate::cache::stored::{Body, Entry, Stored};
 use crate::cache::{key, store};
 use crate::message::head::Fields;
+use crate::message::path::PathRules;
 use crate::message::target;
 use crate::telemetry::CachingStatus;
 use crate::tier::{Published, Shared};
@@ -101,8 +102,14 @@ pub fn normal_url(text: &str) -> Result<String, UrlFault> {
         .parse()
         .map_err(|_| UrlFault::Impossible)?;
     // The absolute form of a request has its host in the target, so that no field is needed.
-    let target = target::parse(&Method::GET, &uri, &Fields::default(), Version::HTTP_10)
-        .map_err(|_| UrlFault::Impossible)?;
+    let target = target::parse(
+        &Method::GET,
+        &uri,
+        &Fields::default(),
+        Version::HTTP_10,
+        &PathRules::KEEP,
+    )
+    .map_err(|_| UrlFault::Impossible)?;
     let authority = key::authority(target.host(), target.port(), &scheme);
     let [path, mark, query] = target.parts();
     Ok(format!("{scheme}://{authority}{path}{mark}{query}"))

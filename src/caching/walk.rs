@@ -121,7 +121,11 @@ where
     B: Body<Data = Bytes, Error = Cause> + Unpin + Send,
 {
     let inbound = asked.inbound;
-    let path = inbound.target.path();
+    let target = &inbound.target;
+    let read_so = target
+        .lenient_path()
+        .filter(|path| asked.rules.bypasses(path));
+    let path = read_so.unwrap_or(target.path());
     let wants = match policy::ask(asked.rules, &inbound.method, path, inbound.headers.map()) {
         // A request with content is not one that a stored response answers.
         Ask::Use(wants) if inbound.framing == BodyFraming::None => wants,

@@ -9,7 +9,9 @@ use super::flat;
 use super::json;
 use super::lint;
 use super::listener;
+use super::loops;
 use super::model::{AccessLog, Admin, Config, LogFormat, Protocol};
+use super::openings;
 use super::plan::{Body, Plan};
 use super::reader::{Node, Object, Run};
 use super::redis;
@@ -55,6 +57,7 @@ fn top(file: Object<'_>, env: &dyn Fn(&str) -> Option<String>) -> Plan {
         (full(&file, &defaults, &caching), redis)
     };
     lint::caching(&file, &body.routes, flat);
+    loops::lint(&file, &body, flat);
     if let (Some(admin), Some(node)) = (&admin, file.get("admin"))
         && let Some(l) = body
             .listeners
@@ -127,6 +130,7 @@ fn full(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defaults) -> Bo
         Some(node) => {
             let routes = route::read_all(&node, &served, &upstreams, caching);
             lint::routes(&routes);
+            openings::lint(&routes, &listeners);
             lint::terminated(&routes, &listeners);
             lint::unused(file, &upstreams, &routes, &listeners);
             routes.into_iter().map(|(_, route)| route).collect()

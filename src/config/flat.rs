@@ -87,6 +87,10 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
     if let Some(node) = max_workers {
         warn_if_below_capacity(&node, &upstream.spec);
     }
+    let (path, untrusted_fields) = match protocol {
+        Protocol::Http => (defaults.path, defaults.untrusted_fields.clone()),
+        Protocol::Tcp | Protocol::Udp => Default::default(),
+    };
     let listeners = vec![Listener {
         name: NAME.into(),
         bind: address::all_interfaces(port.unwrap_or(0)),
@@ -98,6 +102,8 @@ pub(crate) fn read(file: &Object<'_>, defaults: &Defaults, caching: &cache::Defa
         limits: defaults.limits,
         tls: settings.map(Arc::new),
         http2,
+        path,
+        untrusted_fields,
     }];
     acme::lint(tls.into_iter().map(|node| (NAME, node)), &listeners);
     Body {

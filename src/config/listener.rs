@@ -71,6 +71,18 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
     }
     let http2 = d.http2.filter(|_| protocol == Protocol::Http);
     let tls = tls.and_then(|n| tls::read(&n, protocol, http2.is_some()));
+    let (path, untrusted_fields) = match protocol {
+        Protocol::Http => (d.path, d.untrusted_fields),
+        Protocol::Tcp | Protocol::Udp => {
+            for node in ["path", "untrusted_fields"]
+                .iter()
+                .filter_map(|key| o.get(key))
+            {
+                node.error("it belongs to listeners of the protocol \"http\"");
+            }
+            Default::default()
+        }
+    };
     let node = o.require("bind", "\"bind\": \":8080\"");
     let bind = node.as_ref().and_then(bind);
     if let (Some(bind), Some(node)) = (bind, &node)
@@ -93,6 +105,8 @@ fn read(name: &str, o: &Object<'_>, defaults: &Defaults, earlier: &[Listener]) -
         limits: d.limits,
         tls: tls.map(Arc::new),
         http2,
+        path,
+        untrusted_fields,
     })
 }
 

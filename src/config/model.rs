@@ -7,6 +7,7 @@ mod headers;
 mod health;
 mod redis;
 pub(crate) mod retry;
+mod untrusted;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::engine::{BackendId, UpstreamSpec};
 use crate::h1::HeadLimits;
 use crate::message::affinity::HashBy;
 use crate::message::client_hello::ClientHello;
+use crate::message::path::PathRules;
 use crate::message::proxy_protocol;
 use crate::tls;
 
@@ -30,6 +32,7 @@ pub use self::ejection::Ejection;
 pub use self::headers::HeaderRules;
 pub use self::health::HealthCheck;
 pub use self::redis::{Redis, RedisServers, RedisTls};
+pub use self::untrusted::{FieldPattern, UntrustedFields};
 
 /// A whole config, compiled.
 #[derive(Clone, Debug)]
@@ -94,6 +97,10 @@ pub struct Listener {
     pub tls: Option<Arc<tls::server::Settings>>,
     /// HTTP/2; `None` is HTTP/1 alone.
     pub http2: Option<Http2>,
+    /// What becomes of paths that servers read in different ways.
+    pub path: PathRules,
+    /// What clients may say that are no trusted proxies.
+    pub untrusted_fields: UntrustedFields,
 }
 
 impl Listener {
@@ -225,6 +232,21 @@ pub enum Rewrite {
     StripPrefix(String),
     /// The first prefix gives way to the second.
     ReplacePrefix(String, String),
+}
+
+impl Rewrite {
+    /// Does the path lie at or below what is to be changed?
+    pub fn applies_to(&self, path: &str) -> bool {
+        match self {
+            Rewrite::Keep => false,
+            Rewrite::StripPrefix(from) | Rewrite::ReplacePrefix(from, _) => {
+                let rest = path.strip_prefix(from.as_str());
+                rest.is_some_and(|rest| {
+                    rest.is_empty() || rest.starts_with('/') || from.ends_with('/')
+                })
+            }
+        }
+    }
 }
 
 /// A named group of backends.

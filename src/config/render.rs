@@ -12,6 +12,7 @@ use super::model::{
     Action, Backend, Cidr, Config, HeaderRules, Http2, Listener, LogFormat, Protocol, Rewrite,
     Upstream, UpstreamTls, retry,
 };
+use super::paths;
 use super::plan::{Plan, PlannedRoute};
 use super::raw::{self, Ordered};
 use super::section::{shown_duration, shown_size};
@@ -103,6 +104,7 @@ fn common(config: &Config) -> raw::Common {
 }
 
 fn listener(l: &Listener, directory: &Path) -> raw::Listener {
+    let is_http = l.protocol == Protocol::Http;
     raw::Listener {
         bind: l.bind.to_string().into(),
         protocol: Some(l.protocol.name().into()),
@@ -113,7 +115,9 @@ fn listener(l: &Listener, directory: &Path) -> raw::Listener {
         timeouts: Some(l.timeouts.render()),
         limits: Some(l.limits.render()),
         tls: l.tls.as_deref().map(|t| tls::server(t, directory)),
-        http2: (l.protocol == Protocol::Http).then(|| Http2::render(l.http2)),
+        http2: is_http.then(|| Http2::render(l.http2)),
+        path: is_http.then(|| paths::render(&l.path)),
+        untrusted_fields: is_http.then(|| l.untrusted_fields.render()),
     }
 }
 

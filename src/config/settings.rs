@@ -8,12 +8,15 @@ use std::time::Duration;
 use super::address;
 use super::model::{
     self, BackendTimeouts, Cidr, ClientTimeouts, Ejection, HealthCheck, Http2, Limits,
+    UntrustedFields,
 };
+use super::paths;
 use super::reader::{Node, Object};
 use super::section::{count, put, size};
 use crate::engine::retry::RetrySpec;
 use crate::engine::{BackOffSpec, Phase, QueueSpec};
 use crate::h1::HeadLimits;
+use crate::message::path::PathRules;
 
 /// The keys of a backend's timeouts whose names depend on where they stand.
 const AT_TOP: [&str; 3] = [
@@ -40,6 +43,8 @@ pub(crate) struct Defaults {
     pub(crate) phase: Phase,
     pub(crate) trusted_proxies: Vec<Cidr>,
     pub(crate) http2: Option<Http2>,
+    pub(crate) path: PathRules,
+    pub(crate) untrusted_fields: UntrustedFields,
 }
 
 impl Defaults {
@@ -77,6 +82,8 @@ impl Defaults {
             phase: Phase::Random,
             trusted_proxies: Vec::new(),
             http2: Some(Http2::default()),
+            path: PathRules::default(),
+            untrusted_fields: UntrustedFields::default(),
         }
     }
 
@@ -135,6 +142,14 @@ fn listener_settings(o: &Object<'_>, d: &mut Defaults) {
     }
     if let Some(node) = o.get("http2") {
         d.http2 = Http2::read(&node, d.http2);
+    }
+    if let Some(section) = o.get("path").and_then(|n| n.object()) {
+        paths::read(&mut d.path, &section);
+        section.finish();
+    }
+    if let Some(section) = o.get("untrusted_fields").and_then(|n| n.object()) {
+        d.untrusted_fields.read(&section);
+        section.finish();
     }
 }
 

@@ -4,6 +4,7 @@ use http::{HeaderName, Method};
 
 use crate::message::client_hello::ClientHello;
 use crate::message::head::Fields;
+use crate::message::target::Target;
 
 /// What a route matches; every part that is given must hold.
 #[derive(Clone, Debug, Default)]
@@ -46,9 +47,10 @@ pub struct HeaderMatch {
 }
 
 impl RouteMatch {
-    /// Does a request match? `host` is lower case and without port; `path` is normalised and without query.
-    pub fn matches(&self, host: &str, path: &str, method: &Method, headers: &Fields) -> bool {
-        self.path.matches(path)
+    /// Does a request match? Its host is lower case and without port, its path normal. Either reading of the path will do.
+    pub fn matches(&self, target: &Target, method: &Method, headers: &Fields) -> bool {
+        let host = target.host();
+        self.path.takes(target)
             && (self.hosts.is_empty() || self.hosts.iter().any(|h| host_matches(h, host)))
             && (self.methods.is_empty() || self.methods.contains(method))
             && self.headers.iter().all(|h| h.matches(headers))
@@ -75,7 +77,13 @@ impl RouteMatch {
 }
 
 impl PathMatch {
-    fn matches(&self, path: &str) -> bool {
+    /// Does either reading of the target's path match?
+    fn takes(&self, target: &Target) -> bool {
+        self.matches(target.path()) || target.lenient_path().is_some_and(|path| self.matches(path))
+    }
+
+    /// Does this path match, which is normal?
+    pub fn matches(&self, path: &str) -> bool {
         match self {
             PathMatch::Any => true,
             PathMatch::Exact(exact) => path == exact,
@@ -109,14 +117,57 @@ fn host_matches(pattern: &str, host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::Version;
+
     use super::*;
+    use crate::message::path::PathRules;
+    use crate::message::target;
+
+    fn target(host: &str, path: &str) -> Target {
+        let uri = format!("http://{host}{path}").parse().expect("a target");
+        let none = Fields::default();
+        let rules = &PathRules::KEEP;
+        target::parse(&Method::GET, &uri, &none, Version::HTTP_10, rules).expect("a good one")
+    }
 
     fn path(m: PathMatch, p: &str) -> bool {
-        RouteMatch {
+        let m = RouteMatch {
             path: m,
             ..RouteMatch::default()
+        };
+        m.matches(&target("h", p), &Method::GET, &Fields::default())
+    }
+
+    #[test]
+    fn a_rule_is_not_walked_around_by_a_spelling() {
+        let admin = || PathMatch::Prefix("/admin".into());
+        for p in [
+            "/admin",
+            "//admin",
+            "/admin%2fx",
+            "/admin;x/y",
+            "/admin%3bx",
+            "/admin%5Cx",
+            "/x/../admin",
+            "/%61dmin",
+            "/.//admin",
+        ] {
+            assert!(path(admin(), p), "{p}");
         }
-        .matches("h", p, &Method::GET, &Fields::default())
+        for p in [
+            "/admins",
+            "/a/dmin",
+            "/x;/admin",
+            "/x//admin",
+            "/ad%2Fmin",
+            "/",
+        ] {
+            assert!(!path(admin(), p), "{p}");
+        }
+        assert!(path(PathMatch::Exact("/a%2Fb".into()), "/a%2fb"));
+        assert!(path(PathMatch::Exact("/a/b".into()), "/a%2fb"));
+        assert!(path(PathMatch::Regex("^/a/b$".parse().unwrap()), "/a//b"));
+        assert!(path(PathMatch::Regex("^/a//b$".parse().unwrap()), "/a//b"));
     }
 
     #[test]
@@ -174,14 +225,14 @@ mod tests {
             ..RouteMatch::default()
         };
         let mut headers = Fields::default();
-        assert!(!m.matches("h", "/x", &Method::GET, &headers));
+        assert!(!m.matches(&target("h", "/x"), &Method::GET, &headers));
         headers.change(|map| {
             map.append("x-a", "2".parse().unwrap());
             map.append("x-a", "1".parse().unwrap());
         });
-        assert!(m.matches("h", "/x", &Method::GET, &headers));
-        assert!(!m.matches("h", "/x", &Method::POST, &headers));
-        assert!(!m.matches("i", "/x", &Method::GET, &headers));
-        assert!(!m.matches("h", "/y", &Method::GET, &headers));
+        assert!(m.matches(&target("h", "/x"), &Method::GET, &headers));
+        assert!(!m.matches(&target("h", "/x"), &Method::POST, &headers));
+        assert!(!m.matches(&target("i", "/x"), &Method::GET, &headers));
+        assert!(!m.matches(&target("h", "/y"), &Method::GET, &headers));
     }
 }

@@ -13,7 +13,7 @@ use super::section::{HeadLimits, Scan};
 
 /// Bytes of interim heads before one response. RFC 9110 sets no bound, and progress may be told often; an endless row of them
 /// would hold a request for ever.
-const MAX_INTERIM: usize = 64 * 1024;
+pub const MAX_INTERIM: usize = 64 * 1024;
 
 /// Decodes the response to one request.
 #[derive(Debug)]

@@ -53,7 +53,7 @@ impl Written {
         }
         // A name that is known has been compared byte by byte, and is a token.
         let known = Known::of(name);
-        if known == Known::Other && !name.iter().all(|byte| TOKEN[usize::from(*byte)]) {
+        if !known.is_one_name() && !name.iter().all(|byte| TOKEN[usize::from(*byte)]) {
             return None;
         }
         let length = first_control(value)?;

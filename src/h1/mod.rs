@@ -17,7 +17,7 @@ mod request_head;
 pub mod respond;
 mod section;
 
-pub use decode::ResponseDecoder;
+pub use decode::{MAX_INTERIM, ResponseDecoder};
 pub use encode::{
     BodyFraming, CHUNK_TAIL, chunk_head, end_of_head, field, framing, known_field, last_chunk,
     request_line, set_title_case,

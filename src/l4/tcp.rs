@@ -10,8 +10,10 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
+use crate::engine::retry::Progress as RetryProgress;
 use crate::engine::{Meta, Outcome};
 use crate::env::{Clock, Env, Stream};
+use crate::l4::itself::is_itself;
 use crate::message::affinity::address_key;
 use crate::message::cause::Cause;
 use crate::message::client_hello::{self, ClientHello, Malformed, Progress, UNRECOGNIZED_NAME};
@@ -134,6 +136,7 @@ async fn connect<E: Env>(
     let proxied = upstream.model.proxy_protocol;
     let mut connecting = Connecting {
         client,
+        upstream,
         stream,
         early,
         first: proxied.map(|version| client.origin.header(version)),
@@ -144,6 +147,7 @@ async fn connect<E: Env>(
 /// A client's connection that has no backend yet.
 struct Connecting<'a, E: Env> {
     client: &'a Client<E>,
+    upstream: &'a Upstream<E>,
     stream: &'a mut StreamOf<E>,
     early: &'a mut Early,
     /// What its connection to a backend begins with.
@@ -166,6 +170,12 @@ impl<E: Env> Work<E> for Connecting<'_, E> {
     ) -> Result<(Lease<E>, Box<Link<E>>), Failure> {
         let first = self.first.as_deref().unwrap_or_default();
         match backend.dial(&self.client.core().env, first).await {
+            Ok(link) if self.comes_back(&link.stream) => {
+                drop(link);
+                lease.finish(Outcome::Cancelled);
+                let (cause, progress) = (Cause::Loop, RetryProgress::NeverSent);
+                Err(Failure::new(cause, progress, Outcome::Cancelled))
+            }
             Ok(mut link) => {
                 // The relay has no use for the buffer that a request's head is written to.
                 link.write = BytesMut::new();
@@ -181,6 +191,18 @@ impl<E: Env> Work<E> for Connecting<'_, E> {
     /// Nothing has been sent.
     fn may_retry(&self, _: &Failure) -> bool {
         true
+    }
+}
+
+impl<E: Env> Connecting<'_, E> {
+    /// Has the dial reached the very listener that the client came by?
+    fn comes_back(&self, stream: &StreamOf<E>) -> bool {
+        let bound = self.client.model().bind;
+        let is_itself = is_itself(bound, stream.local_addr(), stream.peer_addr());
+        if is_itself {
+            self.upstream.tell_of_loop();
+        }
+        is_itself
     }
 }
 

@@ -67,7 +67,8 @@ pub async fn serve<E: Env>(
             // On the heap from the start: hyper and the stream's task hand it on, and it is large.
             let (parts, body) = request.into_parts();
             let upload = Upload::of_stream(&own, body);
-            let walk = Box::pin(walk::walk(own, Request::of_stream(parts), upload));
+            let request = Request::of_stream(&own, parts);
+            let walk = Box::pin(walk::walk(own, request, upload));
             // A client that has not heard for so long that it is to go elsewhere does not listen.
             let is_refused = streams.is_over();
             let streams = Arc::clone(&streams);

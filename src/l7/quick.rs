@@ -87,6 +87,8 @@ const UNUSUAL: Set = Set::of(&[
     Known::CacheControl,
     Known::ContentLength,
     Known::Expect,
+    // It may be a part of the key.
+    Known::Forwarded,
     Known::IfMatch,
     Known::IfModifiedSince,
     Known::IfNoneMatch,
@@ -114,8 +116,8 @@ fn hit<E: Env>(conn: &Conn<E>, request: &Request, out: &mut Out) -> Option<()> {
     let (index, route) = request::route(conn, request, target)?;
     let rules = is_simple(route)?;
     let started = conn.core().now();
-    let mut bypassed = rules.bypass_paths.iter();
-    if bypassed.any(|path| target.path().starts_with(path.as_str())) {
+    let mut paths = [Some(target.path()), target.lenient_path()].into_iter();
+    if paths.any(|path| path.is_some_and(|path| rules.bypasses(path))) {
         return None;
     }
     let stored = look(conn, rules, target, &request.headers)?;

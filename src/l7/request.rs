@@ -17,6 +17,7 @@ use crate::h1::RequestHead;
 use crate::message::cause::Cause;
 use crate::message::fields;
 use crate::message::head::Fields;
+use crate::message::known::CLAIMS;
 use crate::message::target::{self, Target};
 use crate::message::upgrade::WEBSOCKET;
 
@@ -40,26 +41,30 @@ enum Raw {
 
 impl Request {
     /// Of a connection of HTTP/1.
-    pub fn of_line(head: RequestHead) -> Box<Self> {
-        let target =
-            guarded(|| target::read(&head.method, &head.target, &head.headers, head.version));
+    pub fn of_line<E: Env>(conn: &Conn<E>, head: RequestHead) -> Box<Self> {
+        let (method, version, mut headers) = (head.method, head.version, head.headers);
+        let rules = &conn.model().path;
+        let target = guarded(|| target::read(&method, &head.target, &headers, version, rules));
+        distrust(conn, &mut headers);
         Box::new(Request {
-            method: head.method,
+            method,
             raw: Raw::Line(head.target),
             target: target.flatten(),
-            version: head.version,
-            headers: head.headers,
+            version,
+            headers,
             connect: None,
         })
     }
 
     /// Of a stream of HTTP/2.
-    pub fn of_stream(mut parts: Parts) -> Box<Self> {
+    pub fn of_stream<E: Env>(conn: &Conn<E>, mut parts: Parts) -> Box<Self> {
         let connect = take_connect(&mut parts);
         // HTTP/1.1 has one field for them, and a bound of fields counts one (RFC 9113 section 8.2.3).
         fields::join_cookies(&mut parts.headers);
-        let headers = Fields::from(parts.headers);
-        let target = guarded(|| target::parse(&parts.method, &parts.uri, &headers, parts.version));
+        let mut headers = Fields::from(parts.headers);
+        let (method, version, rules) = (&parts.method, parts.version, &conn.model().path);
+        let target = guarded(|| target::parse(method, &parts.uri, &headers, version, rules));
+        distrust(conn, &mut headers);
         Box::new(Request {
             method: parts.method,
             raw: Raw::Uri(Box::new(parts.uri)),
@@ -99,17 +104,26 @@ impl Request {
     }
 }
 
+/// Takes out what only a proxy in front may say, where the client is none: before anything looks at the fields, so that neither a
+/// rule nor a backend believes it.
+fn distrust<E: Env>(conn: &Conn<E>, headers: &mut Fields) {
+    let rules = &conn.model().untrusted_fields;
+    if !conn.client.origin.trusted && (headers.has_any(CLAIMS) || !rules.drop.is_empty()) {
+        headers.retain(|known, name| rules.lets_pass(known, name));
+    }
+}
+
 /// The route that a request takes, and its place among the listener's.
 pub fn route<'a, E: Env>(
     conn: &'a Conn<E>,
     request: &Request,
     target: &Target,
 ) -> Option<(usize, &'a Arc<Route>)> {
-    let (host, path) = (target.host(), target.path());
     let mut routes = conn.model().routes.iter().enumerate();
     routes.find(|(_, route)| {
-        let matches = &route.matches;
-        matches.matches(host, path, &request.method, &request.headers)
+        route
+            .matches
+            .matches(target, &request.method, &request.headers)
     })
 }
 

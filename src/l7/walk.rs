@@ -125,7 +125,7 @@ fn receive<'a, E: Env>(
     match &route.action {
         Action::Forward { upstream, .. } => Ok(Received::Forward(Forward {
             route,
-            upstream: &conn.client.site.upstreams[*upstream],
+            upstream: forward_to(conn, *upstream, route, &inbound)?,
             line: upload
                 .line()
                 .filter(|_| inbound.version == Version::HTTP_11),
@@ -136,6 +136,28 @@ fn receive<'a, E: Env>(
             redirect(conn, *status, location, &inbound).map(by_order)
         }
         Action::Respond { status, body } => own(*status, body.clone()).map(by_order),
+    }
+}
+
+/// Where a request is to be forwarded, if it may be: not where it has been before, nor by a prefix that only some readers find
+/// in its path, since the path could not be changed as they read it.
+fn forward_to<'a, E: Env>(
+    conn: &'a Conn<E>,
+    upstream: usize,
+    route: &Route,
+    inbound: &Inbound,
+) -> Result<&'a Arc<Upstream<E>>, Cause> {
+    let upstream = &conn.client.site.upstreams[upstream];
+    if upstream.pseudonym.is_in(&inbound.headers) {
+        upstream.tell_of_loop();
+        return Err(Cause::Loop);
+    }
+    let target = &inbound.target;
+    let hidden =
+        |path| route.rewrite().applies_to(path) && !route.rewrite().applies_to(target.path());
+    match target.lenient_path().is_some_and(hidden) {
+        true => Err(Cause::BadRequest),
+        false => Ok(upstream),
     }
 }
 

@@ -50,6 +50,8 @@ pub enum Cause {
     VersionUnsupported,
     /// No route matches.
     NoRoute,
+    /// The request has been on its way to the same upstream before, and would go round for ever.
+    Loop,
     /// The queue was full.
     QueueFull,
     /// It waited too long for a backend.
@@ -115,8 +117,10 @@ impl Cause {
             Dns | ConnectRefused | ConnectTimeout | ConnectFailed | TlsCertificate | TlsAlert
             | TlsProtocol | BackendClosed | FirstByteTimeout | BackendStatus | BadResponse
             | ResponseHeadTooLarge | ResponseIncomplete | BodyTimeout => Side::Backend,
-            NoDescriptor | NoPort | NoRoute | QueueFull | QueueTimeout | NoBackend | Deadline
-            | TunnelsFull | TunnelIdle | SessionEvicted | Panic | ShuttingDown => Side::Internal,
+            NoDescriptor | NoPort | NoRoute | Loop | QueueFull | QueueTimeout | NoBackend
+            | Deadline | TunnelsFull | TunnelIdle | SessionEvicted | Panic | ShuttingDown => {
+                Side::Internal
+            }
         }
     }
 
@@ -141,6 +145,7 @@ impl Cause {
             NotImplemented => "not_implemented",
             VersionUnsupported => "version_unsupported",
             NoRoute => "no_route",
+            Loop => "loop",
             QueueFull => "queue_full",
             QueueTimeout => "queue_timeout",
             NoBackend => "no_backend",

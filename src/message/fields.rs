@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::known::Known;
+
 /// What the Connection fields of one message say. Costs no allocation unless they nominate fields.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionTokens {
@@ -109,19 +111,7 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 
 /// Does this field always end at the next hop? Trailer is not among them: it goes with the trailers that it announces.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    // Most names differ in their length from all of these, which is quicker to see than a comparison of each.
-    match name.as_str().len() {
-        2 => name == header::TE,
-        7 => name == header::UPGRADE,
-        10 => name == header::CONNECTION || name.as_str() == "keep-alive",
-        14 => name.as_str() == "http2-settings",
-        16 => name.as_str() == "proxy-connection",
-        17 => name == header::TRANSFER_ENCODING,
-        18 => name == header::PROXY_AUTHENTICATE,
-        19 => name == header::PROXY_AUTHORIZATION,
-        25 => name.as_str() == "proxy-authentication-info",
-        _ => false,
-    }
+    Known::of(name.as_str().as_bytes()).is_hop_by_hop()
 }
 
 /// Fields that a Connection field may not take away. Nominating them is how a client makes a proxy drop what names the
@@ -138,12 +128,9 @@ fn cannot_be_nominated(name: &HeaderName) -> bool {
         header::SET_COOKIE,
         header::CACHE_CONTROL,
         header::VARY,
-        header::FORWARDED,
         header::VIA,
     ];
-    KEPT.contains(name)
-        || name.as_str().starts_with("x-forwarded-")
-        || matches!(name.as_str(), "x-real-ip" | "x-request-id" | "traceparent")
+    KEPT.contains(name) || is_claim(name) || matches!(name.as_str(), "cdn-loop" | "traceparent")
 }
 
 /// Removes what belongs to the sender's connection: the hop-by-hop fields and those that its Connection fields nominate.
@@ -183,13 +170,17 @@ pub fn forbidden_in_trailers(name: &HeaderName) -> bool {
         header::MAX_FORWARDS,
         header::PRAGMA,
         header::RANGE,
-        header::FORWARDED,
         header::VIA,
     ];
     is_hop_by_hop(name)
         || FORBIDDEN.contains(name)
-        || name.as_str().starts_with("x-forwarded-")
+        || is_claim(name)
+        || name.as_str() == "cdn-loop"
         || name.as_str().starts_with("if-")
+}
+
+fn is_claim(name: &HeaderName) -> bool {
+    Known::of(name.as_str().as_bytes()).is_claim()
 }
 
 /// The items of a comma-separated list, without the blanks around them and without empty ones. A comma inside a quoted

@@ -203,6 +203,23 @@ impl Fields {
         }
     }
 
+    /// Takes out all but those that `keep` says yes to.
+    pub fn retain(&mut self, mut keep: impl FnMut(Known, &[u8]) -> bool) {
+        match &mut self.0 {
+            Form::Section(section) => section.retain(keep),
+            Form::Map(map) => {
+                let gone = |name: &&HeaderName| {
+                    let name = name.as_str().as_bytes();
+                    !keep(Known::of(name), name)
+                };
+                let gone: Vec<_> = map.keys().filter(gone).cloned().collect();
+                for name in gone {
+                    map.remove(name);
+                }
+            }
+        }
+    }
+
     /// Calls `each` with every field: what its name is, the name, the value.
     pub fn each(&self, mut each: impl FnMut(Known, &[u8], &[u8])) {
         match &self.0 {

@@ -3,6 +3,8 @@
 
 use http::{HeaderName, header};
 
+use super::claims;
+
 macro_rules! known {
     ($($variant:ident = $name:literal,)+) => {
         /// A name that the proxy knows, in whatever case it is written.
@@ -12,8 +14,9 @@ macro_rules! known {
             $(#[doc = concat!("`", $name, "`.")] $variant,)+
             /// `x_forwarded_for` and the like, which many backends take for `x-forwarded-for`.
             ImitatedForwardedFor,
-            /// `x_real_ip` and the like, which many backends take for a field by which a proxy speaks of its client.
-            Imitated,
+            /// A name that is for proxies in front to write, but none of these (see `claims`), or one that many backends take for
+            /// another, such as `client_cert` and `content_length`.
+            Claim,
             /// Any other name.
             Other,
         }
@@ -23,7 +26,7 @@ macro_rules! known {
             pub const fn text(self) -> &'static str {
                 match self {
                     $(Known::$variant => $name,)+
-                    Known::ImitatedForwardedFor | Known::Imitated | Known::Other => "",
+                    Known::ImitatedForwardedFor | Known::Claim | Known::Other => "",
                 }
             }
 
@@ -31,7 +34,7 @@ macro_rules! known {
             pub const fn begins(self) -> &'static str {
                 match self {
                     $(Known::$variant => concat!($name, ": "),)+
-                    Known::ImitatedForwardedFor | Known::Imitated | Known::Other => "",
+                    Known::ImitatedForwardedFor | Known::Claim | Known::Other => "",
                 }
             }
 
@@ -42,7 +45,7 @@ macro_rules! known {
                         const NAME: HeaderName = HeaderName::from_static($name);
                         Some(NAME)
                     })+
-                    Known::ImitatedForwardedFor | Known::Imitated | Known::Other => None,
+                    Known::ImitatedForwardedFor | Known::Claim | Known::Other => None,
                 }
             }
 
@@ -59,6 +62,7 @@ known! {
     AcceptRanges = "accept-ranges",
     Authorization = "authorization",
     CacheControl = "cache-control",
+    CdnLoop = "cdn-loop",
     ClientCert = "client-cert",
     ClientCertChain = "client-cert-chain",
     ClientCertSubject = "client-cert-subject",
@@ -121,6 +125,7 @@ impl Known {
             (6, b'c') => Cookie,
             (7, b'u') => Upgrade,
             (7, b'r') => Referer,
+            (8, b'c') => CdnLoop,
             (8, b'i') if name[3] | 0x20 == b'm' => IfMatch,
             (8, b'i') => IfRange,
             (9, b'f') => Forwarded,
@@ -152,18 +157,34 @@ impl Known {
             (19, b'c') => ClientCertSubject,
             (19, b'i') => IfUnmodifiedSince,
             (25, b'p') => ProxyAuthenticationInfo,
-            _ => return Other,
+            _ => return Known::of_other(name),
         };
         let own = candidate.text().as_bytes();
         if is_same(name, own) {
             return candidate;
         }
-        let same = |(n, o): (&u8, &u8)| n.eq_ignore_ascii_case(o) || (*n == b'_' && *o == b'-');
-        match candidate.speaks_of_client() && name.iter().zip(own).all(same) {
+        match (candidate.is_hop_by_hop()
+            || candidate == ContentLength
+            || candidate == XForwardedFor)
+            && claims::reads_as(name, own)
+        {
             true if candidate == XForwardedFor => ImitatedForwardedFor,
-            true => Imitated,
-            false => Other,
+            true => Claim,
+            false => Known::of_other(name),
         }
+    }
+
+    /// Of a name that is none of these.
+    fn of_other(name: &[u8]) -> Known {
+        match claims::is_claim(name) {
+            true => Known::Claim,
+            false => Known::Other,
+        }
+    }
+
+    /// Is it one name alone, whose bytes are therefore known?
+    pub fn is_one_name(self) -> bool {
+        (self as u8) < Known::ImitatedForwardedFor as u8
     }
 
     /// Is it among [`HOP_BY_HOP`]?
@@ -171,19 +192,9 @@ impl Known {
         HOP_BY_HOP.has(self)
     }
 
-    /// Is it a field by which a proxy tells a backend of its client?
-    pub fn speaks_of_client(self) -> bool {
-        matches!(
-            self,
-            Known::ClientCert
-                | Known::ClientCertChain
-                | Known::ClientCertSubject
-                | Known::XForwardedFor
-                | Known::XForwardedHost
-                | Known::XForwardedProto
-                | Known::XRealIp
-                | Known::XRequestId
-        )
+    /// Is it among [`CLAIMS`]?
+    pub fn is_claim(self) -> bool {
+        CLAIMS.has(self)
     }
 }
 
@@ -264,6 +275,21 @@ pub const HOP_BY_HOP: Set = Set::of(&[
     Known::Upgrade,
 ]);
 
+/// Fields that backends take for the word of a proxy in front, so that no other client may write them.
+pub const CLAIMS: Set = Set::of(&[
+    Known::Claim,
+    Known::ClientCert,
+    Known::ClientCertChain,
+    Known::ClientCertSubject,
+    Known::Forwarded,
+    Known::ImitatedForwardedFor,
+    Known::XForwardedFor,
+    Known::XForwardedHost,
+    Known::XForwardedProto,
+    Known::XRealIp,
+    Known::XRequestId,
+]);
+
 /// A field's name as a header map has it, `None` if it is none. The usual ones in their usual spelling are found without
 /// lowering each letter.
 pub fn header_name(name: &[u8]) -> Option<HeaderName> {
@@ -301,7 +327,6 @@ pub fn header_name(name: &[u8]) -> Option<HeaderName> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::fields::is_hop_by_hop;
 
     #[test]
     fn every_name_is_found_in_every_case() {
@@ -309,23 +334,49 @@ mod tests {
             let name = known.text().as_bytes();
             assert_eq!(Known::of(name), *known);
             assert_eq!(Known::of(&name.to_ascii_uppercase()), *known);
-            assert_eq!(Known::of(&name[1..]), Known::Other, "{known:?}");
-            assert_eq!(Known::of(&[name, b"s"].concat()), Known::Other, "{known:?}");
-            let hop = known.name().is_some_and(|name| is_hop_by_hop(&name));
-            assert_eq!(known.is_hop_by_hop(), hop, "{known:?}");
+            for other in [&name[1..], &[name, b"s"].concat()] {
+                assert!(!Known::of(other).is_one_name(), "{known:?}");
+            }
+            assert!(known.is_one_name());
             assert!((*known as u8) < 64, "it fits into a set");
         }
     }
 
     #[test]
     fn imitations_are_told_from_the_names_and_from_others() {
-        assert_eq!(Known::of(b"X_Real_IP"), Known::Imitated);
-        assert_eq!(Known::of(b"x-real_ip"), Known::Imitated);
-        assert_eq!(Known::of(b"client_cert_chain"), Known::Imitated);
+        for claim in [
+            "X_Real_IP",
+            "x-real_ip",
+            "x-real~ip",
+            "client_cert_chain",
+            "X_Request_ID",
+            "x_forwarded_proto",
+            "X-Forwarded-Port",
+            "x-forwarded",
+            "True-Client-IP",
+            "Front-End-Https",
+            "X_Original_URL",
+            "proxy",
+            "content_length",
+            "Transfer_Encoding",
+        ] {
+            assert_eq!(Known::of(claim.as_bytes()), Known::Claim, "{claim}");
+        }
         assert_eq!(Known::of(b"X_Forwarded-For"), Known::ImitatedForwardedFor);
-        assert_eq!(Known::of(b"content_length"), Known::Other);
-        assert_eq!(Known::of(b"x-real~ip"), Known::Other);
-        assert_eq!(Known::of(b"accept-charset"), Known::Other);
-        assert_eq!(Known::of(b""), Known::Other);
+        assert_eq!(Known::of(b"x.forwarded.for"), Known::ImitatedForwardedFor);
+        for other in ["content_type", "user_agent", "accept-charset", ""] {
+            assert_eq!(Known::of(other.as_bytes()), Known::Other, "{other}");
+        }
+        assert!(
+            Known::ALL
+                .iter()
+                .all(|known| known.is_claim() == claims_by_name(known.text()))
+        );
+        assert!((Known::Other as u8) < 64, "it fits into a set");
+    }
+
+    /// What only a proxy may write, by its name.
+    fn claims_by_name(name: &str) -> bool {
+        name == "forwarded" || name == "x-forwarded-for" || claims::is_claim(name.as_bytes())
     }
 }

@@ -1,6 +1,6 @@
-//! The normal form of a path (RFC 3986, section 6.2.2): each character in one spelling, no dot segments. What one
-//! reader would decode or resolve further than another is refused, since a rule could then be walked around. A query has no
-//! form of its own: it passes, as long as it is one for every reader.
+//! The normal form of a path (RFC 3986, section 6.2.2): each character in one spelling, no dot segments; and the same path as the
+//! most lenient server reads it, so that no rule is walked around by a spelling. What would leave a place that way is refused. A
+//! query has no form of its own: it passes, as long as it is one for every reader.
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -55,30 +55,90 @@ impl Text {
     }
 }
 
-/// A path and query in normal form, and the path's length; `None` if it must be refused. An empty path is the root.
-pub(super) fn normal(raw: Raw) -> Option<(Text, usize)> {
+/// What becomes of forms of a path that servers read in different ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathRules {
+    /// Slashes that follow one another become one.
+    pub merge_slashes: bool,
+    /// `%2F`; resolved it is a slash.
+    pub encoded_slashes: Treatment,
+    /// `\` and `%5C`; resolved it is a slash.
+    pub backslashes: Treatment,
+    /// What a semicolon begins, up to the segment's end; resolved it is gone.
+    pub parameters: Treatment,
+}
+
+/// What becomes of one such form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// It passes. Rules look at the path with it and at the path as if it were resolved.
+    Keep,
+    /// The request is refused.
+    Reject,
+    /// The backend gets the path in which it is resolved.
+    Resolve,
+}
+
+impl PathRules {
+    /// Every form passes.
+    pub const KEEP: PathRules = PathRules {
+        merge_slashes: false,
+        encoded_slashes: Treatment::Keep,
+        backslashes: Treatment::Keep,
+        parameters: Treatment::Keep,
+    };
+}
+
+impl Default for PathRules {
+    fn default() -> Self {
+        PathRules::KEEP
+    }
+}
+
+/// A path with its query, in normal form.
+#[derive(Clone, Debug)]
+pub(super) struct Normal {
+    pub(super) text: Text,
+    /// Of the path within it.
+    pub(super) path_len: usize,
+    /// The path as the most lenient server reads it, where that is another one.
+    pub(super) lenient: Option<Box<str>>,
+}
+
+/// The normal form of a path and query; `None` if it must be refused. An empty path is the root.
+pub(super) fn normal(raw: Raw, rules: &PathRules) -> Option<Normal> {
     let bytes = raw.as_bytes();
     let mark = first(bytes, b'?');
     let (path, query) = bytes.split_at(mark.unwrap_or(bytes.len()));
     let path = if path.is_empty() { b"/" } else { path };
-    let normal_path = normalise(path)?;
+    let normal = normalise(path, rules)?;
     let is_ascii = query_is_ascii(query)?;
-    if normal_path.is_none() && is_ascii && bytes.starts_with(b"/") {
-        let length = path.len();
-        return Some((raw.into_text()?, length));
+    let lenient = normal.as_ref().and_then(|n| n.lenient.clone());
+    let changed = normal.and_then(|n| (n.path.as_bytes() != path).then_some(n.path));
+    if changed.is_none() && is_ascii && bytes.starts_with(b"/") {
+        let path_len = path.len();
+        return Some(Normal {
+            text: raw.into_text()?,
+            path_len,
+            lenient,
+        });
     }
-    let mut spelled = match normal_path {
+    let mut spelled = match changed {
         Some(path) => path,
         None => String::from_utf8(path.to_vec()).ok()?,
     };
-    let length = spelled.len();
+    let path_len = spelled.len();
     for byte in query {
         match byte.is_ascii() {
             true => spelled.push(*byte as char),
             false => push_encoded(&mut spelled, *byte),
         }
     }
-    Some((Text::Spelled(spelled), length))
+    Some(Normal {
+        text: Text::Spelled(spelled),
+        path_len,
+        lenient,
+    })
 }
 
 /// `None` if the query holds a control, a blank or a fragment's mark: no reader takes these for part of one. Otherwise, is it
@@ -88,35 +148,105 @@ fn query_is_ascii(query: &[u8]) -> Option<bool> {
     plain.then(|| query.is_ascii())
 }
 
-/// `Some(None)` if the path is normal already, `Some(Some(normal))` if not, `None` if it must be refused: it does not
-/// begin with a slash, holds a broken percent-encoding, a control or a fragment's mark, or climbs above the root.
-pub(super) fn normalise(path: &[u8]) -> Option<Option<String>> {
+/// A path that was not plain.
+struct NormalPath {
+    path: String,
+    lenient: Option<Box<str>>,
+}
+
+/// `Some(None)` if the path is plain, so that it is normal and everybody reads it in one way; `None` if it must be refused: it
+/// does not begin with a slash, holds a broken percent-encoding, a control, a fragment's mark or what the rules reject, or
+/// climbs above the root.
+fn normalise(path: &[u8], rules: &PathRules) -> Option<Option<NormalPath>> {
     if path.first() != Some(&b'/') {
         return None;
     }
     if is_plain(path) {
         return Some(None);
     }
-    let spelled = respell(path)?;
-    let normal = resolve(&spelled)?;
-    Some((normal.as_bytes() != path).then_some(normal))
+    let spelled = treat(respell(path)?, rules)?;
+    let path = resolve(&spelled)?;
+    let lenient = lenient(&path)?;
+    Some(Some(NormalPath { path, lenient }))
 }
 
-/// A quick look that most paths pass: only characters that stay as they are, and no segment begins with a dot.
+/// A quick look that most paths pass: only characters that stay as they are and mean the same to everybody, no segment is empty,
+/// and none begins with a dot.
 fn is_plain(path: &[u8]) -> bool {
     let mut before = 0;
     path.iter().all(|&byte| {
-        let dotted = byte == b'.' && before == b'/';
+        let doubtful = before == b'/' && matches!(byte, b'.' | b'/');
         before = byte;
-        (is_pchar(byte) || byte == b'/') && !dotted
+        is_plain_byte(byte) && !doubtful
     })
 }
 
+/// Does with each form what its rule says.
+fn treat(mut path: String, rules: &PathRules) -> Option<String> {
+    for (form, treatment) in [("%2F", rules.encoded_slashes), ("%5C", rules.backslashes)] {
+        if treatment != Treatment::Keep && path.contains(form) {
+            if treatment == Treatment::Reject {
+                return None;
+            }
+            path = path.replace(form, "/");
+        }
+    }
+    match rules.parameters {
+        Treatment::Keep => {}
+        Treatment::Reject if path.contains(';') || path.contains("%3B") => return None,
+        Treatment::Reject => {}
+        Treatment::Resolve => {
+            let names = path
+                .split('/')
+                .map(|segment| segment.split(';').next().unwrap_or_default());
+            path = names.collect::<Vec<_>>().join("/");
+        }
+    }
+    if rules.merge_slashes && path.contains("//") {
+        let mut before = ' ';
+        path.retain(|letter| std::mem::replace(&mut before, letter) != '/' || letter != '/');
+    }
+    Some(path)
+}
+
+/// The path as the most lenient server reads it: every kind of slash is one, parameters are cut off, slashes merged. `None`
+/// within if that is the path itself, `None` without if it would be above the root.
+fn lenient(path: &str) -> Option<Option<Box<str>>> {
+    let doubtful = ["//", ";", "%2F", "%5C", "%3B"];
+    if !doubtful.iter().any(|form| path.contains(form)) {
+        return Some(None);
+    }
+    let slashes = path
+        .replace("%2F", "/")
+        .replace("%5C", "/")
+        .replace("%3B", ";");
+    let mut out = String::with_capacity(path.len());
+    let mut ends_in_slash = true;
+    for segment in slashes.split('/').skip(1) {
+        let name = segment.split(';').next().unwrap_or_default();
+        ends_in_slash = matches!(name, "" | ".");
+        match name {
+            "" | "." => {}
+            ".." => return None,
+            name => {
+                out.push('/');
+                out.push_str(name);
+            }
+        }
+    }
+    if ends_in_slash {
+        out.push('/');
+    }
+    Some((out != path).then(|| out.into()))
+}
+
 /// Spells each character in its one way: the unreserved plain, all else that is no path character encoded, in
-/// upper case.
+/// upper case. What begins like an overlong form of a character in UTF-8 is refused, since some decoders make a slash or a dot of
+/// such bytes (RFC 3629 section 10).
 fn respell(path: &[u8]) -> Option<String> {
     let mut out = String::with_capacity(path.len());
     let mut rest = path;
+    let mut before = 0;
     loop {
         let (byte, encoded, tail) = match rest {
             [] => return Some(out),
@@ -125,9 +255,14 @@ fn respell(path: &[u8]) -> Option<String> {
             [byte, tail @ ..] => (*byte, false, tail),
         };
         rest = tail;
-        if byte.is_ascii_control() || !encoded && matches!(byte, b' ' | b'#') {
+        let overlong = matches!(
+            (before, byte),
+            (0xC0 | 0xC1, 0x80..=0xBF) | (0xE0, 0x80..=0x9F) | (0xF0, 0x80..=0x8F)
+        );
+        if byte.is_ascii_control() || overlong || !encoded && matches!(byte, b' ' | b'#') {
             return None;
         }
+        before = byte;
         if is_unreserved(byte) || !encoded && (is_pchar(byte) || byte == b'/') {
             out.push(byte as char);
         } else {
@@ -200,4 +335,11 @@ const PCHAR: [bool; 256] = letters_digits_and(b"-._~!$&'()*+,;=:@");
 
 fn is_pchar(byte: u8) -> bool {
     PCHAR[usize::from(byte)]
+}
+
+/// Those of them that mean the same to every server, and the slash.
+const PLAIN: [bool; 256] = letters_digits_and(b"-._~!$&'()*+,=:@/");
+
+fn is_plain_byte(byte: u8) -> bool {
+    PLAIN[usize::from(byte)]
 }

@@ -1,6 +1,7 @@
 //! The request's target in its one normal form (RFC 9112, section 3; RFC 3986, section 6.2.2), which routing, the cache
-//! and the backend all see: what a rule was matched against is what is forwarded. `path` owns the normal form of path and
-//! query, `host` that of the authority. Absent: limits of length, which stand in the config.
+//! and the backend all see: what a rule was matched against is what is forwarded, and where a server may read that otherwise, the
+//! rule is matched against both. `path` owns the normal form of path and query, `host` that of the authority. Absent: limits of
+//! length, which stand in the config.
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -10,7 +11,7 @@ use super::cause::Cause;
 use super::head::Fields;
 use super::host::{self, Host};
 use super::known::Known;
-use super::path::{self, Raw, Text};
+use super::path::{self, PathRules, Raw, Text};
 
 /// Where a request goes. A target that came in normal form costs no allocation.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct Target {
     text: Text,
     /// Length of the path within the text.
     path_len: usize,
+    /// The path as the most lenient server reads it, where that is another one.
+    lenient: Option<Box<str>>,
 }
 
 impl Target {
@@ -53,6 +56,13 @@ impl Target {
         &self.text.as_str()[..self.path_len]
     }
 
+    /// The path as the most lenient server reads it, where it may read another one: encoded slashes and backslashes are slashes,
+    /// what a semicolon begins is cut off its segment, and slashes are merged. A rule for paths that takes either takes the
+    /// request.
+    pub fn lenient_path(&self) -> Option<&str> {
+        self.lenient.as_deref()
+    }
+
     /// The query as the client sent it, without its question mark, but for bytes beyond ASCII: they are percent-encoded, as
     /// RFC 3986, section 2.1 has all that is not a character of a URI. ASCII that it forbids as well (`"`, `<`, `{`) stays,
     /// since backends read it.
@@ -77,6 +87,7 @@ pub fn parse(
     uri: &Uri,
     headers: &Fields,
     version: Version,
+    rules: &PathRules,
 ) -> Result<Target, Cause> {
     if method == Method::CONNECT {
         return Err(Cause::MethodNotAllowed);
@@ -87,7 +98,8 @@ pub fn parse(
     let named = uri.authority().map(|named| named.as_str().into());
     // No path at all is the authority form, which belongs to CONNECT.
     let original = uri.path_and_query().cloned().ok_or(Cause::BadRequest)?;
-    target(method, named, Raw::Parsed(original), headers, version)
+    let (authority, host) = authority(named, headers, version)?;
+    target(method, (authority, host), Raw::Parsed(original), rules)
 }
 
 /// Reads the target out of a request line as it came (RFC 9112, section 3.2) and the fields. It fails as `parse` does.
@@ -96,6 +108,7 @@ pub fn read(
     raw: &Bytes,
     headers: &Fields,
     version: Version,
+    rules: &PathRules,
 ) -> Result<Target, Cause> {
     if method == Method::CONNECT {
         return Err(Cause::MethodNotAllowed);
@@ -108,7 +121,8 @@ pub fn read(
             (Some(named), text)
         }
     };
-    target(method, named, Raw::Line(text), headers, version)
+    let (authority, host) = authority(named, headers, version)?;
+    target(method, (authority, host), Raw::Line(text), rules)
 }
 
 /// Authority and path with query of an absolute form, if its scheme is one of ours.
@@ -128,32 +142,33 @@ fn absolute(raw: &Bytes) -> Option<(Bytes, Bytes)> {
 
 fn target(
     method: &Method,
-    named: Option<ByteString>,
+    (authority, host): (Option<ByteString>, Host),
     raw: Raw,
-    headers: &Fields,
-    version: Version,
+    rules: &PathRules,
 ) -> Result<Target, Cause> {
-    let (authority, host) = authority(named, headers, version)?;
     let asterisk = method == Method::OPTIONS && raw.as_bytes() == b"*";
-    let normal = match asterisk {
-        true => raw.into_text().map(|text| (text, 1)),
-        false => path::normal(raw),
+    let (text, path_len, lenient) = match asterisk {
+        true => (raw.into_text().ok_or(Cause::BadRequest)?, 1, None),
+        false => {
+            let normal = path::normal(raw, rules).ok_or(Cause::BadRequest)?;
+            (normal.text, normal.path_len, normal.lenient)
+        }
     };
-    let (text, path_len) = normal.ok_or(Cause::BadRequest)?;
     Ok(Target {
         authority,
         lower_host: host.lower,
         host_len: host.len,
         text,
         path_len,
+        lenient,
     })
 }
 
-/// A path with its query, in normal form; `None` if it is not one. An empty path is the root.
+/// A path with its query, in the normal form that keeps most; `None` if it has none. An empty path is the root.
 pub fn normal_path(path_query: &str) -> Option<String> {
     let text = Bytes::copy_from_slice(path_query.as_bytes());
-    let (normal, _) = path::normal(Raw::Line(text))?;
-    Some(normal.as_str().to_owned())
+    let normal = path::normal(Raw::Line(text), &PathRules::KEEP)?;
+    Some(normal.text.as_str().to_owned())
 }
 
 /// The authority: the absolute form's before the Host field's (RFC 9112, section 3.2.2), which must be valid even so.

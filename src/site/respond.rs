@@ -119,6 +119,11 @@ fn table(cause: Cause) -> Row {
             "destination_not_found",
             "no route matches the request",
         ),
+        Loop => row(
+            S::LOOP_DETECTED,
+            "proxy_loop_detected",
+            "the request has come back to where it was sent from",
+        ),
         QueueFull => row(
             S::SERVICE_UNAVAILABLE,
             "connection_limit_reached",

@@ -34,6 +34,7 @@ pub(super) const CAUSES: [Cause; 42] = [
     Cause::NotImplemented,
     Cause::VersionUnsupported,
     Cause::NoRoute,
+    Cause::Loop,
     Cause::QueueFull,
     Cause::QueueTimeout,
     Cause::NoBackend,

@@ -201,6 +201,7 @@ impl<E: Env> Run<'_, E> {
             rewrite: self.route.rewrite(),
             rules: &self.route.request_headers,
             close: self.upstream.model.proxy_protocol.is_some(),
+            pseudonym: &self.upstream.pseudonym,
             via: self.upstream.model.via,
             title_case: self.upstream.model.title_case,
         }

@@ -24,7 +24,7 @@ pub use self::head::{Unspeakable, request};
 use crate::engine::Outcome;
 use crate::engine::retry::Progress;
 use crate::env::Env;
-use crate::h1::HeadLimits;
+use crate::h1::{HeadLimits, MAX_INTERIM};
 use crate::message::cause::Cause;
 use crate::message::fields::forbidden_in_trailers;
 use crate::message::head::Head;
@@ -43,6 +43,8 @@ pub struct OnStream<E: Env> {
     /// The peer did not want the rest.
     cut: bool,
     response: ResponseFuture,
+    /// Bytes of the interim heads that came before it.
+    interim: usize,
     /// The request forbids a body of the response.
     is_head: bool,
     limits: HeadLimits,
@@ -77,6 +79,7 @@ impl<E: Env> OnStream<E> {
                 sent: 0,
                 cut: false,
                 response,
+                interim: 0,
                 is_head,
                 limits,
                 body: None,
@@ -94,6 +97,31 @@ impl<E: Env> OnStream<E> {
                 Err(Failure::new(cause, Progress::NeverSent, outcome))
             }
         }
+    }
+
+    /// Takes the interim heads that have come, which are told to `herald`; all of them together have a bound, as in HTTP/1.1.
+    fn take_interim(
+        &mut self,
+        cx: &mut Context<'_>,
+        herald: Option<&dyn Herald>,
+    ) -> Result<(), Failure> {
+        // What else becomes of the stream the response tells.
+        while let Poll::Ready(Some(Ok(head))) = self.response.poll_informational(cx) {
+            let (parts, ()) = head.into_parts();
+            let fields = parts.headers.iter();
+            self.interim += 16
+                + fields
+                    .map(|(n, v)| n.as_str().len() + v.len() + 4)
+                    .sum::<usize>();
+            if self.interim > MAX_INTERIM {
+                let (cause, progress) = (Cause::BadResponse, Progress::Answered);
+                return Err(Failure::new(cause, progress, Outcome::Broken));
+            }
+            if let Some(herald) = herald.filter(|_| parts.status != StatusCode::CONTINUE) {
+                herald.interim(parts.status, &parts.headers.into());
+            }
+        }
+        Ok(())
     }
 
     /// Takes the head of a response, with the length that it announces.
@@ -284,13 +312,13 @@ impl<E: Env> Carrier<E> for OnStream<E> {
         self.sent
     }
 
-    /// Interim responses are passed over.
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         waited: Duration,
-        _: Option<&dyn Herald>,
+        herald: Option<&dyn Herald>,
     ) -> Poll<Result<Head, Failure>> {
+        self.take_interim(cx, herald)?;
         Poll::Ready(match ready!(Pin::new(&mut self.response).poll(cx)) {
             Ok(response) if !fits(response.headers(), self.limits) => Err(Failure::new(
                 Cause::ResponseHeadTooLarge,

@@ -10,11 +10,12 @@ use crate::message::fields::{self, ConnectionTokens};
 use crate::message::head::Fields;
 use crate::message::known::Known;
 use crate::message::prefix;
+use crate::message::pseudonym::Pseudonym;
 use crate::message::target::Target;
 use crate::message::upgrade::{self, Ask};
 use crate::upstream::origin::Origin;
 
-/// This proxy's name in Via and Proxy-Status.
+/// This proxy's name in Proxy-Status, and in the Via of responses.
 pub const PSEUDONYM: &str = "weir";
 
 /// A request whose head has been read and found good.
@@ -22,6 +23,7 @@ pub struct Inbound {
     pub method: Method,
     pub target: Target,
     pub version: Version,
+    /// Without the claims of a client who may make none.
     pub headers: Fields,
     pub framing: BodyFraming,
     /// The change of protocol that it asks for and may have.
@@ -39,7 +41,9 @@ pub struct Hop<'a> {
     pub rules: &'a HeaderRules,
     /// The connection serves no other request.
     pub close: bool,
-    /// This proxy names itself in Via.
+    /// By which a request that comes back is known.
+    pub pseudonym: &'a Pseudonym,
+    /// It goes into Via; otherwise into CDN-Loop, by which no server decides whether it compresses.
     pub via: bool,
     /// Names of fields are written with capitals in HTTP/1.1.
     pub title_case: bool,
@@ -141,7 +145,7 @@ impl Inbound {
                 let said_anew = own_key.is_some() && upgrade::is_key(name);
                 said_anew || tokens.nominates(name) || rules.rule(name)
             };
-            passes(known, origin.trusted) && !(changes && is_changed())
+            passes(known) && !(changes && is_changed())
         });
         if let Some(ask) = &self.upgrade {
             sink.put(Known::Upgrade, ask.token.as_bytes());
@@ -152,27 +156,25 @@ impl Inbound {
         let trailers = fields::te_trailers(self.headers.get_all(Known::Te));
         sink.connection(trailers, hop.close, self.upgrade.is_some());
         self.forwarding(sink, origin, rules);
-        let known = origin.trusted && self.headers.has(Known::XRequestId);
-        if !known && !rules.rule(Known::XRequestId.text().as_bytes()) {
+        if !self.headers.has(Known::XRequestId) && !rules.rule(Known::XRequestId.text().as_bytes())
+        {
             sink.put(Known::XRequestId, &hex_id(id));
         }
         if hop.via {
-            let via: &[u8] = match self.version {
-                Version::HTTP_10 => b"1.0 weir",
-                Version::HTTP_2 => b"2 weir",
-                _ => b"1.1 weir",
-            };
-            sink.put(Known::Via, via);
+            let put = |via: &[u8]| sink.put(Known::Via, via);
+            hop.pseudonym.via(self.version, put);
+        } else if !rules.rule(Known::CdnLoop.text().as_bytes()) {
+            sink.put(Known::CdnLoop, hop.pseudonym.name());
         }
         for (name, value) in rules.set.iter().chain(&rules.add) {
             sink.say(name, value);
         }
     }
 
-    /// X-Forwarded-For, -Proto and -Host: the peer's own word only where the peer is trusted.
+    /// X-Forwarded-For, -Proto and -Host: what a trusted peer has said of them stays. What others had to say is gone by now.
     fn forwarding(&self, sink: &mut impl FieldSink, origin: &Origin, rules: &HeaderRules) {
         let said = |known: Known| rules.rule(known.text().as_bytes());
-        let told = origin.trusted && self.headers.has(Known::ClientCert);
+        let told = self.headers.has(Known::ClientCert);
         if let Some(cert) = origin.certificate().filter(|_| !told) {
             let subject = cert.subject.as_ref();
             let subject = subject.map(|subject| (Known::ClientCertSubject, subject));
@@ -193,7 +195,7 @@ impl Inbound {
                 sink.put(Known::XForwardedFor, origin.peer_text.as_bytes());
             }
         }
-        let kept = |known: Known| said(known) || (origin.trusted && self.headers.has(known));
+        let kept = |known: Known| said(known) || self.headers.has(known);
         if !kept(Known::XForwardedProto) {
             sink.put(Known::XForwardedProto, origin.scheme().as_bytes());
         }
@@ -205,15 +207,12 @@ impl Inbound {
     }
 }
 
-/// Does a client's field go on as it is? What is framed, forwarded or said anew does not.
-fn passes(known: Known, trusted: bool) -> bool {
+/// Does a field go on as it is? What is framed or said anew does not.
+fn passes(known: Known) -> bool {
     match known {
         Known::Other => true,
         Known::Host | Known::ContentLength | Known::Expect => false,
         Known::XForwardedFor | Known::ImitatedForwardedFor => false,
-        Known::Forwarded | Known::Imitated => trusted,
-        // Only a proxy in front of this one may say who its client is and has shown.
-        known if known.speaks_of_client() => trusted,
         known => !known.is_hop_by_hop(),
     }
 }

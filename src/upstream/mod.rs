@@ -24,7 +24,7 @@ pub mod tries;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
@@ -34,6 +34,7 @@ use crate::engine::retry::RetrySpec;
 use crate::engine::{BackendId, Standing};
 use crate::env::Env;
 use crate::message::cause::{Cause, Side};
+use crate::message::pseudonym::Pseudonym;
 use crate::telemetry::{BackendStatus, Enrolled, UpstreamStatus};
 use crate::upstream::gate::Gate;
 use crate::upstream::pool::Backend;
@@ -45,6 +46,10 @@ pub struct Upstream<E: Env> {
     enrolled: Enrolled,
     /// Its config.
     pub model: model::Upstream,
+    /// By which it knows what it has sent before. The same in every generation, and on every core.
+    pub pseudonym: Pseudonym,
+    /// The log has a line of what came back to it.
+    loop_told: AtomicBool,
     /// Admission and the choice of a backend.
     pub gate: Arc<Gate<E>>,
     /// Upgraded connections that may still be opened.
@@ -96,8 +101,11 @@ impl<E: Env> Upstream<E> {
         let backends = Arc::new(ArcSwap::from_pointee(backends.collect()));
         let gate = Gate::new(env, &model.name, model.spec.clone(), model.retry);
         gate.name_backends(names(model));
+        let pseudonym = format!("pseudonym of {}", model.name);
         Arc::new(Upstream {
             enrolled,
+            pseudonym: Pseudonym::of(env.rng(&pseudonym, 0).next_u64()),
+            loop_told: AtomicBool::new(false),
             tunnels: Arc::new(Semaphore::new(tunnel_bound(model))),
             sessions_waiting: Arc::default(),
             ahead: Arc::default(),
@@ -151,7 +159,19 @@ impl<E: Env> Upstream<E> {
             ahead: Arc::clone(&self.ahead),
             checks: Arc::clone(&self.checks),
             backends: Arc::clone(&self.backends),
+            pseudonym: self.pseudonym,
+            loop_told: AtomicBool::new(false),
         })
+    }
+
+    /// Something that was sent to it has come back. One line in the log is enough, since each is counted.
+    pub fn tell_of_loop(&self) {
+        if !self.loop_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                upstream = %self.model.name,
+                "what goes to it comes back to this proxy, and is refused then; a backend is this proxy itself, or leads to it"
+            );
+        }
     }
 
     /// What runs, waits and is passed over at this moment.

@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weirkeeper::h1::RequestError;
 use weirkeeper::message::class::is_token;
 use weirkeeper::message::fields::forbidden_in_trailers;
+use weirkeeper::message::path::PathRules;
 use weirkeeper::message::target;
 
 use super::properties::{cut, mutated};
@@ -286,6 +287,7 @@ fn compare(bytes: &[u8], places: &[usize]) -> Result<Option<RequestError>, Strin
                 &got.head.target,
                 &got.head.headers,
                 got.head.version,
+                &PathRules::KEEP,
             ) {
                 Err(_) if got.head.target.contains(&b'#') => Ok(None),
                 _ => Err(format!("refused by hyper alone: {got:?}")),

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use proptest::prelude::*;
 use weirkeeper::message::cause::Cause;
 use weirkeeper::message::head::Fields;
+use weirkeeper::message::path::PathRules;
 use weirkeeper::message::target::{self, Target};
 
 fn hosts(values: &[&str]) -> Fields {
@@ -21,7 +22,7 @@ fn parse(raw: &str, host: &str) -> Result<Target, Cause> {
     if let Ok(uri) = raw.parse::<Uri>()
         && !raw.contains('#')
     {
-        let parsed = target::parse(&Method::GET, &uri, &hosts(&[host]), V11);
+        let parsed = target::parse(&Method::GET, &uri, &hosts(&[host]), V11, &PathRules::KEEP);
         assert_eq!(parsed.as_ref().map(gist), read.as_ref().map(gist), "{raw}");
     }
     read
@@ -29,7 +30,7 @@ fn parse(raw: &str, host: &str) -> Result<Target, Cause> {
 
 fn read(raw: impl AsRef<[u8]>, host: &str) -> Result<Target, Cause> {
     let raw = Bytes::copy_from_slice(raw.as_ref());
-    target::read(&Method::GET, &raw, &hosts(&[host]), V11)
+    target::read(&Method::GET, &raw, &hosts(&[host]), V11, &PathRules::KEEP)
 }
 
 /// All that a target says.
@@ -144,7 +145,7 @@ fn rfc3986_2_1_what_no_uri_may_hold_is_encoded_in_a_path_and_passes_in_a_query()
 #[test]
 fn a_normal_target_shares_the_bytes_of_its_line() {
     let line = Bytes::from_static(b"/a/b?c=d&e={f}");
-    let target = target::read(&Method::GET, &line, &hosts(&["h"]), V11).unwrap();
+    let target = target::read(&Method::GET, &line, &hosts(&["h"]), V11, &PathRules::KEEP).unwrap();
     assert_eq!(target.path().as_ptr(), line.as_ptr());
     assert_eq!(target.query().unwrap().as_ptr(), line[5..].as_ptr());
 }
@@ -197,7 +198,15 @@ fn rfc9112_3_2_2_the_absolute_form_replaces_host() {
 
 #[test]
 fn rfc9112_3_2_4_the_asterisk_belongs_to_options() {
-    let parse = |method| target::parse(&method, &"*".parse().unwrap(), &hosts(&["h"]), V11);
+    let parse = |method| {
+        target::parse(
+            &method,
+            &"*".parse().unwrap(),
+            &hosts(&["h"]),
+            V11,
+            &PathRules::KEEP,
+        )
+    };
     assert_eq!(parse(Method::OPTIONS).unwrap().parts().concat(), "*");
     assert_eq!(parse(Method::GET).unwrap_err(), Cause::BadRequest);
     let read = |raw| {
@@ -206,6 +215,7 @@ fn rfc9112_3_2_4_the_asterisk_belongs_to_options() {
             &Bytes::from_static(raw),
             &hosts(&["h"]),
             V11,
+            &PathRules::KEEP,
         )
     };
     assert_eq!(read(b"*").unwrap().parts().concat(), "*");
@@ -219,17 +229,35 @@ const V11: Version = Version::HTTP_11;
 #[test]
 fn rfc9110_9_3_6_connect_is_not_served() {
     let uri = "127.0.0.1:22".parse().unwrap();
-    let connect = target::parse(&Method::CONNECT, &uri, &hosts(&["127.0.0.1:22"]), V11);
+    let connect = target::parse(
+        &Method::CONNECT,
+        &uri,
+        &hosts(&["127.0.0.1:22"]),
+        V11,
+        &PathRules::KEEP,
+    );
     assert_eq!(connect.unwrap_err(), Cause::MethodNotAllowed);
     let raw = Bytes::from_static(b"127.0.0.1:22");
-    let connect = target::read(&Method::CONNECT, &raw, &hosts(&["127.0.0.1:22"]), V11);
+    let connect = target::read(
+        &Method::CONNECT,
+        &raw,
+        &hosts(&["127.0.0.1:22"]),
+        V11,
+        &PathRules::KEEP,
+    );
     assert_eq!(connect.unwrap_err(), Cause::MethodNotAllowed);
 }
 
 #[test]
 fn rfc9112_3_2_host_is_there_once_and_valid() {
     let parse = |values: &[&str], version| {
-        target::parse(&Method::GET, &"/".parse().unwrap(), &hosts(values), version)
+        target::parse(
+            &Method::GET,
+            &"/".parse().unwrap(),
+            &hosts(values),
+            version,
+            &PathRules::KEEP,
+        )
     };
     assert_eq!(parse(&[], V11).unwrap_err(), Cause::BadRequest);
     assert_eq!(parse(&["a", "a"], V11).unwrap_err(), Cause::BadRequest);
@@ -332,7 +360,7 @@ proptest! {
         let raw = [begin, &given].concat();
         let target = read(&raw, "h");
         if let Ok(uri) = Uri::try_from(&raw[..]) && !raw.contains(&b'#') {
-            let parsed = target::parse(&Method::GET, &uri, &hosts(&["h"]), V11);
+            let parsed = target::parse(&Method::GET, &uri, &hosts(&["h"]), V11, &PathRules::KEEP);
             prop_assert_eq!(parsed.as_ref().map(gist), target.as_ref().map(gist));
         }
         let Ok(target) = target else { return Ok(()) };

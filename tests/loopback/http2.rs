@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Version};
 
-use crate::support::backend::{Backend, reply};
+use crate::support::backend::{Backend, is_our_via, reply};
 use crate::support::eventually;
 use crate::support::tls::{h2, soon};
 use crate::support::weir::{Extra, Weir, config};
@@ -52,7 +52,7 @@ fn a_backend_of_http_1_1_sees_one_honest_request() {
     // RFC 9113 section 8.2.3.
     assert_eq!(seen.all("cookie"), ["a=1; b=2"]);
     assert_eq!(seen.all("te"), ["trailers"]);
-    assert_eq!(seen.all("via"), ["2 weir"]);
+    assert!(is_our_via(seen.get("via"), "2"), "{seen:?}");
 }
 
 /// A body of the proxy's own would break the stream off (RFC 9113 section 8.1.1).

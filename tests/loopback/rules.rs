@@ -1,6 +1,6 @@
 //! What changes on the way: routes, redirects, header rules, and the fields that a proxy owes.
 
-use crate::support::backend::{Backend, reply};
+use crate::support::backend::{Backend, is_our_via, reply};
 use crate::support::client::{Client, Response, get, post};
 use crate::support::weir::{Extra, Weir, config};
 use crate::support::wire::Message;
@@ -250,20 +250,26 @@ fn an_upstream_may_have_no_via_of_ours() {
         };
         let weir = Weir::start(&config(&[backend.port], extra));
         let response = ask(&weir, "GET", "/", "Via: 1.0 outer\r\n");
-        let with_ours = |before: &'static str| match says {
-            true => vec![before, "1.1 weir"],
-            false => vec![before],
-        };
         let log = backend.log();
+        let (asked, answered) = (log.requests[0].all("via"), response.message.all("via"));
+        assert_eq!((asked[0], answered[0]), ("1.0 outer", "1.1 inner"));
+        let ours = is_our_via(asked.get(1).copied(), "1.1");
         assert_eq!(
-            log.requests[0].all("via"),
-            with_ours("1.0 outer"),
-            "{top} {upstream}"
+            (ours, asked.len()),
+            (says, 1 + usize::from(says)),
+            "{top} {upstream}: {asked:?}"
         );
         assert_eq!(
-            response.message.all("via"),
-            with_ours("1.1 inner"),
+            answered.get(1),
+            says.then_some(&"1.1 weir"),
             "{top} {upstream}"
+        );
+        // A loop is seen all the same.
+        let mark = log.requests[0].get("cdn-loop");
+        assert_eq!(
+            mark.is_some_and(|mark| mark.starts_with("weir-")),
+            !says,
+            "{top} {upstream}: {mark:?}"
         );
     }
 }

@@ -48,6 +48,12 @@ impl Log {
     }
 }
 
+/// Is it what this proxy adds to Via when a request comes to it in this version?
+pub(crate) fn is_our_via(via: Option<&str>, version: &str) -> bool {
+    let name = via.and_then(|via| via.strip_prefix(version)?.strip_prefix(" weir-"));
+    name.is_some_and(|name| name.len() == 12 && name.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 /// A listening backend; it stops when dropped.
 pub(crate) struct Backend {
     pub(crate) port: u16,

@@ -17,6 +17,7 @@ use weirkeeper::time::Tick;
 
 use super::answer::{Answer, garbage, refusal, whole};
 use super::certificates;
+use super::forgery;
 use super::message::{self, Head, Reader};
 use super::origin::Origin;
 use super::running::{Load, Running};
@@ -240,8 +241,7 @@ impl Backend {
                 self.serve_check(stream).await;
                 return;
             }
-            let (name, path) = (&self.plan.name, &head.path);
-            self.ledger.book().hear(name, head.id, &head.method, path);
+            forgery::hear(&self.ledger, &self.plan.name, &head, &head.path);
             let keep = match head.id {
                 Some(id) => self.serve(key, id, &head, &mut reader, stream).await,
                 None => self.serve_unknown(stream).await,

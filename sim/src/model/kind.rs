@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::forgery;
 use super::pattern::Whose;
 use super::tunnel::Errand;
 use crate::scenario::RequestModel;
@@ -75,6 +76,7 @@ impl Kind {
         }
         let answer = self.model.answer_bytes;
         bytes.extend_from_slice(format!("x-sim: {id} {answer} {size}\r\n").as_bytes());
+        bytes.extend_from_slice(forgery::line(id).as_bytes());
         let body = |bytes: &mut Vec<u8>, mut offset: usize, len: usize| {
             let end = offset + len;
             while offset < end {

@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod client;
 pub mod content;
 pub mod faults;
+pub mod forgery;
 mod habits;
 mod hosting;
 mod kind;

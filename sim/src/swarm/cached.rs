@@ -120,7 +120,7 @@ fn config_text(rng: &mut Rng, backends: usize, redis: bool, sound: bool) -> Stri
         "upstream": "all",
         "cache": true,
     });
-    let mut routes = vec![pages];
+    let mut routes = vec![unruly::closed(), pages];
     routes.extend(unruly::routes());
     let mut config = json!({
         "listeners": unruly::listeners(rng),

@@ -6,6 +6,7 @@ use weirkeeper::config::model::Config;
 use weirkeeper::rng::Rng;
 
 use super::one;
+use crate::model::forgery::CLOSED;
 use crate::model::speech::{Habits, Paced, Unruly};
 use crate::plan::Plan;
 
@@ -27,6 +28,15 @@ pub(super) fn listeners(rng: &mut Rng) -> Value {
             "limits": { "min_rate": "2KiB" },
             "timeouts": { "rate_window": "1s", "body": "900ms" },
         },
+    })
+}
+
+/// What is closed at the host that everybody asks. It stands before the routes that lead to backends.
+pub(super) fn closed() -> Value {
+    json!({
+        "name": "closed",
+        "match": { "path": { "prefix": format!("/{CLOSED}") } },
+        "respond": { "status": 403 },
     })
 }
 

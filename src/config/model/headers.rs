@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::message::claims;
+
 /// Header changes, applied in this order: remove, set, add.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderRules {
@@ -32,10 +34,10 @@ impl HeaderRules {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
-    /// Do the rules take the field of this name, in whatever case, into their own hands?
+    /// Do the rules take the field of this name, or one that a backend may take for it, into their own hands?
     pub fn rule(&self, name: &[u8]) -> bool {
         let set = self.set.iter().map(|(set, _)| set);
         let mut ruled = self.remove.iter().chain(set);
-        ruled.any(|ruled| name.eq_ignore_ascii_case(ruled.as_str().as_bytes()))
+        ruled.any(|ruled| claims::reads_as(name, ruled.as_str().as_bytes()))
     }
 }

@@ -168,6 +168,12 @@ leaf! {
         { "type": "number", "minimum": 1.1, "maximum": 1000 },
         { "enum": ["off", false, null] }
     ] };
+    /// What becomes of encoded slashes.
+    EncodedSlashes = { "enum": ["keep", "reject", "decode"] };
+    /// What becomes of backslashes.
+    Backslashes = { "enum": ["keep", "reject", "slash"] };
+    /// What becomes of parameters in a path.
+    PathParameters = { "enum": ["keep", "reject", "strip"] };
     /// A version of the PROXY protocol.
     ProxyVersion = { "enum": ["v1", "v2"] };
 }

@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::leaf::{Bind, CountOrOff, DurationOrOff, DurationText, Off, Protocol, Size, SizeOrOff};
+use super::leaf::{
+    Backslashes, Bind, CountOrOff, DurationOrOff, DurationText, EncodedSlashes, Off,
+    PathParameters, Protocol, Size, SizeOrOff,
+};
 use super::tls::ServerTls;
 
 /// What is bound, and what holds for its clients.
@@ -26,6 +29,38 @@ pub struct Listener {
     pub tls: Option<ServerTls>,
     /// HTTP/2, over TLS and in the clear. By default true.
     pub http2: Option<Http2OrSwitch>,
+    /// What becomes of paths that servers read in different ways.
+    pub path: Option<PathRules>,
+    /// What clients may say that are not in trusted_proxies.
+    pub untrusted_fields: Option<UntrustedFields>,
+}
+
+/// What becomes of paths that servers read in different ways. Rules for paths look at the path that is forwarded and at the one
+/// that the most lenient server makes of it.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct PathRules {
+    /// Forward one slash in the place of several. By default false.
+    pub merge_slashes: Option<bool>,
+    /// `%2F`: "keep" it, "reject" the request with 400, or "decode" it to a slash. By default "keep".
+    pub encoded_slashes: Option<EncodedSlashes>,
+    /// A backslash, encoded or not: "keep" it encoded, "reject" the request with 400, or make a "slash" of it. By default "keep".
+    pub backslashes: Option<Backslashes>,
+    /// What a semicolon begins in a path, up to the next slash: "keep" it, "reject" the request with 400, or "strip" it off. By
+    /// default "keep".
+    pub parameters: Option<PathParameters>,
+}
+
+/// What clients may say that are not in trusted_proxies. Fields by which proxies speak of a client, such as X-Forwarded-Port,
+/// True-Client-IP or X-Original-URL, are dropped from what they send. A name stands for all its spellings, with underscores as
+/// well; with a star at its end for all names that begin so.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct UntrustedFields {
+    /// Names of fields to drop as well. By default none.
+    pub drop: Option<Vec<String>>,
+    /// Names of such fields that pass all the same. By default none.
+    pub keep: Option<Vec<String>>,
 }
 
 /// HTTP/2: on, off, or what differs.

@@ -154,6 +154,10 @@ pub struct Common {
     pub http2: Option<Http2OrSwitch>,
     /// Default for all listeners: peers, as addresses or networks, whose X-Forwarded fields are believed. By default none.
     pub trusted_proxies: Option<Vec<String>>,
+    /// Default for all listeners: what becomes of paths that servers read in different ways.
+    pub path: Option<PathRules>,
+    /// Default for all listeners: what clients may say that are not in trusted_proxies.
+    pub untrusted_fields: Option<UntrustedFields>,
     /// Defaults for the queue of every upstream.
     pub queue: Option<Queue>,
     /// Defaults for the retries of all upstreams.

@@ -14,9 +14,11 @@ use tokio::io::ReadBuf;
 use tokio::sync::Notify;
 
 use super::{DATAGRAM, Port, cause};
+use crate::engine::retry::Progress;
 use crate::engine::sessions::SessionId;
 use crate::engine::{Meta, Outcome};
 use crate::env::{Clock, Datagram, Env};
+use crate::l4::itself::is_itself;
 use crate::message::affinity::address_key;
 use crate::message::cause::Cause;
 use crate::site::client::Client;
@@ -291,6 +293,12 @@ impl<E: Env> Work<E> for Opening<'_, E> {
         backend: &Arc<Backend<E>>,
     ) -> Result<Self::Done, Failure> {
         match backend.associate(&self.port.core.env).await {
+            Ok(association) if self.comes_back(&association) => {
+                drop(association);
+                lease.finish(Outcome::Cancelled);
+                let (cause, progress) = (Cause::Loop, Progress::NeverSent);
+                Err(Failure::new(cause, progress, Outcome::Cancelled))
+            }
             Ok(association) => Ok((lease, association, backend.number)),
             Err(undialled) => {
                 lease.finish(undialled.outcome);
@@ -302,6 +310,19 @@ impl<E: Env> Work<E> for Opening<'_, E> {
     /// Nothing has been sent.
     fn may_retry(&self, _: &Failure) -> bool {
         true
+    }
+}
+
+impl<E: Env> Opening<'_, E> {
+    /// Does the socket lead to the very listener that the session came by?
+    fn comes_back(&self, to: &Association<E>) -> bool {
+        let bound = self.port.socket.local_addr();
+        let is_itself =
+            bound.is_ok_and(|bound| is_itself(bound, to.socket.local_addr(), Ok(to.addr)));
+        if is_itself {
+            self.upstream.tell_of_loop();
+        }
+        is_itself
     }
 }
 

@@ -175,7 +175,7 @@ fn poll_next<E: Env>(
                 return Poll::Ready(Next::Renew);
             }
             let (asked, request) = match ends.head() {
-                Ok(Some(head)) => (answer::Asked::of(&head), Request::of_line(head)),
+                Ok(Some(head)) => (answer::Asked::of(&head), Request::of_line(conn, head)),
                 Ok(None) => break,
                 Err(cause) => return Poll::Ready(Next::Refused(cause)),
             };

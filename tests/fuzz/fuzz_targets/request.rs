@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use libfuzzer_sys::fuzz_target;
 use weirkeeper::h1::{Dropped, HeadLimits, Piece, RequestDecoder, RequestError, RequestLimits};
+use weirkeeper::message::path::PathRules;
 use weirkeeper::message::target;
 
 const LIMITS: RequestLimits = RequestLimits {
@@ -75,7 +76,7 @@ fn pump(
                 return Ok(());
             };
             if let Ok(target) =
-                target::read(&head.method, &head.target, &head.headers, head.version)
+                target::read(&head.method, &head.target, &head.headers, head.version, &PathRules::KEEP)
             {
                 assert!(target.path() == "*" || target.path().starts_with('/'));
             }

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 use libfuzzer_sys::fuzz_target;
+use weirkeeper::message::path::PathRules;
 use weirkeeper::message::target::{self, Target};
 
 fuzz_target!(|data: &[u8]| {
@@ -21,13 +22,13 @@ fuzz_target!(|data: &[u8]| {
     let headers = headers.into();
     let read = |raw: &[u8]| {
         let raw = Bytes::copy_from_slice(raw);
-        target::read(&Method::GET, &raw, &headers, Version::HTTP_11)
+        target::read(&Method::GET, &raw, &headers, Version::HTTP_11, &PathRules::KEEP)
     };
     let first = read(raw);
     if let Ok(uri) = Uri::try_from(raw)
         && !raw.contains(&b'#')
     {
-        let parsed = target::parse(&Method::GET, &uri, &headers, Version::HTTP_11);
+        let parsed = target::parse(&Method::GET, &uri, &headers, Version::HTTP_11, &PathRules::KEEP);
         let parts = |target: &Target| target.parts().concat();
         assert_eq!(parsed.as_ref().map(parts), first.as_ref().map(parts));
     }

@@ -156,10 +156,10 @@ fn switch(asked: &str) -> String {
         "upgrade: websocket",
         "sec-websocket-version: 13",
         "sec-websocket-protocol: chat",
-        "via: 2 weir",
     ] {
         assert!(has(asked, line), "{line} in {asked}");
     }
+    assert!(asked.contains("\r\nvia: 2 weir-"), "{asked}");
     let mut keys = asked
         .split("\r\n")
         .filter_map(|l| l.strip_prefix("sec-websocket-key: "));

@@ -20,6 +20,7 @@ use super::{
 use crate::env::lock;
 use crate::ledger::End;
 use crate::model::client::Group;
+use crate::model::forgery;
 use crate::model::kind::Kind;
 use crate::model::message::Head;
 use crate::model::pattern::Whose;
@@ -223,6 +224,9 @@ impl Group {
         let size = model.body_bytes as usize;
         let uploaded = if kind.tunnel { 0 } else { size };
         add("x-sim", &format!("{id} {} {uploaded}", model.answer_bytes));
+        if let Some((name, value)) = forgery::claim(id) {
+            add(&name.to_ascii_lowercase(), value);
+        }
         let body = if kind.tunnel {
             *request.method_mut() = Method::CONNECT;
             let protocol = Protocol::from_static("websocket");

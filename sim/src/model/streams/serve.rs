@@ -19,6 +19,7 @@ use super::say::Said;
 use super::{CONNECTION_WINDOW, FOR_EVER, are_trailers, head};
 use crate::env::{Link, lock};
 use crate::model::backend::Backend;
+use crate::model::forgery;
 use crate::model::message::Head;
 use crate::model::pattern::Whose;
 use crate::model::running::Running;
@@ -168,8 +169,7 @@ impl Backend {
             return;
         }
         let target = parts.uri.path_and_query().map_or("", |p| p.as_str());
-        let name = &self.plan.name;
-        self.ledger.book().hear(name, head.id, &head.method, target);
+        forgery::hear(&self.ledger, &self.plan.name, &head, target);
         let Some(id) = head.id else {
             // A request that no modelled client sent. Who is gone does not hear it.
             let _ = respond.send_response(Response::new(()), true);

@@ -2,6 +2,7 @@
 
 use super::script::{Ask, Target};
 use crate::ledger::{End, Ledger};
+use crate::model::forgery;
 use crate::model::message::Head;
 use crate::model::pattern::Whose;
 
@@ -29,6 +30,9 @@ pub(super) fn judge(
             let too_large = status == 413 && ask.exceeds(limit);
             if status != *own && !too_large {
                 wrong(format!("was answered with {status} instead of {own}"));
+            }
+            if forgery::WAYS.contains(&&*ask.path()) {
+                book.reach("a closed path in some spelling");
             }
             return End::Refused { status };
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use weirkeeper::rng::Rng;
 
+use crate::model::forgery;
 use crate::model::message::DISGUISED;
 use crate::model::pattern::{Whose, disguise};
 
@@ -67,7 +68,7 @@ pub(super) enum Target {
     Backend(String),
     /// A backend, with a cacheable page.
     Page(usize),
-    /// The proxy, with this status.
+    /// The proxy, with this status; for one of the closed ways where everybody else asks, otherwise at a host of its own.
     Own(&'static str, u16),
 }
 
@@ -86,6 +87,9 @@ const OWN: [(&str, u16); 3] = [("/forbidden", 403), ("/moved", 307), ("/nowhere"
 impl Scene {
     fn target(&self, rng: &mut Rng) -> Target {
         let pick = |rng: &mut Rng, len: usize| usize::try_from(rng.below(len as u64)).unwrap_or(0);
+        if rng.chance(0.15) {
+            return Target::Own(forgery::WAYS[pick(rng, forgery::WAYS.len())], 403);
+        }
         if rng.chance(0.5) || (self.pages == 0 && self.paths.is_empty()) {
             let (path, status) = OWN[pick(rng, OWN.len())];
             return Target::Own(path, status);
@@ -231,8 +235,8 @@ impl Ask {
 
     /// The whole request in the name of `id`.
     pub(super) fn encode(&self, id: u64) -> Written {
-        let host = match self.target {
-            Target::Own(..) => OWN_HOST,
+        let host = match &self.target {
+            Target::Own(path, _) if !forgery::WAYS.contains(path) => OWN_HOST,
             _ => HOST,
         };
         let (path, method) = (self.path(), self.method);
@@ -246,6 +250,7 @@ impl Ask {
             text.push_str(&format!(" {DISGUISED}"));
         }
         text.push_str("\r\n");
+        text.push_str(&forgery::line(id));
         match self.load {
             None => {}
             Some(load) if load.chunked => text.push_str("transfer-encoding: chunked\r\n"),
