@@ -93,6 +93,11 @@
 //!   breaks off is never taken for an end. A datagram is never merged or cut, and a reply goes to the client whom it answers.
 //! - **Never another's.** A response is served to a request only as RFC 9111 allows a shared cache. Where a rule can be read in
 //!   two ways, the one that shares less holds.
+//! - **One reading.** A rule for paths is matched against the path that is forwarded and against the one that the most lenient
+//!   server makes of it. What no two readers agree on within a place is refused.
+//! - **Nobody's word but a proxy's.** What backends believe of a proxy in front passes from trusted proxies alone, and neither a
+//!   rule nor a backend sees it of others.
+//! - **No round.** What has been sent to an upstream is not sent there a second time when it comes back.
 //! - **One framing.** What leaves us has exactly one certain length; what comes in with two readings is refused.
 //! - **Determinism.** With the same seed, config and scenario, two simulated runs make the same decisions in the same order.
 //!   Hence: no unordered maps, no clock and no spawning outside the seam, `biased` selects, no state in threads.

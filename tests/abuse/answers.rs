@@ -199,7 +199,7 @@ fn a_response_without_a_body_has_none() {
 /// Interim responses come before the response and are not it (RFC 9110 section 15.2).
 #[test]
 fn interim_responses_are_not_the_answer() {
-    let interim = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(20);
+    let interim = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(500);
     let whole = format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let backend = Backend::answering(move |_| whole.clone().into_bytes());
     let weir = Weir::start(&config(&[backend.port], Extra::default()));

@@ -2,6 +2,7 @@
 
 mod endings;
 mod flow;
+mod interim;
 mod sharing;
 
 use std::sync::{Arc, Mutex};
