@@ -32,7 +32,8 @@ fn hinting() -> Server {
 
 #[test]
 fn many_interim_heads_are_not_the_answer() {
-    let weir = weir(&[&hinting()], "");
+    let server = hinting();
+    let weir = weir(&[&server], "");
     for (count, bytes, status) in [
         (1, 10, 200),
         (33, 10, 200),
@@ -52,7 +53,8 @@ fn many_interim_heads_are_not_the_answer() {
 /// As from a backend of HTTP/1.1, hints go on to a client that can take them.
 #[test]
 fn hints_pass_on() {
-    let weir = weir(&[&hinting()], "");
+    let server = hinting();
+    let weir = weir(&[&server], "");
     let mut client = Client::connect(weir.port);
     client.send(get("/2/5"));
     for _ in 0..2 {
