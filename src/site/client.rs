@@ -92,8 +92,8 @@ impl<E: Env> Client<E> {
 /// A connection's place: with its listener, and among all that descriptors allow, where these are counted.
 pub type Permit = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
-/// Takes a client's connection, or its session, that begins with `site` into the books, once it is known whose it is. `None` when its address has as many
-/// connections as it may have; sessions, which hold no permit, are not counted so.
+/// Takes a client's connection, or its session, that begins with `site` into the books, once it is known whose it is. `None` when
+/// its address has as many connections as it may have; sessions, which hold no permit, are not counted so.
 pub fn enter<E: Env>(
     (site, generations): (Arc<Site<E>>, &Arc<Generations<E>>),
     core: &Arc<Core<E>>,

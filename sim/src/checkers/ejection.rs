@@ -7,9 +7,10 @@ use std::time::Duration;
 use weirkeeper::config::model::Upstream;
 use weirkeeper::engine::outlier::{OutlierSpec, Reason};
 use weirkeeper::engine::trace::Event;
-use weirkeeper::engine::{BackendId, Outcome};
+use weirkeeper::engine::{BackendId, BackendSpec, Outcome};
 use weirkeeper::time::Tick;
 
+use crate::plan::are_short;
 use crate::run::Run;
 
 pub(super) fn check(run: &Run) -> Vec<String> {
@@ -19,10 +20,22 @@ pub(super) fn check(run: &Run) -> Vec<String> {
             continue;
         };
         let removed = run.plan.removed.filter(|(upstream, _, _)| *upstream == u);
+        // Who begins down is so before anybody listens to the engine.
+        let is_down = upstream
+            .health
+            .as_ref()
+            .is_some_and(|check| !check.spec.is_up_at_first);
+        let known = |b: &BackendSpec| {
+            let known = Known {
+                is_down,
+                ..Known::default()
+            };
+            (b.id, known)
+        };
         let mut watch = Watch {
             upstream,
             spec,
-            backends: BTreeMap::new(),
+            backends: upstream.spec.backends.iter().map(known).collect(),
             gone: removed.map(|(_, id, at)| (id, Tick::ZERO + at)),
             is_whole: run.plan.generations.is_empty(),
             found: Vec::new(),
@@ -34,7 +47,7 @@ pub(super) fn check(run: &Run) -> Vec<String> {
     }
     if run.stopped.is_none() && !run.plan.stops_early {
         let all = run.status.iter().flat_map(|u| &u.backends);
-        let out = all.filter(|b| b.ejected);
+        let out = all.filter(|b| b.ejected && are_short(&run.plan));
         found.extend(out.map(|b| format!("{} is ejected, long after every fault", b.name)));
     }
     found.truncate(5);
@@ -48,6 +61,8 @@ struct Known {
     failed: Vec<bool>,
     is_out: bool,
     is_down: bool,
+    /// Its latest result was one that ejects.
+    is_due: bool,
     backed_off: Tick,
     /// How long it was out last, when it came back, and how often that was.
     lasted: Duration,
@@ -86,11 +101,14 @@ impl Watch<'_> {
 
     fn event(&mut self, at: Tick, event: &Event) {
         match event {
+            Event::Spared(id, _) => self.known(*id).is_due = false,
             Event::Down(id) => self.known(*id).is_down = true,
             Event::Up(id) => {
                 let end = at + self.spec.slow_start;
                 let known = self.known(*id);
+                // Its first turn is its own, each time.
                 (known.is_down, known.ramps_until) = (false, end);
+                (known.own, known.all) = (0, 0);
             }
             Event::BackedOff(id, until) => self.known(*id).backed_off = *until,
             Event::Picked { backend, free, .. } => self.picked(at, *backend, *free),
@@ -160,31 +178,27 @@ impl Watch<'_> {
             Outcome::ReuseRace | Outcome::Cancelled => return,
             _ => true,
         };
-        let consecutive = self.spec.consecutive as usize;
-        // An ejection follows in the same moment, so it is judged at the next result whether it was missed.
-        let is_missed = {
-            let streaks = |known: &Known| known.streak() >= 2;
-            let others = self.upstream.spec.backends.iter().map(|b| b.id);
-            let others: Vec<BackendId> = others.filter(|other| *other != id).collect();
-            let failing = others
-                .iter()
-                .filter(|o| self.backends.get(o).is_some_and(streaks));
-            let is_alone = failing.count() == 0 && !others.is_empty();
-            let all_in = self
-                .backends
-                .values()
-                .all(|b| b.returns == 0 && !b.is_out && !b.is_down);
-            let known = self.known(id);
-            known.failed.push(failed);
-            consecutive > 0 && known.streak() > consecutive && is_alone && all_in
-        };
-        if is_missed && self.is_whole && self.may_eject(id) {
+        // An ejection follows in the same moment, so it has been missed if another result comes before it.
+        if self.known(id).is_due {
             let what = format!(
-                "backend {} was not ejected by {at}, after more than {consecutive} failures in a row",
+                "backend {} was not ejected by {at}, though it was due",
                 id.0
             );
             self.found.push(what);
         }
+        self.known(id).failed.push(failed);
+        let consecutive = self.spec.consecutive as usize;
+        let others = self.backends.iter().filter(|(other, _)| **other != id);
+        let is_alone = others.clone().all(|(_, known)| known.streak() < 2);
+        let is_there = |known: &Known| known.returns == 0 && !known.is_out && !known.is_down;
+        let all_in = self.backends.values().all(is_there);
+        let failed_enough = failed && consecutive > 0 && self.streak(id) >= consecutive;
+        let is_due = failed_enough && is_alone && others.count() > 0 && all_in;
+        self.known(id).is_due = is_due && self.is_whole && self.may_eject(id);
+    }
+
+    fn streak(&self, id: BackendId) -> usize {
+        self.backends.get(&id).map_or(0, Known::streak)
     }
 
     fn weight(&self, is: impl Fn(BackendId) -> bool) -> u32 {
@@ -221,7 +235,7 @@ impl Watch<'_> {
             false => spec.base.min(spec.max),
         };
         known.lasted = length;
-        known.is_out = true;
+        (known.is_out, known.is_due) = (true, false);
         let failures = known.failed.iter().filter(|failed| **failed).count();
         let (streak, first) = (known.streak(), known.returns == 0);
         let consecutive = spec.consecutive as usize;

@@ -17,8 +17,8 @@ use crate::scenario::{FaultKind, RequestModel};
 /// The port of the listener over TLS.
 const SECURE: u16 = 8443;
 
-/// More than a body's way through the proxy holds, whatever the windows are but for the widest of a client.
-const LARGE: u32 = 600_000;
+/// More than a stream's window, whatever the windows are but for the widest of a client.
+const LARGE: u32 = 300_000;
 
 /// The world of `seed`.
 pub fn plan(seed: u64) -> Plan {
@@ -60,9 +60,6 @@ pub fn plan(seed: u64) -> Plan {
         for request in &mut model.requests {
             if rng.below(4) == 0 && request.answer_bytes > 1000 {
                 request.answer_bytes = LARGE;
-            }
-            if request.body_bytes == 100_000 {
-                request.body_bytes = LARGE;
             }
         }
         // Half of them wait for whatever comes, so that what breaks off is seen to.

@@ -1,4 +1,5 @@
-//! Interim responses of backends over HTTP/2 (RFC 9113 section 8.1): any number passes within a bound of bytes, and none is the answer.
+//! Interim responses of backends over HTTP/2 (RFC 9113 section 8.1): any number passes within a bound of bytes, and
+//! none is the answer.
 
 use h2::server::Builder;
 use http::Response;
