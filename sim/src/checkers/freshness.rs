@@ -129,8 +129,9 @@ fn redis_delay(plan: &Plan, made: Tick) -> Duration {
 
 fn too_old(plan: &Plan, asked: &Asked, got: &Got, made: &Made) -> Option<String> {
     let fallback = Rules::default();
-    let route = plan.config.listeners.first()?.routes.first()?;
-    let rules = route.cache.as_deref().unwrap_or(&fallback);
+    let mut routes = plan.config.listeners.first()?.routes.iter();
+    let cached = routes.find_map(|route| route.cache.as_deref());
+    let rules = cached.unwrap_or(&fallback);
     let terms = &made.terms;
     if terms.no_cache {
         return Some("no-cache, and not validated for it".to_string());
